@@ -1,0 +1,121 @@
+"""Trunk and pyramid as one Detectron2 backbone."""
+
+import torch
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone, ShapeSpec
+from torch import Tensor, nn
+
+from ..layers import content_sizes
+from .fast_itpn import FastITPN
+from .padding import pad_to_multiple
+from .pyramid import IntegralPyramid
+from .variants import get_variant
+
+_STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
+
+
+class ITPNBackbone(Backbone):
+    """The integrally pre-trained backbone: ``(B, C, H, W) -> {"p2": ..., "p6": ...}``, strides 4..64.
+
+    Any H and W: the image is zero-padded to multiples of ``size_divisibility`` (Detectron2's meta-architectures have
+    done so already). Padding is not content: see ``image_sizes`` of :meth:`forward`.
+
+    Args:
+        trunk, pyramid: the two halves; their names are the same in pre-training and in every detector.
+        out_features: the levels to return.
+        freeze_at: 0 nothing; 1 patch embedding; 2, 3, 4 also stage 1, 2, 3 with the merge before it (4 includes the
+            position embedding and the final norm). The pyramid is never frozen.
+        checkpoint_stages: stages whose activations are recomputed (True for all).
+        mask_padding: find zero padding in the batch when no ``image_sizes`` are given. False trusts the caller that
+            padding may be attended to (faster by a synchronisation; what the reference detectors do).
+        square_size: side to pad a training image to (Detectron2 HEAD's ``padding_constraints``), 0 for none.
+    """
+
+    def __init__(
+        self,
+        trunk: FastITPN,
+        pyramid: IntegralPyramid,
+        out_features: tuple[str, ...] = ("p2", "p3", "p4", "p5", "p6"),
+        freeze_at: int = 0,
+        checkpoint_stages: bool | tuple[int, ...] = (),
+        mask_padding: bool = True,
+        square_size: int = 0,
+    ):
+        super().__init__()
+        unknown = set(out_features) - set(_STRIDES)
+        if unknown or not out_features:
+            raise ValueError(f"out_features {tuple(out_features)}: choose from {', '.join(_STRIDES)}")
+        self.trunk = trunk
+        self.pyramid = pyramid
+        self.mask_padding = mask_padding
+        self._out_features = list(out_features)
+        self._square_size = square_size
+        self.trunk.set_grad_checkpointing(checkpoint_stages)
+        self.freeze(freeze_at)
+
+    def freeze(self, freeze_at: int) -> None:
+        """Stop the gradient of the first parts of the trunk; see the class docstring."""
+        t = self.trunk
+        parts: list[list[nn.Module | nn.Parameter]] = [
+            [t.patch_embed],
+            [t.stage1],
+            [t.merge1, t.stage2],
+            [t.merge2, t.pos_embed, t.stage3, t.norm],
+        ]
+        if not 0 <= freeze_at <= len(parts):
+            raise ValueError(f"freeze_at {freeze_at}: choose 0 to {len(parts)}")
+        for part in parts[:freeze_at]:
+            for item in part:
+                item.requires_grad_(False)
+
+    @property
+    def size_divisibility(self) -> int:
+        return 32
+
+    @property
+    def padding_constraints(self) -> dict[str, int]:
+        return {"size_divisibility": self.size_divisibility, "square_size": self._square_size}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        dim = self.pyramid.fpn_dim
+        return {name: ShapeSpec(channels=dim, stride=_STRIDES[name]) for name in self._out_features}
+
+    def forward(
+        self, images: Tensor, image_sizes: list[tuple[int, int]] | None = None
+    ) -> dict[str, Tensor]:
+        """Args:
+            images: ``(B, C, H, W)``, normalised, zero-padded at the right and bottom.
+            image_sizes: (height, width) of each image in pixels without padding. Detectron2's meta-architectures do not
+                pass it; the zero padding they made is found in the tensor instead.
+        """
+        if image_sizes is None:
+            height, width = images.shape[-2:]
+            images = pad_to_multiple(images, self.size_divisibility)
+            tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
+            if self.mask_padding and not tracing:
+                image_sizes = content_sizes(images)
+            elif images.shape[-2:] != (height, width):
+                image_sizes = [(height, width)] * len(images)
+        else:
+            images = pad_to_multiple(images, self.size_divisibility)
+        features = self.pyramid(*self.trunk(images, image_sizes))
+        return {name: features[name] for name in self._out_features}
+
+
+@BACKBONE_REGISTRY.register()
+def build_itpn_backbone(cfg, input_shape: ShapeSpec | None = None) -> ITPNBackbone:
+    """Build from a yacs config (``MODEL.ITPN``, see :func:`itpn_d2.backbone.yacs.add_itpn_config`)."""
+    node = cfg.MODEL.ITPN
+    variant = get_variant(node.NAME)
+    in_channels = input_shape.channels if input_shape is not None else len(cfg.MODEL.PIXEL_MEAN)
+    trunk = FastITPN(
+        **variant.kwargs(), drop_path=node.DROP_PATH, pos_grid=tuple(node.POS_GRID), in_channels=in_channels
+    )
+    pyramid = IntegralPyramid(variant.channels, fpn_dim=node.FPN_DIM, fpn_depth=node.FPN_DEPTH)
+    return ITPNBackbone(
+        trunk,
+        pyramid,
+        tuple(node.OUT_FEATURES),
+        freeze_at=node.FREEZE_AT,
+        checkpoint_stages=tuple(node.CHECKPOINT_STAGES),
+        mask_padding=node.MASK_PADDING,
+    )

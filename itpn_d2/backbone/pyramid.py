@@ -1,0 +1,83 @@
+"""The integral pyramid: the feature pyramid that is pre-trained together with the trunk (iTPN, CVPR'23)."""
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..layers import PatchSplit
+from .blocks import MlpBlock
+
+
+class IntegralPyramid(nn.Module):
+    """Trunk maps at strides 4, 8, 16 to five maps of ``fpn_dim`` channels, p2..p6 (strides 4..64).
+
+    No layer mixes two 16x16 units: laterals are linear, up-sampling is LN + a 2x2 product, blocks are MLPs. p5 and p6 are
+    2x2 average pools of p4 and p5 (floor), as in the v1 detection backbone.
+
+    Args:
+        channels: width of the trunk's three stages.
+        fpn_dim: width of every output; if it equals ``channels[2]`` there is no ``align_p4``.
+        fpn_depth: blocks after each top-down addition.
+        mlp_ratio: hidden width over ``fpn_dim``, floored (8/3 in Fast-iTPN: 682 of 256; 4 in v1).
+        lateral_bias, split_bias: True in Fast-iTPN, False in v1.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, int, int],
+        fpn_dim: int = 256,
+        fpn_depth: int = 1,
+        mlp_ratio: float = 8 / 3,
+        lateral_bias: bool = True,
+        split_bias: bool = True,
+        norm_eps: float = 1e-6,
+    ):
+        super().__init__()
+        c1, c2, c3 = channels
+        # 256 * 8/3 may come out a hair below the integer in other ratios: floor after a tiny shift
+        hidden = math.floor(fpn_dim * mlp_ratio + 1e-6)
+
+        def blocks(depth: int) -> nn.Sequential:
+            return nn.Sequential(*(MlpBlock(fpn_dim, hidden, False, norm_eps=norm_eps) for _ in range(depth)))
+
+        self.fpn_dim = fpn_dim
+        self.align_p4 = nn.Linear(c3, fpn_dim) if c3 != fpn_dim else nn.Identity()
+        self.split_p3 = PatchSplit(c3, fpn_dim, split_bias, norm_eps)
+        self.lateral_p3 = nn.Linear(c2, fpn_dim, bias=lateral_bias)
+        self.blocks_p3 = blocks(fpn_depth)
+        self.split_p2 = PatchSplit(fpn_dim, fpn_dim, split_bias, norm_eps)
+        self.lateral_p2 = nn.Linear(c1, fpn_dim, bias=lateral_bias)
+        self.blocks_p2 = blocks(fpn_depth)
+        self.out_p4, self.out_p3, self.out_p2 = (
+            MlpBlock(fpn_dim, hidden, False, norm_eps=norm_eps) for _ in range(3)
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """PyTorch's convolution defaults everywhere (FAST_PRETRAIN 5); a transposed 2x2 convolution counts its fan-in
+        over the output channels."""
+        for split in (self.split_p3, self.split_p2):
+            bound = 1 / math.sqrt(4 * self.fpn_dim)
+            nn.init.uniform_(split.reduction.weight, -bound, bound)
+            if split.bias is not None:
+                nn.init.uniform_(split.bias, -bound, bound)
+
+    def top_down(self, f1: Tensor, f2: Tensor, f3: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Channel-last maps or units ``(..., h, w, C)`` of the three stages to p4, p3, p2 in the same layout."""
+        p4 = self.align_p4(f3)
+        p3 = self.blocks_p3(self.split_p3(f3) + self.lateral_p3(f2))
+        p2 = self.blocks_p2(self.split_p2(p3) + self.lateral_p2(f1))
+        return self.out_p4(p4), self.out_p3(p3), self.out_p2(p2)
+
+    def forward(self, f1: Tensor, f2: Tensor, f3: Tensor) -> dict[str, Tensor]:
+        """Channel-last image maps to ``{"p2": (B, fpn_dim, H/4, W/4), ..., "p6": (B, fpn_dim, H/64, W/64)}``."""
+        p4, p3, p2 = (p.permute(0, 3, 1, 2) for p in self.top_down(f1, f2, f3))
+        p5 = self._halve(p4)
+        return {"p2": p2, "p3": p3, "p4": p4, "p5": p5, "p6": self._halve(p5)}
+
+    @staticmethod
+    def _halve(x: Tensor) -> Tensor:
+        # a map of one row or column stays that long: floor would leave nothing
+        kernel = (min(2, x.shape[-2]), min(2, x.shape[-1]))
+        return F.avg_pool2d(x, kernel, kernel)

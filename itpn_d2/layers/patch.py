@@ -1,0 +1,50 @@
+"""Patch embedding, merging and splitting: linear layers over the cell moves of :mod:`.units`."""
+
+import torch
+from torch import Tensor, nn
+
+from .units import image_to_cells, merge_cells, split_cells
+
+
+class PatchEmbed(nn.Module):
+    """``(B, C, H, W) -> (B, H/size, W/size, dim)``: a convolution whose kernel equals its stride, as a linear layer."""
+
+    def __init__(self, in_channels: int, dim: int, size: int = 4):
+        super().__init__()
+        self.size = size
+        self.proj = nn.Linear(in_channels * size * size, dim)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.proj(image_to_cells(image, self.size))
+
+
+class PatchMerge(nn.Module):
+    """Halve the resolution: ``(..., 2h, 2w, C) -> (..., h, w, out)``; LayerNorm per cell, then a 2x2 stride-2 product."""
+
+    def __init__(self, dim: int, out_dim: int, norm_eps: float = 1e-6):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.reduction = nn.Linear(4 * dim, out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reduction(merge_cells(self.norm(x)))
+
+
+class PatchSplit(nn.Module):
+    """Double the resolution: ``(..., h, w, C) -> (..., 2h, 2w, out)``; LayerNorm, then a 2x2 stride-2 transposed product.
+
+    The bias belongs to an output channel and is shared by the four cells (transposed convolution of Fast-iTPN);
+    ``bias=False`` is the v1 form.
+    """
+
+    def __init__(self, dim: int, out_dim: int, bias: bool = True, norm_eps: float = 1e-6):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.reduction = nn.Linear(dim, 4 * out_dim, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out_dim)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.reduction(self.norm(x))
+        if self.bias is not None:
+            x = x + self.bias.repeat(4)
+        return split_cells(x)

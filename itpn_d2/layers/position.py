@@ -1,0 +1,71 @@
+"""Learned position embeddings at any grid, and which tokens of a padded batch are real."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def resample_grid(table: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Bicubic resampling of a position table ``(1, h, w, C) -> (1, *grid, C)``, computed in float32 (exact-size rule of
+    the Fast-iTPN fine-tuning loader)."""
+    if tuple(table.shape[1:3]) == tuple(grid):
+        return table
+    maps = table.float().permute(0, 3, 1, 2)
+    maps = F.interpolate(maps, size=grid, mode="bicubic", align_corners=False)
+    return maps.permute(0, 2, 3, 1).to(table.dtype)
+
+
+class PositionCache:
+    """Resampled tables by grid, for inference only.
+
+    An entry is valid while the parameter it came from is unchanged (same storage, same version), so that loading a
+    checkpoint, an optimizer step or a move to another device drops it.
+    """
+
+    def __init__(self, capacity: int = 64):
+        self.capacity = capacity
+        self._key: tuple | None = None
+        self._tables: dict[tuple[int, int], Tensor] = {}
+
+    def __call__(self, table: nn.Parameter, grid: tuple[int, int]) -> Tensor:
+        needs_gradient = torch.is_grad_enabled() and table.requires_grad
+        if needs_gradient or torch.compiler.is_compiling() or torch.is_inference(table):
+            return resample_grid(table, grid)
+        key = (table.data_ptr(), table._version, table.device, table.dtype)
+        if key != self._key or len(self._tables) >= self.capacity:
+            self._key, self._tables = key, {}
+        if grid not in self._tables:
+            # a normal tensor also under inference_mode, so that a later no_grad forward may use it
+            with torch.inference_mode(False), torch.no_grad():
+                self._tables[grid] = resample_grid(table.detach(), grid)
+        return self._tables[grid]
+
+    def __deepcopy__(self, memo: dict) -> "PositionCache":
+        return PositionCache(self.capacity)
+
+    def __getstate__(self) -> dict:
+        return {"capacity": self.capacity, "_key": None, "_tables": {}}
+
+
+def content_sizes(images: Tensor) -> list[tuple[int, int]]:
+    """Height and width of every image of a zero-padded batch ``(B, C, H, W)``, in pixels.
+
+    Detectron2 normalises, then pads with exact zeros at the right and the bottom, and hands a backbone the tensor only.
+    The trailing rows and columns that are zero in every channel are that padding (one device synchronisation).
+    """
+    filled = (images != 0).any(1)
+    height, width = images.shape[-2:]
+    ends = []
+    for along, length in ((2, height), (1, width)):
+        steps = torch.arange(1, length + 1, device=images.device)
+        ends.append((filled.any(along) * steps).amax(1))
+    return [(h or height, w or width) for h, w in torch.stack(ends, 1).tolist()]
+
+
+def token_mask(grids: list[tuple[int, int]], grid: tuple[int, int], device: torch.device) -> Tensor:
+    """``(B, H, W)`` bool, True on the tokens that belong to an image of ``grids`` (rows, columns of tokens)."""
+    rows = torch.tensor([g[0] for g in grids], device=device)[:, None, None]
+    columns = torch.tensor([g[1] for g in grids], device=device)[:, None, None]
+    return (torch.arange(grid[0], device=device)[:, None] < rows) & (
+        torch.arange(grid[1], device=device)[None, :] < columns
+    )

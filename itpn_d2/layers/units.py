@@ -1,0 +1,58 @@
+"""The one place that moves cells between space and channels.
+
+Every feature map of this project is channel-last, ``(..., h, w, C)``. With one leading dimension it is an image map
+``(B, H, W, C)``; with two it is the unit layout ``(B, N, h, w, C)``, where unit ``n`` is one 16x16 patch. Before stage 3,
+and in the whole pyramid, no layer mixes two units, so the same layers serve both layouts.
+"""
+
+from torch import Tensor
+
+
+def image_to_cells(image: Tensor, size: int) -> Tensor:
+    """Cut an image into cells: ``(B, C, H, W) -> (B, H/size, W/size, C*size*size)``, values in (channel, row, column)
+    order, so that a flattened convolution kernel is the matching linear weight."""
+    b, c, h, w = image.shape
+    cells = image.reshape(b, c, h // size, size, w // size, size)
+    return cells.permute(0, 2, 4, 1, 3, 5).reshape(b, h // size, w // size, c * size * size)
+
+
+def merge_cells(x: Tensor) -> Tensor:
+    """Join 2x2 neighbours: ``(..., 2h, 2w, C) -> (..., h, w, 4C)`` in (row, column, channel) order."""
+    *lead, h, w, c = x.shape
+    n = len(lead)
+    x = x.reshape(*lead, h // 2, 2, w // 2, 2, c)
+    order = (*range(n), n, n + 2, n + 1, n + 3, n + 4)
+    return x.permute(order).reshape(*lead, h // 2, w // 2, 4 * c)
+
+
+def split_cells(x: Tensor) -> Tensor:
+    """Inverse of :func:`merge_cells`: ``(..., h, w, 4C) -> (..., 2h, 2w, C)``."""
+    *lead, h, w, c4 = x.shape
+    n = len(lead)
+    x = x.reshape(*lead, h, w, 2, 2, c4 // 4)
+    order = (*range(n), n, n + 2, n + 1, n + 3, n + 4)
+    return x.permute(order).reshape(*lead, 2 * h, 2 * w, c4 // 4)
+
+
+def map_to_units(x: Tensor, unit: int) -> Tensor:
+    """``(B, H, W, C) -> (B, N, unit, unit, C)``, units in row-major order."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // unit, unit, w // unit, unit, c).permute(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, (h // unit) * (w // unit), unit, unit, c)
+
+
+def units_to_map(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Inverse of :func:`map_to_units`; ``grid`` is (rows, columns) of units."""
+    b, _, unit, _, c = x.shape
+    x = x.reshape(b, grid[0], grid[1], unit, unit, c).permute(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, grid[0] * unit, grid[1] * unit, c)
+
+
+def map_to_tokens(x: Tensor) -> Tensor:
+    """``(B, H, W, C) -> (B, H*W, C)``, row-major."""
+    return x.flatten(1, 2)
+
+
+def tokens_to_map(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """``(B, H*W, C) -> (B, H, W, C)``."""
+    return x.unflatten(1, grid)
