@@ -72,7 +72,9 @@ class IntegralPyramid(nn.Module):
 
     def forward(self, f1: Tensor, f2: Tensor, f3: Tensor) -> dict[str, Tensor]:
         """Channel-last image maps to ``{"p2": (B, fpn_dim, H/4, W/4), ..., "p6": (B, fpn_dim, H/64, W/64)}``."""
-        p4, p3, p2 = (p.permute(0, 3, 1, 2) for p in self.top_down(f1, f2, f3))
+        maps = self.top_down(f1, f2, f3)
+        # one type for all levels, also under autocast, where a norm returns float32: RoI poolers mix the levels
+        p4, p3, p2 = (p.to(maps[-1].dtype).permute(0, 3, 1, 2) for p in maps)
         p5 = self._halve(p4)
         return {"p2": p2, "p3": p3, "p4": p4, "p5": p5, "p6": self._halve(p5)}
 

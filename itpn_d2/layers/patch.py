@@ -46,5 +46,5 @@ class PatchSplit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.reduction(self.norm(x))
         if self.bias is not None:
-            x = x + self.bias.repeat(4)
+            x = x + self.bias.to(x.dtype).repeat(4)  # a float32 bias would undo autocast
         return split_cells(x)

@@ -1,0 +1,25 @@
+"""Learning-rate multipliers."""
+
+from detectron2.config import LazyCall as L
+from detectron2.solver import WarmupParamScheduler
+from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamScheduler
+
+
+def steps(max_iter, milestones, warmup_iter, warmup_factor=0.001):
+    """Tenfold drops at ``milestones`` after a linear warm-up, in iterations."""
+    return L(WarmupParamScheduler)(
+        scheduler=L(MultiStepParamScheduler)(
+            values=[0.1**k for k in range(len(milestones) + 1)], milestones=milestones, num_updates=max_iter
+        ),
+        warmup_length=warmup_iter / max_iter,
+        warmup_factor=warmup_factor,
+    )
+
+
+def cosine(warmup_fraction=0.05, end=0.01):
+    """Cosine to ``end`` times the rate, after a linear warm-up over a fraction of whatever train.max_iter is."""
+    return L(WarmupParamScheduler)(
+        scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=end),
+        warmup_length=warmup_fraction,
+        warmup_factor=0.001,
+    )

@@ -1,0 +1,8 @@
+"""The training loop, its hooks, and how a config becomes a run."""
+
+from .config import ConfigError, load_config
+from .launch import launch
+from .run import Run
+from .trainer import Trainer
+
+__all__ = ["ConfigError", "Run", "Trainer", "launch", "load_config"]

@@ -1,0 +1,58 @@
+"""From a config file and ``key=value`` overrides to a checked LazyConfig."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import LazyConfig
+from omegaconf import DictConfig, OmegaConf
+
+_SECTIONS = ("model", "dataset", "dataloader", "optimizer", "lr_multiplier", "train")
+
+
+class ConfigError(ValueError):
+    """A config file or an override that can't be used."""
+
+
+def load_config(path: str, overrides: list[str] | None = None) -> DictConfig:
+    """Load a LazyConfig ``.py`` (or a yacs ``.yaml`` through the registry) and apply ``key=value`` overrides.
+
+    Raises:
+        ConfigError: no such file, a section is missing, or an override names a key that isn't there (with the nearest).
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"--config-file {path}: no such file; see configs/ for those there are")
+    if path.endswith((".yaml", ".yml")):
+        from .yacs import load_yacs
+
+        return load_yacs(path, overrides or [])
+    cfg = LazyConfig.load(path)
+    missing = [s for s in _SECTIONS if s not in cfg]
+    if missing:
+        raise ConfigError(f"{path}: section {', '.join(missing)} is missing; a config has {', '.join(_SECTIONS)}")
+    for override in overrides or []:
+        _check_override(cfg, override)
+    return LazyConfig.apply_overrides(cfg, list(overrides or []))
+
+
+def _check_override(cfg: DictConfig, override: str) -> None:
+    key, equals, _ = override.lstrip("+~").partition("=")
+    if not equals:
+        raise ConfigError(f"override {override!r}: write key=value, e.g. train.max_iter=1000")
+    if override.startswith(("+", "~")):
+        return
+    node: Any = cfg
+    *parents, leaf = key.split(".")
+    for depth, part in enumerate([*parents, leaf]):
+        if OmegaConf.is_list(node) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+            continue
+        known = [str(k) for k in node] if OmegaConf.is_dict(node) else []
+        if part not in known:
+            # a call's argument that the config leaves at its default may be set
+            if depth == len(parents) and "_target_" in known:
+                return
+            near = difflib.get_close_matches(part, known, 1)
+            hint = f"did you mean {'.'.join([*parents[:depth], near[0]])}?" if near else f"there are: {', '.join(known)}"
+            raise ConfigError(f"override {override!r}: no key {'.'.join(key.split('.')[: depth + 1])}; {hint}")
+        node = node._get_node(part)

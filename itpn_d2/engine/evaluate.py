@@ -1,0 +1,63 @@
+"""Evaluation of a model, and of its moving average, by the config's evaluator."""
+
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import instantiate
+from detectron2.evaluation import inference_on_dataset
+from detectron2.utils import comm
+from omegaconf import DictConfig
+from torch import nn
+
+from ..evaluation import write_results
+from ..solver import WeightAverage
+from .precision import autocast
+
+logger = logging.getLogger(__name__)
+
+
+class _Autocast(nn.Module):
+    """The model under mixed precision, with the evaluation interface of the original."""
+
+    def __init__(self, model: nn.Module, device: torch.device, dtype: torch.dtype):
+        super().__init__()
+        self.model, self.device, self.dtype = model, device, dtype
+
+    def forward(self, batch: list[dict]) -> list[dict]:
+        with autocast(self.device, self.dtype):
+            return self.model(batch)
+
+
+def evaluate(
+    cfg: DictConfig, model: nn.Module, dtype: torch.dtype, average: WeightAverage | None = None
+) -> OrderedDict[str, Any]:
+    """Run ``dataloader.evaluator`` over ``dataloader.test``; collective over all processes.
+
+    Returns Detectron2's nested results, ``{"bbox": {"AP": ...}, ...}``, with those of the moving average under ``"ema"``; the
+    main process writes them to ``results.json`` and logs the table, the others return an empty dict.
+    """
+    results = _evaluate_once(cfg, model, dtype, "model")
+    if average is not None:
+        with average.swapped_into(model):
+            averaged = _evaluate_once(cfg, model, dtype, "ema")
+        if comm.is_main_process():
+            results["ema"] = averaged
+    if comm.is_main_process():
+        logger.info("Results\n%s", write_results(Path(cfg.train.output_dir) / "results.json", results))
+    return results
+
+
+def _evaluate_once(
+    cfg: DictConfig, model: nn.Module, dtype: torch.dtype, name: str
+) -> OrderedDict[str, Any]:
+    loader = instantiate(cfg.dataloader.test)
+    evaluator_cfg = cfg.dataloader.evaluator.copy()
+    evaluator_cfg.output_dir = str(Path(cfg.train.output_dir) / "inference" / name)
+    device = next(model.parameters()).device
+    was_training = model.training
+    results = inference_on_dataset(_Autocast(model, device, dtype), loader, instantiate(evaluator_cfg))
+    model.train(was_training)
+    return OrderedDict(results or {})

@@ -1,0 +1,212 @@
+"""What happens between iterations, beyond Detectron2's own hooks."""
+
+import logging
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from omegaconf import DictConfig
+from torch import nn
+
+from ..evaluation import plot_curves, save_prediction_grid
+from ..solver import WeightAverage
+from .precision import autocast
+
+logger = logging.getLogger(__name__)
+_RANDOM_LAYERS = ("DropPath", "Dropout", "Dropout2d", "BatchNorm1d", "BatchNorm2d", "SyncBatchNorm")
+
+
+def due(iteration: int, period: int, max_iter: int) -> bool:
+    """Whether something with ``period`` (0: never) happens after ``iteration``; always after the last."""
+    return period > 0 and ((iteration + 1) % period == 0 or iteration + 1 >= max_iter)
+
+
+class ValidationLoss(HookBase):
+    """Every ``period`` iterations, the losses on ``loader`` as ``val_loss`` and ``val/<part>``.
+
+    The model stays in training mode, because detectors return losses only there; its random layers and batch norms are
+    switched to evaluation, and no state changes.
+    """
+
+    def __init__(self, period: int, loader: Iterable, model: nn.Module, dtype: torch.dtype):
+        self.period, self.loader, self.model, self.dtype = period, loader, model, dtype
+
+    def after_step(self) -> None:
+        if not due(self.trainer.iter, self.period, self.trainer.max_iter):
+            return
+        quiet = [m for m in self.model.modules() if type(m).__name__ in _RANDOM_LAYERS and m.training]
+        for module in quiet:
+            module.eval()
+        device = next(self.model.parameters()).device
+        sums: dict[str, float] = {}
+        count = 0
+        # a storage of its own: heads record their training statistics as they go
+        with EventStorage(0), torch.no_grad(), torch.random.fork_rng(), autocast(device, self.dtype):
+            torch.manual_seed(0)  # proposals are sampled: the same sample each time
+            for batch in self.loader:
+                for name, loss in self.model(batch).items():
+                    sums[name] = sums.get(name, 0.0) + loss.item() * len(batch)
+                count += len(batch)
+        for module in quiet:
+            module.train()
+        parts = comm.gather((sums, count))
+        if not comm.is_main_process():
+            return
+        total = sum(c for _, c in parts)
+        if total == 0:
+            return
+        names = {name for s, _ in parts for name in s}
+        means = {name: sum(s.get(name, 0.0) for s, _ in parts) / total for name in sorted(names)}
+        storage = self.trainer.storage
+        storage.put_scalars(
+            smoothing_hint=False, val_loss=sum(means.values()), **{f"val/{k}": v for k, v in means.items()}
+        )
+
+
+class BestCheckpoint(HookBase):
+    """Keep ``model_best.pth``: the weights with the best value so far of a named metric.
+
+    ``metric`` is a key as in metrics.json, e.g. ``segm/AP`` or ``ema/segm/AP``; the latter saves the averaged weights.
+    """
+
+    def __init__(
+        self,
+        period: int,
+        metric: str,
+        checkpointer: Any,
+        average: WeightAverage | None = None,
+        mode: str = "max",
+    ):
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode {mode!r}: choose max or min")
+        self.period, self.metric, self.checkpointer, self.mode = period, metric, checkpointer, mode
+        self.average = average if metric.startswith("ema/") else None
+        self.best: float | None = None
+        self.best_iteration = -1
+
+    def after_step(self) -> None:
+        if not due(self.trainer.iter, self.period, self.trainer.max_iter) or not comm.is_main_process():
+            return
+        latest = self.trainer.storage.latest()
+        if self.metric not in latest:
+            known = ", ".join(k for k in latest if "/AP" in k or "loss" in k or k.endswith("mIoU"))
+            logger.warning("train.best_metric=%s was not measured; there are: %s", self.metric, known)
+            return
+        value, iteration = latest[self.metric]
+        better = self.best is None or (value > self.best if self.mode == "max" else value < self.best)
+        if value != value or iteration != self.trainer.iter or not better:
+            return
+        self.best, self.best_iteration = float(value), int(iteration)
+        if self.average is not None:
+            with self.average.swapped_into(self.trainer.bare_model):
+                self.checkpointer.save_weights("model_best", metric=self.metric, value=self.best)
+        else:
+            self.checkpointer.save_weights("model_best", metric=self.metric, value=self.best)
+        logger.info("Best %s so far: %.3f, saved as model_best.pth", self.metric, self.best)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_iteration": self.best_iteration}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.best_iteration = state["best"], state["best_iteration"]
+
+
+class VisualizePredictions(HookBase):
+    """Every ``period`` iterations, ``predictions_<iteration>.png`` (and ``predictions.png``): ground truth beside prediction
+    on the first ``images`` pictures of the validation data."""
+
+    def __init__(
+        self,
+        period: int,
+        cfg: DictConfig,
+        model: nn.Module,
+        dtype: torch.dtype,
+        images: int = 8,
+        average: WeightAverage | None = None,
+    ):
+        self.period, self.cfg, self.model, self.dtype = period, cfg, model, dtype
+        self.images, self.average = images, average
+
+    def after_step(self) -> None:
+        if due(self.trainer.iter, self.period, self.trainer.max_iter) and comm.is_main_process():
+            self.draw(f"predictions_{self.trainer.iter + 1:07d}.png")
+
+    def draw(self, name: str) -> Path:
+        """Write the picture into ``train.output_dir`` and return its path."""
+        dataset = self.cfg.dataset.val.name
+        records = list(DatasetCatalog.get(dataset))[: self.images]
+        mapper = instantiate(self.cfg.dataloader.test.mapper)
+        batch = [mapper(record) for record in records]
+        if self.average is not None:
+            with self.average.swapped_into(self.model):
+                predictions = self._predict(batch)
+        else:
+            predictions = self._predict(batch)
+        path = Path(self.cfg.train.output_dir) / name
+        save_prediction_grid(path, records, predictions, MetadataCatalog.get(dataset))
+        logger.info("Predictions drawn: %s", path)
+        return path
+
+    @torch.no_grad()
+    def _predict(self, batch: list[dict]) -> list[dict]:
+        was_training = self.model.training
+        self.model.eval()
+        device = next(self.model.parameters()).device
+        with autocast(device, self.dtype):
+            # one by one: what fits in a training batch may not fit at test size
+            predictions = [self.model([item])[0] for item in batch]
+        self.model.train(was_training)
+        return predictions
+
+
+class Curves(HookBase):
+    """Keep ``curves.png`` (losses, learning rate, metrics over iterations) up to date."""
+
+    def __init__(self, period: int, output_dir: str):
+        self.period, self.output_dir = period, Path(output_dir)
+
+    def after_step(self) -> None:
+        if due(self.trainer.iter, self.period, self.trainer.max_iter) and comm.is_main_process():
+            plot_curves(self.output_dir / "metrics.json", self.output_dir / "curves.png")
+
+
+class StopRequested(Exception):
+    """Training was asked to stop; its state is saved."""
+
+
+class SaveOnSignal(HookBase):
+    """On SIGTERM or Ctrl-C finish the iteration, save a checkpoint and leave, so that ``--resume`` loses nothing."""
+
+    def __init__(self, save: Callable[[int], None]):
+        self.save = save
+        self._received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def before_train(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self._received is not None:  # a second request does not wait
+            raise KeyboardInterrupt
+        self._received = number
+        logger.warning("signal %d: stopping after this iteration, with a checkpoint", number)
+
+    def after_step(self) -> None:
+        received = self._received is not None
+        if comm.get_world_size() > 1:
+            received = any(comm.all_gather(received))
+        if received:
+            self.save(self.trainer.iter)
+            raise StopRequested(f"stopped after iteration {self.trainer.iter}")
+
+    def after_train(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,49 @@
+"""Which device and which floating-point type a run uses."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+_NAMES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """``auto`` is this process's CUDA device if there is one, else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 matrices itself."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type == "cpu":
+        return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
+    return False
+
+
+def _cpu_flags() -> str:
+    try:
+        with open("/proc/cpuinfo") as f:
+            return next((line for line in f if line.startswith("flags")), "")
+    except OSError:  # not Linux
+        return ""
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """``auto`` is bf16 where the hardware has it, else fp16 on CUDA, else fp32; fp16 is refused on the CPU."""
+    if name == "auto":
+        if bf16_is_fast(device):
+            return torch.bfloat16
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name not in _NAMES:
+        raise ValueError(f"train.amp.dtype={name!r}: choose auto, {', '.join(_NAMES)}")
+    if name == "fp16" and device.type == "cpu":
+        raise ValueError("train.amp.dtype=fp16 needs CUDA: use bf16 or fp32 on the CPU")
+    return _NAMES[name]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    """Mixed precision by ``dtype``; float32 switches it off."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

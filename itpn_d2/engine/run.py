@@ -1,0 +1,230 @@
+"""Train or evaluate what a LazyConfig describes: the work behind ``train_net.py``."""
+
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.engine import create_ddp_model, hooks
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
+from torch import nn
+
+from ..checkpoint import Checkpointer
+from ..data import prepare_datasets
+from ..solver import WeightAverage, group_table, parameter_rules
+from .config import ConfigError
+from .evaluate import evaluate
+from .hooks import BestCheckpoint, Curves, SaveOnSignal, StopRequested, ValidationLoss, VisualizePredictions
+from .precision import resolve_device, resolve_dtype
+from .progress import ProgressBar
+from .seed import seed_step
+from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class Run:
+    """Everything of one run: model, precision, moving average, checkpoints. Building it prepares the datasets.
+
+    Args:
+        cfg: as from :func:`load_config`. ``train.output_dir`` is made and gets ``config.yaml`` and ``log.txt``.
+    """
+
+    def __init__(self, cfg: DictConfig):
+        self.cfg = cfg
+        self.output_dir = Path(cfg.train.output_dir)
+        if comm.is_main_process():
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+        comm.synchronize()
+        for name in ("itpn_d2", "detectron2", "fvcore"):
+            setup_logger(str(self.output_dir), distributed_rank=comm.get_rank(), name=name)
+        logger.info("Environment:\n%s", collect_env_info())
+        self.device = resolve_device(cfg.train.device)
+        self.dtype = resolve_dtype(cfg.train.amp.dtype, self.device)
+        logger.info(
+            "%s, %s, %d process(es), output in %s",
+            self.device,
+            str(self.dtype).removeprefix("torch."),
+            comm.get_world_size(),
+            self.output_dir,
+        )
+        prepare_datasets(cfg.dataset)
+        if comm.is_main_process():
+            LazyConfig.save(cfg, str(self.output_dir / "config.yaml"))
+        seed_step(cfg.train.seed)
+        self.model = self._build_model()
+        ema = cfg.train.ema
+        self.average = WeightAverage(self.model, ema.decay) if ema.enabled else None
+
+    def _build_model(self) -> nn.Module:
+        model = instantiate(self.cfg.model).to(self.device)
+        if self.device.type != "cuda" and any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
+            logger.info("SyncBN needs CUDA: per-process BatchNorm takes its place on %s", self.device)
+            model = _without_sync_bn(model)
+        count = sum(p.numel() for p in model.parameters())
+        logger.info("%s with %.2f M parameters", type(model).__name__, count / 1e6)
+        return model
+
+    def evaluate(self) -> OrderedDict[str, Any]:
+        """``--eval-only``: load ``train.init_checkpoint`` and evaluate it; draws predictions too."""
+        checkpoint = self.cfg.train.init_checkpoint
+        if not checkpoint:
+            raise ConfigError("--eval-only needs weights: train.init_checkpoint=FILE")
+        Checkpointer(self.model, str(self.output_dir)).load(checkpoint, checkpointables=[])
+        self.model.eval()
+        results = evaluate(self.cfg, self.model, self.dtype)
+        images = self.cfg.train.visualize.images
+        if comm.is_main_process() and images:
+            drawer = VisualizePredictions(0, self.cfg, self.model, self.dtype, images)
+            print(f"predictions: {drawer.draw('predictions.png')}")
+        return results
+
+    def train(self, resume: bool = False) -> OrderedDict[str, Any]:
+        """Train to ``train.max_iter``; with ``resume`` from the last checkpoint in the output folder, if there is one.
+
+        Returns the results of the last evaluation (empty when evaluation is off).
+        """
+        cfg = self.cfg
+        cfg.optimizer.params.model = self.model
+        optimizer = instantiate(cfg.optimizer)
+        if cfg.train.show_groups:
+            params = cfg.optimizer.params
+            rules = parameter_rules(
+                self.model, params.get("weight_decay", 0.05), params.get("layer_decay", 1.0)
+            )
+            logger.info("Parameter groups\n%s", group_table(rules, cfg.optimizer.lr))
+        cfg.optimizer.params.model = None
+        distributed = create_ddp_model(
+            self.model,
+            broadcast_buffers=False,
+            device_ids=[self.device.index] if self.device.type == "cuda" else None,
+            find_unused_parameters=cfg.train.ddp.find_unused_parameters,
+        )
+        trainer = Trainer(
+            distributed,
+            optimizer,
+            self.dtype,
+            cfg.train.accumulate,
+            cfg.train.clip_grad_norm,
+            self.average,
+            cfg.train.seed,
+        )
+        checkpointer = Checkpointer(self.model, str(self.output_dir), trainer=trainer)
+        results: OrderedDict[str, Any] = OrderedDict()
+        self._register_hooks(trainer, optimizer, checkpointer, results)
+        resumed = resume and checkpointer.has_checkpoint()
+        start = 0
+        if resumed:
+            checkpointer.resume_or_load("", resume=True)
+            start = trainer.iter + 1
+        elif cfg.train.init_checkpoint:
+            checkpointer.load(cfg.train.init_checkpoint, checkpointables=[])
+            if self.average is not None:
+                self.average.load_state_dict(self.model.state_dict())
+        if start >= cfg.train.max_iter:
+            logger.info("Nothing to do: %d of %d iterations are done", start, cfg.train.max_iter)
+            return results
+        trainer.set_data(self._training_batches(start))
+        try:
+            trainer.train(start, cfg.train.max_iter)
+        except StopRequested as stop:
+            logger.info("%s; go on with --resume", stop)
+            return results
+        self._say_where()
+        return results
+
+    def _training_batches(self, start: int) -> Any:
+        total, accumulate = self.cfg.dataloader.train.total_batch_size, self.cfg.train.accumulate
+        if total % accumulate:
+            raise ConfigError(
+                f"dataloader.train.total_batch_size={total} is not divisible by train.accumulate={accumulate}"
+            )
+        loader = self.cfg.dataloader.train.copy()
+        loader._set_parent(self.cfg.dataloader)  # interpolations reach the whole config
+        loader.total_batch_size = total // accumulate
+        loader.start_iter = start * accumulate
+        return instantiate(loader)
+
+    def _register_hooks(
+        self,
+        trainer: Trainer,
+        optimizer: torch.optim.Optimizer,
+        checkpointer: Checkpointer,
+        results: OrderedDict[str, Any],
+    ) -> None:
+        cfg, train = self.cfg, self.cfg.train
+
+        def evaluate_now() -> OrderedDict[str, Any]:
+            results.clear()
+            results.update(evaluate(cfg, self.model, self.dtype, self.average))
+            return results
+
+        scheduler = _build_scheduler(cfg, optimizer)
+        registered: list[Any] = [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(optimizer, scheduler),
+        ]
+        period = train.eval_period
+        if period:
+            if train.validation_loss:
+                loader = instantiate(cfg.dataloader.val_loss)
+                registered.append(ValidationLoss(period, loader, self.model, self.dtype))
+            registered.append(hooks.EvalHook(period, evaluate_now))
+            if train.best_metric:
+                registered.append(BestCheckpoint(period, train.best_metric, checkpointer, self.average))
+        if train.visualize.period:
+            registered.append(
+                VisualizePredictions(
+                    train.visualize.period, cfg, self.model, self.dtype, train.visualize.images, self.average
+                )
+            )
+        if comm.is_main_process():
+            writers = [
+                CommonMetricPrinter(train.max_iter),
+                JSONWriter(str(self.output_dir / "metrics.json")),
+                TensorboardXWriter(str(self.output_dir)),
+            ]
+            registered.append(hooks.PeriodicWriter(writers, period=train.log_period))
+            registered.append(hooks.PeriodicWriter([ProgressBar(train.max_iter)], period=1))
+            registered.append(Curves(period or train.checkpointer.period, str(self.output_dir)))
+
+        def save(iteration: int) -> None:
+            checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+
+        # last, so that what a checkpoint holds includes what the other hooks remember of this iteration
+        periodic = hooks.PeriodicCheckpointer(
+            checkpointer, train.checkpointer.period, max_to_keep=train.checkpointer.max_to_keep
+        )
+        registered.append(periodic)
+        registered.append(SaveOnSignal(save))
+        trainer.register_hooks(registered)
+
+    def _say_where(self) -> None:
+        if not comm.is_main_process():
+            return
+        for name in ("results.json", "predictions.png", "curves.png", "model_best.pth", "model_final.pth"):
+            path = self.output_dir / name
+            if path.is_file():
+                print(f"{name.split('.')[0]}: {path.resolve()}")
+
+
+def _build_scheduler(cfg: DictConfig, optimizer: torch.optim.Optimizer) -> Any:
+    from detectron2.solver.lr_scheduler import LRMultiplier
+
+    return LRMultiplier(optimizer, instantiate(cfg.lr_multiplier), cfg.train.max_iter)
+
+
+def _without_sync_bn(module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.SyncBatchNorm):
+        plain = nn.BatchNorm2d(module.num_features, module.eps, module.momentum, module.affine)
+        plain.load_state_dict(module.state_dict())
+        return plain
+    for name, child in module.named_children():
+        setattr(module, name, _without_sync_bn(child))
+    return module

@@ -1,0 +1,143 @@
+"""The training loop: mixed precision on any device, accumulation, clipping, weight averaging, exact resume."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from detectron2.engine import TrainerBase
+from detectron2.utils import comm
+from torch import nn
+
+from ..solver import WeightAverage
+from .precision import autocast
+from .seed import seed_step
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(TrainerBase):
+    """Detectron2 training loop over a model that returns a dict of losses.
+
+    The random state is a function of (seed, micro-batch, rank), not of history, and so are the data: a run that is resumed
+    at iteration i is, on the CPU, bit for bit the run that was never stopped.
+
+    Args:
+        model: in training mode, on its device; wrapped for distributed training or not.
+        optimizer: over the model's parameters.
+        accumulate: micro-batches per optimizer step; the loss is their mean.
+        clip_grad_norm: largest L2 norm of the gradient, None for no clipping.
+        average: moving average to update after each step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        dtype: torch.dtype = torch.float32,
+        accumulate: int = 1,
+        clip_grad_norm: float | None = None,
+        average: WeightAverage | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if accumulate < 1:
+            raise ValueError(f"train.accumulate={accumulate}: must be at least 1")
+        model.train()
+        self.model = model
+        self.optimizer = optimizer
+        self.dtype = dtype
+        self.device = next(model.parameters()).device
+        self.accumulate = accumulate
+        self.clip_grad_norm = clip_grad_norm
+        self.average = average
+        self.seed = seed
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+        self._batches: Iterator[Any] | None = None
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The model without its distributed wrapper."""
+        wrapped = isinstance(self.model, nn.parallel.DistributedDataParallel)
+        return self.model.module if wrapped else self.model
+
+    def set_data(self, batches: Iterable[Any]) -> None:
+        """Micro-batches from the first iteration to run; an infinite iterable."""
+        self._batches = iter(batches)
+
+    def run_step(self) -> None:
+        assert self._batches is not None, "call set_data before train"
+        assert self.model.training, "the model was switched to evaluation mode"
+        totals: dict[str, torch.Tensor] = {}
+        waited = 0.0
+        self.optimizer.zero_grad(set_to_none=True)
+        for micro in range(self.accumulate):
+            started = time.perf_counter()
+            batch = next(self._batches)
+            waited += time.perf_counter() - started
+            seed_step(self.seed, self.iter * self.accumulate + micro, comm.get_rank())
+            last = micro == self.accumulate - 1
+            wrapped = isinstance(self.model, nn.parallel.DistributedDataParallel)
+            with self.model.no_sync() if wrapped and not last else nullcontext():
+                with autocast(self.device, self.dtype):
+                    losses = self.model(batch)
+                losses = losses if isinstance(losses, dict) else {"loss": losses}
+                total = sum(loss.float() for loss in losses.values()) / self.accumulate
+                self.scaler.scale(total).backward()
+            for name, loss in losses.items():
+                totals[name] = totals.get(name, 0.0) + loss.detach().float() / self.accumulate
+        self._write_losses(totals, waited)
+        self._update()
+
+    def _update(self) -> None:
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm or float("inf"))
+        if torch.isfinite(norm) or self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+        else:
+            # a finite loss with an overflowed gradient would poison every weight; the step is left out and said
+            logger.warning("iteration %d: gradient norm is %s, optimizer step left out", self.iter, norm.item())
+        self.scaler.update()
+        self.storage.put_scalar("grad_norm", norm.item(), smoothing_hint=True)
+        if self.average is not None:
+            self.average.update(self.bare_model, self.iter)
+
+    def _write_losses(self, losses: dict[str, torch.Tensor], waited: float) -> None:
+        metrics = {name: loss.item() for name, loss in losses.items()}
+        reduced = comm.gather({**metrics, "data_time": waited})
+        if not comm.is_main_process():
+            # each rank judges its own losses: the main process would wait in vain for a rank that stopped
+            self._check_finite(metrics)
+            return
+        mean = {name: sum(m[name] for m in reduced) / len(reduced) for name in metrics}
+        self.storage.put_scalar("data_time", max(m["data_time"] for m in reduced))
+        self._check_finite(mean)
+        self.storage.put_scalar("total_loss", sum(mean.values()))
+        if len(mean) > 1:
+            self.storage.put_scalars(**mean)
+
+    def _check_finite(self, losses: dict[str, float]) -> None:
+        total = sum(losses.values())
+        if total != total or abs(total) == float("inf"):
+            raise FloatingPointError(
+                f"loss is {total} at iteration {self.iter}: {losses}. Lower optimizer.lr, set train.clip_grad_norm=1.0, "
+                f"or train.amp.dtype=fp32; checkpoints written so far are good"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        state["optimizer"] = self.optimizer.state_dict()
+        state["scaler"] = self.scaler.state_dict()
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None and "average" in state:
+            self.average.load_state_dict(state["average"])

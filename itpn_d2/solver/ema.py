@@ -1,0 +1,42 @@
+"""Exponential moving average of a model's weights (timm's, with a warm-up and a switch for evaluation)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+
+class WeightAverage:
+    """Moving average of ``model``; ``decay`` is reached slowly (timm's warm-up), so short runs profit too."""
+
+    def __init__(self, model: nn.Module, decay: float = 0.9998, warmup_gamma: float = 50.0):
+        self.average = ModelEmaV3(
+            model, decay=decay, use_warmup=True, warmup_gamma=warmup_gamma, warmup_power=2 / 3
+        )
+
+    @property
+    def module(self) -> nn.Module:
+        """The averaged model, in the structure of the original."""
+        return self.average.module
+
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards ``model`` after optimizer step number ``step`` (from 0)."""
+        self.average.update(model, step=step + 1)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return self.module.state_dict()
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self.module.load_state_dict(state)
+
+    @contextmanager
+    def swapped_into(self, model: nn.Module) -> Iterator[nn.Module]:
+        """Within the block ``model`` holds the averaged weights; afterwards its own, bit for bit."""
+        own = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        model.load_state_dict(self.state_dict())
+        try:
+            yield model
+        finally:
+            model.load_state_dict(own)
