@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from itpn_d2 import create_model
+from itpn_d2.solver import group_table, parameter_groups, parameter_rules
+
+
+@pytest.fixture(scope="module")
+def model():
+    return create_model("fast_itpn_nano", pyramid=True, fpn_dim=32)
+
+
+def scales(model, decay=0.5):
+    return {rule.name: rule.lr_scale for _, rule in parameter_rules(model, 0.05, decay)}
+
+
+def test_scales(model):
+    got = scales(model)
+    last = 9  # 8 blocks + 1
+    assert got["trunk.patch_embed.proj.weight"] == got["trunk.pos_embed"] == 0.5**last
+    assert got["trunk.stage1.0.mlp.fc1.weight"] == got["trunk.merge1.reduction.weight"] == 0.5 ** (last - 1)
+    assert got["trunk.stage2.0.norm.bias"] == got["trunk.merge2.norm.bias"] == 0.5 ** (last - 2)
+    assert got["trunk.stage3.5.attn.qkv.weight"] == 0.5  # the last block: one step below the heads, never above
+    assert {v for k, v in got.items() if k.startswith("pyramid.")} == {1.0}
+    assert got["trunk.norm.weight"] == 1.0
+
+
+def test_scales_never_fall_with_depth(model):
+    got = scales(model)
+    order = [got[f"trunk.stage3.{i}.mlp.w1.weight"] for i in range(6)]
+    assert order == sorted(order) and max(got.values()) == 1.0
+
+
+def test_weight_decay(model):
+    for parameter, rule in parameter_rules(model, 0.05):
+        undecayed = parameter.ndim <= 1 or rule.name.endswith("pos_embed")
+        assert rule.weight_decay == (0.0 if undecayed else 0.05), rule.name
+
+
+def test_groups_hold_every_trainable_parameter_once(model):
+    model.trunk.patch_embed.requires_grad_(False)
+    groups = parameter_groups(model, 1e-3, 0.05, 0.9)
+    model.trunk.patch_embed.requires_grad_(True)
+    ids = [id(p) for g in groups for p in g["params"]]
+    expected = {id(p) for n, p in model.named_parameters() if not n.startswith("trunk.patch_embed")}
+    assert len(ids) == len(set(ids)) and set(ids) == expected
+    assert max(g["lr"] for g in groups) == 1e-3
+    torch.optim.AdamW(groups, lr=1e-3)
+
+
+def test_prefix_does_not_matter(model):
+    inside = scales(torch.nn.ModuleDict({"backbone": model}))
+    assert inside == {f"backbone.{k}": v for k, v in scales(model).items()}
+
+
+def test_table_counts_everything(model):
+    table = group_table(parameter_rules(model, 0.05, 0.9), 1e-3)
+    counts = [int(line.split()[4].replace(",", "")) for line in table.splitlines()[1:]]
+    assert sum(counts) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.1, -1])
+def test_refuses(model, decay):
+    with pytest.raises(ValueError, match="layer_decay"):
+        parameter_rules(model, 0.05, decay)
