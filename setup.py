@@ -29,10 +29,10 @@ setup(
     long_description=description(),
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
-    packages=[*find_packages(include=["itpn_d2", "itpn_d2.*", "pretrain", "pretrain.*"]), "itpn_d2.configs"],
-    # The configs stay at the top of the repository, where people look for them, and ship inside the package.
-    package_dir={"itpn_d2.configs": "configs"},
-    package_data={"itpn_d2.configs": ["**/*.py", "**/*.yaml"]},
+    packages=find_packages(include=["itpn_d2", "itpn_d2.*", "pretrain", "pretrain.*"]),
+    # The configs lie at the top of the repository, where people look for them; itpn_d2/configs links to them,
+    # so that a checkout, an editable install and a wheel all have them under the package.
+    package_data={"itpn_d2": ["configs/**/*.py", "configs/**/*.yaml"]},
     install_requires=[
         "cloudpickle>=2.0",
         "fvcore>=0.1.5.post20221221",

@@ -43,6 +43,11 @@ def test_every_module_is_packed(wheel_names: set[str]) -> None:
         assert not missing, f"not in the wheel (a folder without __init__.py?): {sorted(missing)}"
 
 
+def test_a_checkout_has_the_configs_under_the_package_too() -> None:
+    folder = ROOT / "itpn_d2" / "configs"
+    assert folder.resolve() == ROOT / "configs", f"{folder} must be a link to configs/"
+
+
 def test_every_config_is_packed(wheel_names: set[str]) -> None:
     sources = [path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py")]
     assert len(sources) > 3
