@@ -1,0 +1,129 @@
+"""The loop on a small model: accumulation, clipping, averaging, refusal of bad losses, bit-exact resume."""
+
+import itertools
+
+import pytest
+import torch
+from detectron2.engine import hooks
+from detectron2.solver.lr_scheduler import LRMultiplier
+from fvcore.common.param_scheduler import CosineParamScheduler
+from torch import nn
+
+from itpn_d2.checkpoint import Checkpointer
+from itpn_d2.engine.trainer import Trainer
+from itpn_d2.solver import WeightAverage
+
+
+class Regressor(nn.Module):
+    """A dict of losses from a batch of (x, y), with dropout so that the random state matters."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 16), nn.GELU(), nn.Dropout(0.3), nn.Linear(16, 1))
+
+    def forward(self, batch):
+        x = torch.stack([b[0] for b in batch])
+        y = torch.stack([b[1] for b in batch])
+        error = self.body(x)[:, 0] - y
+        return {"square": error.square().mean(), "size": 0.01 * self.body[0].weight.square().sum()}
+
+
+def batches(size, start=0):
+    for i in itertools.count(start):
+        generator = torch.Generator().manual_seed(i)
+        x = torch.randn(size, 4, generator=generator)
+        yield list(zip(x, x.sum(1), strict=True))
+
+
+def build(tmp_path, max_iter, accumulate=1, dtype=torch.float32, clip=None, dropout=0.3):
+    torch.manual_seed(3)
+    model = Regressor()
+    model.body[2].p = dropout
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    trainer = Trainer(model, optimizer, dtype, accumulate, clip, WeightAverage(model, 0.9), seed=5)
+    schedule = LRMultiplier(optimizer, CosineParamScheduler(1.0, 0.0), max_iter)
+    recorder = Recorder()
+    checkpointer = Checkpointer(model, str(tmp_path), trainer=trainer)
+    trainer.register_hooks(
+        [hooks.LRScheduler(optimizer, schedule), recorder, hooks.PeriodicCheckpointer(checkpointer, 1)]
+    )
+    return trainer, recorder, checkpointer
+
+
+class Recorder(hooks.HookBase):
+    def __init__(self):
+        self.losses, self.norms, self.rates = [], [], []
+
+    def after_step(self):
+        latest = self.trainer.storage.latest()
+        self.losses.append(latest["total_loss"][0])
+        self.norms.append(latest["grad_norm"][0])
+        self.rates.append(self.trainer.optimizer.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("stop", [1, 4, 7])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_resume_is_bit_exact(tmp_path, stop, accumulate):
+    whole, whole_record, _ = build(tmp_path / "whole", 9, accumulate)
+    whole.set_data(batches(6))
+    whole.train(0, 9)
+
+    first, first_record, _ = build(tmp_path / "parts", 9, accumulate)
+    first.set_data(batches(6))
+    first.train(0, stop)
+    torch.manual_seed(999)  # a new process starts with another random state
+    second, second_record, checkpointer = build(tmp_path / "parts", 9, accumulate)
+    checkpointer.resume_or_load("", resume=True)
+    start = second.iter + 1
+    assert start == stop
+    second.set_data(batches(6, start * accumulate))
+    second.train(start, 9)
+
+    assert first_record.losses + second_record.losses == whole_record.losses
+    assert first_record.rates + second_record.rates == whole_record.rates
+    for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(whole.average.module.parameters(), second.average.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_accumulation_is_one_large_batch(tmp_path):
+    one, one_record, _ = build(tmp_path / "a", 5, 1, dropout=0.0)
+    halves = batches(4)
+    one.set_data(first + second for first, second in zip(halves, halves, strict=True))
+    one.train(0, 5)
+    two, two_record, _ = build(tmp_path / "b", 5, 2, dropout=0.0)
+    two.set_data(batches(4))
+    two.train(0, 5)
+    assert two_record.losses == pytest.approx(one_record.losses, rel=1e-5)
+
+
+def test_clipping_bounds_the_step(tmp_path):
+    trainer, record, _ = build(tmp_path, 1, clip=1e-3)
+    trainer.set_data(batches(4))
+    trainer.train(0, 1)
+    total = torch.stack([p.grad.norm() for p in trainer.model.parameters()]).norm()
+    assert record.norms[0] > 1e-3  # what was measured is the norm before clipping
+    assert total == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_bf16_trains(tmp_path):
+    trainer, record, _ = build(tmp_path, 30, dtype=torch.bfloat16)
+    trainer.set_data(batches(16))
+    trainer.train(0, 30)
+    assert record.losses[-1] < record.losses[0]
+
+
+def test_non_finite_loss_stops_with_advice(tmp_path):
+    trainer, _, _ = build(tmp_path, 3)
+    bad = [[(torch.full((4,), float("nan")), torch.tensor(0.0))]]
+    trainer.set_data(itertools.chain(itertools.islice(batches(2), 1), bad))
+    with pytest.raises(FloatingPointError, match=r"iteration 1.*optimizer.lr"):
+        trainer.train(0, 3)
+    assert (tmp_path / "model_0000000.pth").is_file()  # finished work is kept
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
+def test_refuses_accumulate_zero():
+    with pytest.raises(ValueError, match="accumulate"):
+        Trainer(nn.Linear(1, 1), torch.optim.SGD(nn.Linear(1, 1).parameters(), 1.0), accumulate=0)
