@@ -1,0 +1,70 @@
+"""Augmentation recipes, as lists of Detectron2 augmentations."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from detectron2.data import transforms as T
+from fvcore.transforms.transform import Transform
+
+Recipe = list[T.Augmentation]
+
+
+class OneOf(T.Augmentation):
+    """One of several recipes, drawn uniformly for each image."""
+
+    def __init__(self, recipes: Sequence[Sequence[T.Augmentation]]):
+        super().__init__()
+        self.recipes = [T.AugmentationList(list(recipe)) for recipe in recipes]
+
+    def __call__(self, aug_input: T.AugInput) -> Transform:
+        return self.recipes[np.random.randint(len(self.recipes))](aug_input)
+
+
+def multiscale_crop_augmentations() -> Recipe:
+    """The reference detectors' training views (SPEC D2; from DETR): flip, then either a random short side of 480-800, or
+    resize to 400-600, crop 384-600, and that resize."""
+    sides = tuple(range(480, 801, 32))
+    crop = [
+        T.ResizeShortestEdge((400, 500, 600), sample_style="choice"),
+        T.RandomCrop("absolute_range", (384, 600)),
+        T.ResizeShortestEdge(sides, 1333, "choice"),
+    ]
+    return [T.RandomFlip(), OneOf([[T.ResizeShortestEdge(sides, 1333, "choice")], crop])]
+
+
+def lsj_augmentations(size: int = 1024, min_scale: float = 0.1, max_scale: float = 2.0) -> Recipe:
+    """Large-scale jitter: flip, scale by ``min_scale``-``max_scale``, crop and pad to ``size`` x ``size``."""
+    return [
+        T.RandomFlip(),
+        T.ResizeScale(min_scale=min_scale, max_scale=max_scale, target_height=size, target_width=size),
+        T.FixedSizeCrop(crop_size=(size, size), pad=False),
+    ]
+
+
+def custom_augmentations(
+    short_sides: Sequence[int],
+    max_size: int,
+    flip_vertical: bool = False,
+    rot90: bool = False,
+    crop: Sequence[int] | None = None,
+    colour: bool = True,
+) -> Recipe:
+    """For data of one's own: a random short side, flips, quarter turns, colour, and a crop of (height, width)."""
+    recipe: Recipe = [T.ResizeShortestEdge(tuple(short_sides), max_size, "choice"), T.RandomFlip()]
+    if flip_vertical:
+        recipe.append(T.RandomFlip(horizontal=False, vertical=True))
+    if rot90:
+        recipe.append(T.RandomRotation([0, 90, 180, 270], expand=True, sample_style="choice"))
+    if crop is not None:
+        recipe.append(T.RandomCrop("absolute", tuple(crop)))
+    if colour:
+        recipe += [T.RandomBrightness(0.7, 1.3), T.RandomContrast(0.7, 1.3), T.RandomSaturation(0.7, 1.3)]
+    return recipe
+
+
+def test_augmentations(short_side: int, max_size: int) -> Recipe:
+    """The single view of evaluation."""
+    return [T.ResizeShortestEdge(short_side, max_size)]
+
+
+test_augmentations.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever its name

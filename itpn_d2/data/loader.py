@@ -1,0 +1,114 @@
+"""Data loaders over registered datasets."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog, DatasetFromList
+from detectron2.data.samplers import InferenceSampler, RepeatFactorTrainingSampler
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset
+
+from .errors import DatasetError
+from .sampler import Place, ResumableBatchSampler
+
+Mapper = Callable[[dict[str, Any], int], dict[str, Any]]
+
+
+class MappedRecords(Dataset):
+    """Records kept serialised (workers share one copy), mapped on access by index or by (position, index)."""
+
+    def __init__(self, records: list[dict[str, Any]], mapper: Mapper):
+        self.records = DatasetFromList(records, copy=False, serialize=True)
+        self.mapper = mapper
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, place: int | Place) -> dict[str, Any]:
+        position, index = place if isinstance(place, tuple) else (int(place), int(place))
+        return self.mapper(self.records[index], position)
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def _workers(num_workers: int) -> dict[str, Any]:
+    if num_workers == 0:
+        return {"num_workers": 0}
+    return {"num_workers": num_workers, "worker_init_fn": _one_thread, "persistent_workers": True}
+
+
+def _not_crowd(record: dict[str, Any]) -> bool:
+    return any(not a.get("iscrowd", 0) for a in record.get("annotations", ()))
+
+
+def build_train_loader(
+    dataset: str,
+    mapper: Mapper,
+    total_batch_size: int,
+    num_workers: int = 0,
+    seed: int = 0,
+    start_iter: int = 0,
+    aspect_ratio_grouping: bool = True,
+    filter_empty: bool = True,
+    repeat_threshold: float | None = None,
+) -> DataLoader:
+    """Endless batches (lists of mapped records) of this process's share of ``total_batch_size``.
+
+    Args:
+        dataset: registered name.
+        start_iter: the first batch to yield; see :class:`ResumableBatchSampler`.
+        filter_empty: leave out images without annotations (other than crowds).
+        repeat_threshold: category frequency below which images are repeated (LVIS), None for none.
+    """
+    records = DatasetCatalog.get(dataset)
+    if filter_empty:
+        records = [r for r in records if _not_crowd(r)]
+    if not records:
+        raise DatasetError(f"dataset {dataset!r} has no image with annotations to train on")
+    repeats = None
+    if repeat_threshold is not None:
+        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(records, repeat_threshold)
+        repeats = np.asarray(factors).tolist()
+    sampler = ResumableBatchSampler(
+        len(records),
+        total_batch_size,
+        seed,
+        comm.get_rank(),
+        comm.get_world_size(),
+        start_iter,
+        sizes=[(r["width"], r["height"]) for r in records] if aspect_ratio_grouping else None,
+        repeats=repeats,
+    )
+    return DataLoader(
+        MappedRecords(records, mapper), batch_sampler=sampler, collate_fn=list, **_workers(num_workers)
+    )
+
+
+def build_test_loader(dataset: str, mapper: Mapper, batch_size: int = 1, num_workers: int = 0) -> DataLoader:
+    """Every image once, split over the processes; batches are lists of mapped records."""
+    records = DatasetCatalog.get(dataset)
+    return DataLoader(
+        MappedRecords(records, mapper),
+        batch_size=batch_size,
+        sampler=InferenceSampler(len(records)),
+        collate_fn=list,
+        **_workers(num_workers),
+    )
+
+
+def build_val_loss_loader(
+    dataset: str, mapper: Mapper, batch_size: int = 1, num_workers: int = 0, max_images: int | None = None
+) -> DataLoader:
+    """As :func:`build_test_loader`, over at most ``max_images`` annotated images and a mapper that keeps annotations."""
+    records = [r for r in DatasetCatalog.get(dataset) if _not_crowd(r)][:max_images]
+    return DataLoader(
+        MappedRecords(records, mapper),
+        batch_size=batch_size,
+        sampler=InferenceSampler(len(records)),
+        collate_fn=list,
+        **_workers(num_workers),
+    )

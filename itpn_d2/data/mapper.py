@@ -1,0 +1,98 @@
+"""From a dataset record to what a model takes."""
+
+import copy
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+from detectron2.data import DatasetMapper
+from detectron2.data import transforms as T
+
+from .errors import DatasetError
+
+
+@contextmanager
+def seeded(*key: int) -> Iterator[None]:
+    """Python's and NumPy's random state from ``key`` within the block, as it was after it."""
+    outer = random.getstate(), np.random.get_state()
+    words = np.random.SeedSequence([k & 0xFFFFFFFF for k in key]).generate_state(2)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    try:
+        yield
+    finally:
+        random.setstate(outer[0])
+        np.random.set_state(outer[1])
+
+
+def mask_format(record: dict[str, Any]) -> Literal["polygon", "bitmask"]:
+    """``bitmask`` when any segmentation of the record is run-length encoded, else ``polygon``."""
+    encoded = any(isinstance(a.get("segmentation"), dict) for a in record.get("annotations", ()))
+    return "bitmask" if encoded else "polygon"
+
+
+class TrainMapper:
+    """Augmented training samples, the same for any number of workers or processes, and after a resume: all randomness of a
+    sample comes from ``seed`` and its position in the sequence of samples.
+
+    Args:
+        augmentations: Detectron2 augmentations, in order.
+        use_instance_mask: read segmentations. Without them records may have none.
+        instance_mask_format: ``polygon``, ``bitmask``, or ``auto``: bitmask where a record holds RLE or where boxes are
+            recomputed, which polygons cut by a crop do badly.
+        recompute_boxes: tightest boxes around the augmented masks.
+    """
+
+    def __init__(
+        self,
+        augmentations: Sequence[T.Augmentation],
+        use_instance_mask: bool = True,
+        instance_mask_format: Literal["auto", "polygon", "bitmask"] = "auto",
+        recompute_boxes: bool = False,
+        image_format: str = "RGB",
+        seed: int = 0,
+    ):
+        if instance_mask_format not in ("auto", "polygon", "bitmask"):
+            raise ValueError(f"instance_mask_format {instance_mask_format!r}: choose auto, polygon or bitmask")
+        self.seed, self.use_instance_mask, self.format = seed, use_instance_mask, instance_mask_format
+        self.mappers = {
+            kind: DatasetMapper(
+                is_train=True,
+                augmentations=list(augmentations),
+                image_format=image_format,
+                use_instance_mask=use_instance_mask,
+                instance_mask_format=kind,
+                recompute_boxes=use_instance_mask and recompute_boxes,
+            )
+            for kind in ("polygon", "bitmask")
+        }
+        self.recompute_boxes = recompute_boxes
+
+    def __call__(self, record: dict[str, Any], position: int = 0) -> dict[str, Any]:
+        kind = self.format
+        if kind == "auto":
+            kind = "bitmask" if self.recompute_boxes else mask_format(record)
+        try:
+            with seeded(self.seed, position):
+                return self.mappers[kind](copy.deepcopy(record))
+        except (OSError, SyntaxError) as error:  # what Pillow raises on broken files
+            raise DatasetError(f"{record.get('file_name')}: the image can't be read ({error})") from error
+
+
+class TestMapper:
+    """Evaluation samples: the image in one view, and the record's size for the results."""
+
+    __test__ = False  # not a test, whatever its name
+
+    def __init__(self, augmentations: Sequence[T.Augmentation], image_format: str = "RGB"):
+        self.mapper = DatasetMapper(
+            is_train=False, augmentations=list(augmentations), image_format=image_format
+        )
+
+    def __call__(self, record: dict[str, Any], position: int = 0) -> dict[str, Any]:
+        try:
+            return self.mapper(copy.deepcopy(record))
+        except (OSError, SyntaxError) as error:
+            raise DatasetError(f"{record.get('file_name')}: the image can't be read ({error})") from error

@@ -1,0 +1,218 @@
+"""Quick-start scenes: generated pictures of textured, overlapping shapes with boxes, masks, semantic and panoptic labels.
+
+Made on first use, the same bytes for the same seed; nothing is downloaded. The classes differ in shape only: colour, texture,
+size, angle and light are drawn independently, so a detector has to look at the outline.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pycocotools.mask as mask_util
+from detectron2.data.datasets import load_coco_json
+from detectron2.data import MetadataCatalog
+from tqdm import tqdm
+
+from .registry import cache_root, register, write_atomically
+
+logger = logging.getLogger(__name__)
+CLASSES = ("disc", "square", "triangle", "star", "ring")
+_FORMAT = 1  # raise when the pictures change, so that cached ones are made anew
+_SPLITS = {"train": 0, "val": 1, "test": 2}
+_MIN_VISIBLE = 0.25  # of a shape's area; what is hidden further is no longer an object
+_SUPERSAMPLING = 4
+
+
+def _outline(kind: str, radius: float, angle: float) -> list[np.ndarray]:
+    """Closed curves (points, 2) around the origin; the second one, if any, is a hole."""
+    if kind in ("disc", "ring"):
+        turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+        circle = np.stack((np.cos(turn), np.sin(turn)), 1)
+        return [radius * circle] if kind == "disc" else [radius * circle, 0.55 * radius * circle]
+    corners = {"square": 4, "triangle": 3, "star": 10}[kind]
+    turn = angle + 2 * np.pi * np.arange(corners) / corners
+    length = np.full(corners, radius * 1.1)
+    if kind == "star":
+        length[1::2] *= 0.42
+    return [np.stack((np.cos(turn), np.sin(turn)), 1) * length[:, None]]
+
+
+def _coverage(kind: str, centre: np.ndarray, radius: float, angle: float, size: int) -> np.ndarray:
+    """Soft mask ``(size, size)`` in 0..1."""
+    big = np.zeros((size * _SUPERSAMPLING,) * 2, np.uint8)
+    curves = [np.round((c + centre) * _SUPERSAMPLING).astype(np.int32) for c in _outline(kind, radius, angle)]
+    cv2.fillPoly(big, curves, 255)  # even-odd: the second curve of a ring is its hole
+    return cv2.resize(big, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def _noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
+    coarse = rng.random((cells, cells), dtype=np.float32)
+    return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)[..., None]
+
+
+def _texture(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray:
+    """``(size, size, 3)`` in 0..1: stripes, checks, dots or clouds of two colours."""
+    first = rng.random(3, dtype=np.float32)
+    second = np.clip(first + contrast * rng.uniform(-1, 1, 3).astype(np.float32), 0, 1)
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    angle, period = rng.uniform(0, np.pi), rng.uniform(6, 18)
+    u = x * np.cos(angle) + y * np.sin(angle)
+    v = y * np.cos(angle) - x * np.sin(angle)
+    wave = 2 * np.pi / period
+    pattern = [
+        np.sin(u * wave) > 0,
+        (np.sin(u * wave) > 0) ^ (np.sin(v * wave) > 0),
+        np.sin(u * wave) * np.sin(v * wave) > 0.5,
+        _noise(rng, size, 10)[..., 0] > 0.5,
+    ][rng.integers(4)]
+    blend = cv2.GaussianBlur(pattern.astype(np.float32), (0, 0), 0.8)[..., None]
+    return first * (1 - blend) + second * blend
+
+
+def _shade(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Light from one side, ``(size, size, 1)`` around 1."""
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j].astype(np.float32)
+    angle = rng.uniform(0, 2 * np.pi)
+    return (1 + rng.uniform(0.05, 0.3) * (x * np.cos(angle) + y * np.sin(angle)))[..., None]
+
+
+def draw_scene(seed: list[int], size: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """One picture: RGB uint8 ``(size, size, 3)``, and (class, visible mask) of every object, back to front."""
+    rng = np.random.default_rng(seed)
+    picture = (0.25 + 0.5 * _texture(rng, size, 0.35)) * (0.8 + 0.4 * _noise(rng, size, 5))
+    objects: list[tuple[int, np.ndarray, float]] = []
+    for _ in range(rng.integers(3, 9)):
+        kind = int(rng.integers(len(CLASSES)))
+        radius = size * rng.uniform(0.06, 0.19)
+        centre = rng.uniform(0.08, 0.92, 2) * size
+        cover = _coverage(CLASSES[kind], centre, radius, rng.uniform(0, 2 * np.pi), size)
+        shadow = cv2.GaussianBlur(np.roll(cover, (2, 2), (0, 1)), (0, 0), 2)[..., None]
+        picture = picture * (1 - 0.45 * shadow)
+        surface = _texture(rng, size, 0.6) * _shade(rng, size)
+        picture = picture * (1 - cover[..., None]) + surface * cover[..., None]
+        mask = cover > 0.5
+        objects = [(k, m & ~mask, area) for k, m, area in objects]
+        objects.append((kind, mask, float(mask.sum())))
+    picture = picture * _shade(rng, size) + rng.normal(0, 0.02, picture.shape)
+    visible = [(k, m) for k, m, area in objects if m.sum() >= max(_MIN_VISIBLE * area, 16)]
+    return (np.clip(picture, 0, 1) * 255).astype(np.uint8), visible
+
+
+def _encode(mask: np.ndarray) -> dict[str, Any]:
+    rle = mask_util.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+
+
+def _write_image(path: Path, image: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), image):
+        raise OSError(f"{path}: could not be written")
+
+
+def generate_scenes(root: Path, split: str, num_images: int, size: int, seed: int) -> Path:
+    """Make (or find) a split: ``images/``, ``instances.json``, ``panoptic.json``, ``panoptic/`` and ``sem_seg/``.
+
+    The folder appears whole or not at all, so processes may race for it.
+    """
+    if split not in _SPLITS:
+        raise ValueError(f"split {split!r}: choose from {', '.join(_SPLITS)}")
+    if num_images < 1 or size < 32:
+        raise ValueError(f"num_images={num_images}, size={size}: at least 1 image of at least 32 pixels")
+    target = root / f"scenes_v{_FORMAT}_{split}_{num_images}x{size}_seed{seed}"
+    if (target / "instances.json").is_file():
+        return target
+    root.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=root))
+    try:
+        _fill(folder, split, num_images, size, seed)
+        os.replace(folder, target)
+    except OSError:
+        if not (target / "instances.json").is_file():  # else another process was first
+            raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return target
+
+
+def _fill(folder: Path, split: str, num_images: int, size: int, seed: int) -> None:
+    for name in ("images", "panoptic", "sem_seg"):
+        (folder / name).mkdir()
+    categories = [{"id": i + 1, "name": n, "isthing": 1} for i, n in enumerate(CLASSES)]
+    categories.append({"id": len(CLASSES) + 1, "name": "background", "isthing": 0})
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    panoptic: list[dict[str, Any]] = []
+    for number in tqdm(range(num_images), f"drawing {split} scenes", delay=1.0, leave=False):
+        picture, objects = draw_scene([seed, _SPLITS[split], number], size)
+        stem = f"{number:05d}"
+        image = {"id": number + 1, "file_name": f"{stem}.png", "width": size, "height": size}
+        images.append(image)
+        _write_image(folder / "images" / f"{stem}.png", picture[..., ::-1])
+        background = np.ones((size, size), bool)
+        semantic = np.full((size, size), len(CLASSES), np.uint8)
+        identity = np.zeros((size, size), np.int32)
+        segments = []
+        for kind, mask in objects:
+            x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+            number_of = len(annotations) + 1
+            fields = {"category_id": kind + 1, "bbox": [x, y, w, h], "area": int(mask.sum()), "iscrowd": 0}
+            annotations.append({"id": number_of, "image_id": image["id"], **fields, "segmentation": _encode(mask)})
+            background &= ~mask
+            semantic[mask] = kind
+            identity[mask] = len(segments) + 1
+            segments.append({"id": len(segments) + 1, **fields})
+        if background.any():
+            identity[background] = len(segments) + 1
+            x, y, w, h = cv2.boundingRect(background.astype(np.uint8))
+            fields = {"category_id": len(CLASSES) + 1, "bbox": [x, y, w, h], "area": int(background.sum()), "iscrowd": 0}
+            segments.append({"id": len(segments) + 1, **fields})
+        _write_image(folder / "sem_seg" / f"{stem}.png", semantic)
+        # COCO panoptic: id = R + 256 G + 65536 B
+        _write_image(folder / "panoptic" / f"{stem}.png", np.stack([identity >> s & 255 for s in (16, 8, 0)], -1).astype(np.uint8))
+        panoptic.append({"image_id": image["id"], "file_name": f"{stem}.png", "segments_info": segments})
+    info = {"description": f"generated scenes, {split}, seed {seed}"}
+    write_atomically(
+        folder / "panoptic.json",
+        json.dumps({"info": info, "images": images, "annotations": panoptic, "categories": categories}),
+    )
+    write_atomically(
+        folder / "instances.json",
+        json.dumps({"info": info, "images": images, "annotations": annotations, "categories": categories[:-1]}),
+    )
+
+
+def register_scenes(
+    name: str, split: str, num_images: int, size: int = 160, seed: int = 7, root: str | None = None
+) -> str:
+    """Make the scenes on first use under ``root`` (default: :func:`~itpn_d2.data.registry.cache_root`) and register them."""
+    base = Path(root) if root else cache_root() / "quickstart"
+    folder = generate_scenes(base, split, num_images, size, seed)
+    source, pictures = str(folder / "instances.json"), str(folder / "images")
+
+    def load() -> list[dict[str, Any]]:
+        records = load_coco_json(source, pictures, name)
+        for record in records:
+            record["sem_seg_file_name"] = str(folder / "sem_seg" / Path(record["file_name"]).name)
+        return records
+
+    register(
+        name,
+        (str(folder),),
+        load,
+        json_file=source,
+        image_root=pictures,
+        evaluator_type="coco",
+        sem_seg_root=str(folder / "sem_seg"),
+        panoptic_root=str(folder / "panoptic"),
+        panoptic_json=str(folder / "panoptic.json"),
+        stuff_classes=[*CLASSES, "background"],
+        ignore_label=255,
+    )
+    if "thing_classes" not in MetadataCatalog.get(name).as_dict():
+        load()  # sets the classes
+    return name
