@@ -1,0 +1,90 @@
+"""The training engine's checkpoints: whole or absent, and safe to load."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.utils import comm
+from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
+from torch import nn
+
+from .errors import CheckpointError
+from .loading import load_pretrained
+from .safe_load import load_state_file
+
+logger = logging.getLogger(__name__)
+
+
+def atomic_save(content: Any, path: str | Path) -> None:
+    """``torch.save`` so that ``path`` is either absent, old, or whole, also after a power cut."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class Checkpointer(FvcoreCheckpointer):
+    """fvcore's checkpointer, as Detectron2's hooks use it, with atomic files and a loader that runs no code.
+
+    A file that this class wrote restores the model exactly, and the ``checkpointables`` that are asked for; any other goes through
+    :func:`load_pretrained`, which prints its report.
+    """
+
+    def __init__(self, model: nn.Module, save_dir: str = "", **checkpointables: Any):
+        super().__init__(model, save_dir, save_to_disk=comm.is_main_process(), **checkpointables)
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        if not self.save_dir or not self.save_to_disk:
+            return
+        content = {"model": self.model.state_dict(), **kwargs}
+        content.update({key: item.state_dict() for key, item in self.checkpointables.items()})
+        path = Path(self.save_dir) / f"{name}.pth"
+        logger.info("Saving checkpoint to %s", path)
+        atomic_save(content, path)
+        self.tag_last_checkpoint(path.name)
+
+    def save_weights(self, name: str, **kwargs: Any) -> None:
+        """Write the weights alone, without making them the checkpoint to resume from."""
+        if self.save_dir and self.save_to_disk:
+            atomic_save({"model": self.model.state_dict(), **kwargs}, Path(self.save_dir) / f"{name}.pth")
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        tag = Path(self.save_dir) / "last_checkpoint"
+        partial = tag.with_name(f"{tag.name}.{os.getpid()}.partial")
+        partial.write_text(last_filename_basename)
+        os.replace(partial, tag)
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """Load ``path`` (nothing when empty) and, of what it holds, ``checkpointables`` (None: all).
+
+        Raises:
+            CheckpointError: the file can't be read, or nothing of the trunk fits.
+        """
+        if not path:
+            return {}
+        content = load_state_file(path) if "://" not in path else {}
+        wanted = self.checkpointables if checkpointables is None else checkpointables
+        state = content.get("model")
+        own = self.model.state_dict()
+        exact = isinstance(state, dict) and state.keys() == own.keys()
+        if exact and all(state[k].shape == own[k].shape for k in own):
+            self.model.load_state_dict(state)
+            logger.info("Loaded %s", path)
+        elif wanted:
+            raise CheckpointError(f"{path}: not a checkpoint of this model, so there is nothing to resume from")
+        else:
+            load_pretrained(self.model, path)
+        for key in wanted:
+            if key not in content:
+                raise CheckpointError(f"{path}: holds no {key!r} to resume from")
+            self.checkpointables[key].load_state_dict(content[key])
+        return {k: v for k, v in content.items() if k not in {"model", *self.checkpointables}}
