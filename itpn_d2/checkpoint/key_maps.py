@@ -139,7 +139,7 @@ def to_native(state: State) -> Mapped:
     Raises:
         CheckpointError: the names are of neither layout.
     """
-    if any("pos_embed" in k and ("trunk." in k or v.ndim == 4) for k, v in state.items()):
+    if any(re.search(r"(^|\.)pos_embed$", k) for k in state) and any("attn.qkv." in k for k in state):
         return Mapped(_strip_prefix(state), "itpn_d2")
     if "pos_embed" not in state or not any(k.endswith("attn.q_proj.weight") for k in state):
         shown = ", ".join(list(state)[:4])
@@ -175,16 +175,23 @@ def _places(state: State) -> dict[int, str]:
     return places
 
 
+def _grid(table: Tensor) -> Tensor:
+    """``(1, N, C)`` to ``(1, h, w, C)``; a table that is a grid already stays. The layout stores no grid, so it must be square."""
+    if table.ndim == 4:
+        return table
+    side = math.isqrt(table.shape[1])
+    if side * side != table.shape[1]:
+        raise CheckpointError(
+            f"pos_embed has {table.shape[1]} positions, which is no square grid: reshape it to (1, rows, columns, C)"
+        )
+    return table.unflatten(1, (side, side))
+
+
 def _from_official(state: State) -> Mapped:
     places = _places(state)
     out: State = {}
     ignored = []
-    table = state["pos_embed"]
-    side = math.isqrt(table.shape[1])
-    if table.ndim == 3 and side * side != table.shape[1]:
-        # the layout stores no grid; a class token or a non-square table can't be told apart
-        raise CheckpointError(f"pos_embed has {table.shape[1]} positions, which is no square grid")
-    out["trunk.pos_embed"] = table.unflatten(1, (side, side))
+    out["trunk.pos_embed"] = _grid(state["pos_embed"])
     for key, value in state.items():
         if key == "pos_embed" or re.search(r"attn\.[qkv]_proj\.weight$", key):
             continue

@@ -1,8 +1,10 @@
 """What happens between iterations, beyond Detectron2's own hooks."""
 
 import logging
+import shutil
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,15 @@ _RANDOM_LAYERS = ("DropPath", "Dropout", "Dropout2d", "BatchNorm1d", "BatchNorm2
 def due(iteration: int, period: int, max_iter: int) -> bool:
     """Whether something with ``period`` (0: never) happens after ``iteration``; always after the last."""
     return period > 0 and ((iteration + 1) % period == 0 or iteration + 1 >= max_iter)
+
+
+@contextmanager
+def not_worth_a_run(what: str) -> Iterator[None]:
+    """A picture that can't be drawn is said, and training goes on."""
+    try:
+        yield
+    except Exception:
+        logger.exception("%s could not be drawn; training goes on", what)
 
 
 class ValidationLoss(HookBase):
@@ -136,7 +147,9 @@ class VisualizePredictions(HookBase):
 
     def after_step(self) -> None:
         if due(self.trainer.iter, self.period, self.trainer.max_iter) and comm.is_main_process():
-            self.draw(f"predictions_{self.trainer.iter + 1:07d}.png")
+            with not_worth_a_run("predictions"):
+                drawn = self.draw(f"predictions_{self.trainer.iter + 1:07d}.png")
+                shutil.copyfile(drawn, drawn.with_name("predictions.png"))
 
     def draw(self, name: str) -> Path:
         """Write the picture into ``train.output_dir`` and return its path."""
@@ -174,7 +187,8 @@ class Curves(HookBase):
 
     def after_step(self) -> None:
         if due(self.trainer.iter, self.period, self.trainer.max_iter) and comm.is_main_process():
-            plot_curves(self.output_dir / "metrics.json", self.output_dir / "curves.png")
+            with not_worth_a_run("curves"):
+                plot_curves(self.output_dir / "metrics.json", self.output_dir / "curves.png")
 
 
 class StopRequested(Exception):

@@ -34,7 +34,7 @@ def read_metrics(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def _smooth(values: np.ndarray) -> np.ndarray:
     """Centred moving average over about a fortieth of the run; the ends average over what there is."""
-    window = max(1, len(values) // 40)
+    window = len(values) // 40
     kernel = np.ones(2 * window + 1)
     return np.convolve(values, kernel, "same") / np.convolve(np.ones_like(values), kernel, "same")
 

@@ -1,0 +1,75 @@
+"""Every config in the tree loads, and its model, optimizer, schedule and data calls can be built."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import instantiate
+from detectron2.solver.lr_scheduler import LRMultiplier
+from fvcore.common.param_scheduler import ParamScheduler
+
+from itpn_d2.engine.config import ConfigError, load_config
+
+ROOT = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = sorted(p for p in ROOT.rglob("*") if p.suffix in (".py", ".yaml") and "common" not in p.parts)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_config(path):
+    cfg = load_config(str(path))
+    cfg.dataset.num_classes = cfg.dataset.num_classes or 3
+    if path.suffix == ".py":
+        with torch.device("meta"):
+            model = instantiate(cfg.model)
+    else:
+        model = instantiate(cfg.model)
+    assert model.roi_heads.num_classes == cfg.dataset.num_classes
+    assert model.roi_heads.mask_on == ("mask" in path.name)
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    assert max(g["lr"] for g in optimizer.param_groups) == pytest.approx(cfg.optimizer.lr)
+    multiplier = instantiate(cfg.lr_multiplier)
+    assert isinstance(multiplier, ParamScheduler)
+    assert 0 <= multiplier(0.0) < 0.1 and multiplier(0.2) > multiplier(0.999) > 0
+    LRMultiplier(optimizer, multiplier, cfg.train.max_iter)
+    for loader in ("train", "test", "val_loss"):
+        mapper = instantiate(cfg.dataloader[loader].mapper)
+        assert callable(mapper)
+    for split in ("train", "val"):
+        assert cfg.dataset[split].name
+    if cfg.train.best_metric:
+        assert cfg.train.ema.enabled or not cfg.train.best_metric.startswith("ema/")
+    assert cfg.train.output_dir not in ("", "./output")
+
+
+def test_output_folders_are_distinct():
+    folders = [load_config(str(p)).train.output_dir for p in CONFIGS]
+    assert len(set(folders)) == len(folders)
+
+
+QUICKSTART = str(ROOT / "Quickstart" / "mask_rcnn_fast_itpn_nano.py")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.max_itr=5", "train.max_iter"),
+        ("trian.max_iter=5", "train"),
+        ("model.backbone.trunk.depth=5", "no key"),
+        ("max_iter", "key=value"),
+    ],
+)
+def test_wrong_override_names_the_right_key(override, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config(QUICKSTART, [override])
+
+
+def test_overrides_reach_defaults_and_new_arguments():
+    cfg = load_config(QUICKSTART, ["train.max_iter=7", "model.backbone.norm_eps=1e-5", "dataloader.image.short_sides=[64]"])
+    assert cfg.train.max_iter == 7 and cfg.model.backbone.norm_eps == 1e-5
+    assert cfg.dataloader.train.mapper.augmentations.short_sides == [64]
+
+
+def test_missing_file():
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config("configs/nothing.py")
