@@ -1,0 +1,112 @@
+"""Samples depend on the seed and their place only: not on workers, world size, or what was drawn before."""
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.data import transforms as T
+
+from itpn_d2.data import (
+    DatasetError,
+    OneOf,
+    TestMapper,
+    TrainMapper,
+    build_test_loader,
+    build_train_loader,
+    build_val_loss_loader,
+    custom_augmentations,
+    lsj_augmentations,
+    multiscale_crop_augmentations,
+    register_scenes,
+    test_augmentations,
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return register_scenes("loader_train", "train", 7, 64, 1, root=str(tmp_path_factory.mktemp("scenes")))
+
+
+def mapper(seed=0, **options):
+    return TrainMapper(custom_augmentations([48, 64, 80], 96, crop=[40, 40], rot90=True), seed=seed, **options)
+
+
+def take(dataset, count, **options):
+    loader = build_train_loader(dataset, mapper(), total_batch_size=2, seed=4, **options)
+    return [[d["image"] for d in batch] for batch in itertools.islice(loader, count)]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True))
+
+
+def test_workers_do_not_matter(dataset):
+    assert same(take(dataset, 6, num_workers=0), take(dataset, 6, num_workers=2))
+
+
+def test_resuming_gives_the_same_samples(dataset):
+    assert same(take(dataset, 3, start_iter=4), take(dataset, 7)[4:])
+
+
+def test_outer_random_state_is_neither_used_nor_changed(dataset):
+    record = DatasetCatalog.get(dataset)[0]
+    images = []
+    for seed in (1, 2):
+        np.random.seed(seed)
+        random.seed(seed)
+        images.append(mapper()(record, 5)["image"])
+        after = np.random.rand(), random.random()
+        np.random.seed(seed)
+        random.seed(seed)
+        assert after == (np.random.rand(), random.random())
+    assert torch.equal(*images)
+    others = [mapper()(record, 6)["image"], mapper(seed=9)(record, 5)["image"]]
+    assert all(o.shape != images[0].shape or not torch.equal(o, images[0]) for o in others)
+
+
+def test_masks_and_boxes_agree(dataset):
+    for record in DatasetCatalog.get(dataset):
+        instances = mapper(recompute_boxes=True)(record, 3)["instances"]
+        tight = instances.gt_masks.get_bounding_boxes().tensor
+        assert torch.equal(instances.gt_boxes.tensor, tight)
+
+
+def test_boxes_only(dataset):
+    instances = mapper(use_instance_mask=False)(DatasetCatalog.get(dataset)[0], 0)["instances"]
+    assert not instances.has("gt_masks") and len(instances)
+
+
+@pytest.mark.parametrize("recipe", [lsj_augmentations(64), multiscale_crop_augmentations(), test_augmentations(32, 48)])
+def test_recipes_run(dataset, recipe):
+    out = TrainMapper(recipe)(DatasetCatalog.get(dataset)[0], 1)
+    assert out["image"].dtype == torch.uint8 and out["instances"].image_size == tuple(out["image"].shape[1:])
+
+
+def test_one_of_draws_each_recipe():
+    choice = OneOf([[T.Resize((10, 10))], [T.Resize((20, 20))]])
+    sides = set()
+    np.random.seed(0)
+    for _ in range(20):
+        inputs = T.AugInput(np.zeros((5, 5, 3), np.uint8))
+        transform = choice(inputs)
+        sides.add(inputs.image.shape[0])
+        assert transform.apply_image(np.zeros((5, 5, 3), np.uint8)).shape == inputs.image.shape
+    assert sides == {10, 20}
+
+
+def test_test_and_validation_loaders_visit_once(dataset):
+    tests = build_test_loader(dataset, TestMapper(test_augmentations(64, 64)), batch_size=3)
+    assert sorted(d["image_id"] for batch in tests for d in batch) == list(range(1, 8))
+    losses = build_val_loss_loader(dataset, TrainMapper(test_augmentations(64, 64)), 2, max_images=5)
+    assert sum(len(batch) for batch in losses) == 5
+    assert all("instances" in d for batch in losses for d in batch)
+
+
+@pytest.mark.parametrize("kind", [mapper(), TestMapper(test_augmentations(64, 64))])
+def test_unreadable_image_is_named(kind, tmp_path):
+    (tmp_path / "x.png").write_text("no picture")
+    with pytest.raises(DatasetError, match=r"x\.png"):
+        kind({"file_name": str(tmp_path / "x.png"), "height": 4, "width": 4, "annotations": []})
