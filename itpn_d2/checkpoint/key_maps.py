@@ -117,7 +117,7 @@ for _index, _level in enumerate(("p4", "p3", "p2")):
         Rule(f"fpn_modules.{_index}.mlp.{{f}}.weight", f"pyramid.out_{_level}.mlp.{{f}}.weight", _flat, _kernel),
         Rule(f"fpn_modules.{_index}.mlp.{{f}}.bias", f"pyramid.out_{_level}.mlp.{{f}}.bias"),
     ]
-_GROUPS = {"s": r"\d", "i": r"\d+", "p": "weight|bias", "f": r"\w+", "r": r".+"}
+_GROUPS = {"s": r"[12]", "i": r"\d+", "p": "weight|bias", "f": r"\w+", "r": r".+"}
 _PRETRAINING = ("mask_token", "decoder_embed.", "lm_head.")
 
 
@@ -139,7 +139,7 @@ def to_native(state: State) -> Mapped:
     Raises:
         CheckpointError: the names are of neither layout.
     """
-    if any(re.search(r"(^|\.)pos_embed$", k) for k in state) and any("attn.qkv." in k for k in state):
+    if any(re.search(r"(^|\.)stage3\.\d+\.", k) for k in state):
         return Mapped(_strip_prefix(state), "itpn_d2")
     if "pos_embed" not in state or not any(k.endswith("attn.q_proj.weight") for k in state):
         shown = ", ".join(list(state)[:4])

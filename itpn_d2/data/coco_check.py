@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 VerifyImages = Literal["decode", "header", "none"]
 _TOLERANCE = 1.0  # pixels a box may stand out of its image: exporters round
 _SHOWN = 20
+_ORIENTATION = 0x0112  # EXIF
 
 
 @dataclass
@@ -180,8 +181,9 @@ def _image_problem(path: Path, image: dict[str, Any], verify: VerifyImages) -> t
     try:
         with Image.open(path) as picture:
             width, height = picture.size
-            if picture.getexif().get(0x0112, 1) >= 5:  # stored on its side; read upright
-                width, height = height, width
+            # a PNG is read to its end for this, which a look at the header is meant to avoid
+            if (verify == "decode" or picture.format != "PNG") and picture.getexif().get(_ORIENTATION, 1) >= 5:
+                width, height = height, width  # stored on its side; read upright
             if verify == "decode":
                 picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

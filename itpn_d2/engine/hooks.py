@@ -17,7 +17,7 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
-from ..evaluation import plot_curves, save_prediction_grid
+from ..evaluation import flatten, plot_curves, save_prediction_grid
 from ..solver import WeightAverage
 from .precision import autocast
 
@@ -37,6 +37,23 @@ def not_worth_a_run(what: str) -> Iterator[None]:
         yield
     except Exception:
         logger.exception("%s could not be drawn; training goes on", what)
+
+
+class Evaluation(HookBase):
+    """Every ``period`` iterations and at the end, ``evaluate()``'s metrics into the storage, e.g. as ``bbox/AP``.
+
+    Detectron2's own hook leaves the last evaluation until after the loop, when the best checkpoint, the writers and the curves are
+    done.
+    """
+
+    def __init__(self, period: int, evaluate: Callable[[], dict[str, Any]]):
+        self.period, self.evaluate = period, evaluate
+
+    def after_step(self) -> None:
+        if due(self.trainer.iter, self.period, self.trainer.max_iter):
+            metrics = flatten(self.evaluate())
+            self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)
+            comm.synchronize()
 
 
 class ValidationLoss(HookBase):
@@ -191,10 +208,6 @@ class Curves(HookBase):
                 plot_curves(self.output_dir / "metrics.json", self.output_dir / "curves.png")
 
 
-class StopRequested(Exception):
-    """Training was asked to stop; its state is saved."""
-
-
 class SaveOnSignal(HookBase):
     """On SIGTERM or Ctrl-C finish the iteration, save a checkpoint and leave, so that ``--resume`` loses nothing."""
 
@@ -219,7 +232,7 @@ class SaveOnSignal(HookBase):
             received = any(comm.all_gather(received))
         if received:
             self.save(self.trainer.iter)
-            raise StopRequested(f"stopped after iteration {self.trainer.iter}")
+            self.trainer.stop_requested = True
 
     def after_train(self) -> None:
         for number, handler in self._previous.items():

@@ -1,107 +1,250 @@
-"""One process or many: torchrun, Detectron2's launcher for GPUs, or gloo processes on the CPU."""
+"""One process or many: torchrun, Detectron2's launcher for GPUs, or gloo processes on the CPU.
+
+Detectron2 0.6 can only start processes on GPUs; on the CPU and under torchrun this module sets up what
+``detectron2.utils.comm`` expects, in 0.6 as in later versions.
+"""
 
 import datetime
 import os
-import socket
-from collections.abc import Callable
-from typing import Any
+import pickle
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.engine import launch as launch_gpus
 from detectron2.utils import comm
+from torch.distributed.elastic.multiprocessing.errors import record
 
-_TIMEOUT = datetime.timedelta(minutes=30)
+from .config import ConfigError
+
+# Longer than the main process alone takes to compute COCO's metrics, while the others wait.
+TIMEOUT = datetime.timedelta(minutes=30)
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
+_Main = Callable[..., Any]
+
+
+class ChildTraceback(Exception):
+    """The traceback of a process that failed, as the cause of the exception raised again in its parent."""
 
 
 def under_torchrun() -> bool:
     """Whether torchrun (or anything that sets its variables) started this process."""
-    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"))
+    return all(name in os.environ for name in _TORCHRUN)
 
 
 def launch(
-    main: Callable[..., Any],
+    main: _Main,
     num_gpus: int = 0,
     num_machines: int = 1,
     machine_rank: int = 0,
     dist_url: str = "auto",
-    num_processes: int = 1,
     args: tuple[Any, ...] = (),
+    device: str | None = None,
+    num_processes: int | None = None,
 ) -> Any:
     """Run ``main(*args)`` in as many processes as asked for; in one process its result is returned.
 
+    Under torchrun its environment decides and the counts given here are not read.
+
     Args:
-        num_gpus: GPU processes of each machine (0: no GPU launcher).
-        num_processes: CPU processes of this machine, joined by gloo, when there are no GPUs.
+        num_gpus: GPU processes of each machine (0 or 1 on one machine: this process).
+        num_processes: CPU processes of each machine, joined by gloo; not together with ``num_gpus``.
         dist_url: ``tcp://HOST:PORT`` of the first machine; ``auto`` is a free port of this one.
+        device: ``cpu`` keeps torchrun's processes off CUDA; otherwise CUDA is used where there is any.
 
     Raises:
-        ValueError: ``auto`` with several machines. A failed process's exception, with its traceback.
+        ConfigError: the counts contradict each other or the hardware.
+        Exception: what the first process to fail raised, caused by a :class:`ChildTraceback` that shows where.
     """
     if under_torchrun():
-        return _join(main, args)
-    if num_machines > 1 and dist_url == "auto":
-        raise ValueError("several machines need --dist-url tcp://HOST:PORT of the first one")
-    if num_gpus > 1 or (num_gpus == 1 and num_machines > 1):
-        return launch_gpus(main, num_gpus, num_machines, machine_rank, dist_url, args)
-    world = num_processes * num_machines
-    if world == 1:
+        return record(_join_torchrun)(main, args, device)
+    processes = 1 if num_processes is None else num_processes
+    _check(num_gpus, num_machines, machine_rank, dist_url, processes, device)
+    if num_gpus * num_machines > 1:
+        with _first_failure() as reports:
+            launch_gpus(
+                _Reporting(main, reports), num_gpus, num_machines, machine_rank, dist_url, args, TIMEOUT
+            )
+        return None
+    if processes * num_machines == 1:
         return main(*args)
-    url = f"tcp://127.0.0.1:{_free_port()}" if dist_url == "auto" else dist_url
-    threads = max(1, torch.get_num_threads() // num_processes)
-    mp.start_processes(
-        _worker, (main, args, world, num_processes, machine_rank, url, threads), num_processes, start_method="spawn"
-    )
+    # This process keeps the meeting point of "auto": no port is free at one moment and taken at the next.
+    meeting = dist.TCPStore("127.0.0.1", 0, None, True, TIMEOUT, False) if dist_url == "auto" else None
+    address = dist_url if meeting is None else meeting.port
+    threads = max(1, torch.get_num_threads() // processes)
+    with _first_failure() as reports:
+        worker_args = (main, args, processes, num_machines, machine_rank, address, threads)
+        with _no_cuda():
+            context = mp.start_processes(
+                _Reporting(_cpu_worker, reports), worker_args, processes, join=False, start_method="spawn"
+            )
+        _wait(context)
     return None
 
 
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def _check(
+    num_gpus: int, num_machines: int, machine_rank: int, dist_url: str, processes: int, device: str | None
+) -> None:
+    if num_gpus < 0 or num_machines < 1 or processes < 1:
+        raise ConfigError(
+            f"num_gpus={num_gpus}, num_machines={num_machines}, num_processes={processes}: "
+            f"machines and processes start at 1, GPUs at 0"
+        )
+    if not 0 <= machine_rank < num_machines:
+        raise ConfigError(f"machine_rank={machine_rank} with num_machines={num_machines}: ranks start at 0")
+    if num_machines > 1 and dist_url == "auto":
+        raise ConfigError(f"num_machines={num_machines} needs --dist-url tcp://HOST:PORT of the first machine")
+    if num_gpus and processes > 1:
+        raise ConfigError(f"num_gpus={num_gpus} with num_processes={processes}: one process a GPU, give only one")
+    if num_gpus and device == "cpu":
+        raise ConfigError(f"num_gpus={num_gpus} with device=cpu: give num_processes instead")
+    if num_gpus > torch.cuda.device_count():
+        raise ConfigError(
+            f"num_gpus={num_gpus}, but this machine shows {torch.cuda.device_count()} (torch {torch.__version__}); "
+            f"num_gpus=0 runs on the CPU"
+        )
 
 
-def _worker(
+@contextmanager
+def _no_cuda() -> Iterator[None]:
+    """Processes started inside see no GPU: several on the CPU must not all take the first one."""
+    name = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(name)
+    os.environ[name] = ""
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _wait(context: Any) -> None:
+    """Join all processes. The first Ctrl-C reaches the children as well, which may be saving: wait for them."""
+    interrupted = False
+    while True:
+        try:
+            if context.join():
+                return
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+
+
+@dataclass
+class _Reporting:
+    """``main`` that leaves its exception as a file: which failure came first is known only between processes.
+
+    The others fail a moment later, when their connection breaks, and may end sooner.
+    """
+
+    main: _Main
+    folder: str
+
+    def __call__(self, *args: Any) -> Any:
+        try:
+            return self.main(*args)
+        except Exception as error:
+            report = Path(self.folder) / f"{time.monotonic_ns():020d}_{os.getpid()}"
+            content = pickle.dumps((_pickled(error), traceback.format_exc()))
+            partial = report.with_suffix(".partial")
+            partial.write_bytes(content)
+            os.replace(partial, report)
+            raise
+
+
+def _pickled(error: Exception) -> bytes | None:
+    try:
+        content = pickle.dumps(error)
+        pickle.loads(content)  # an __init__ with arguments of its own fails only here
+        return content
+    except Exception:
+        return None
+
+
+@contextmanager
+def _first_failure() -> Iterator[str]:
+    """A folder for the reports of :class:`_Reporting`; the earliest is raised when the processes fail."""
+    with tempfile.TemporaryDirectory(prefix="itpn_d2_launch_") as folder:
+        try:
+            yield folder
+        except (mp.ProcessRaisedException, mp.ProcessExitedException) as failure:
+            reports = sorted(p for p in Path(folder).iterdir() if p.suffix != ".partial")
+            if not reports:  # killed, or failed before its main began
+                raise
+            _raise_again(reports[0].read_bytes(), failure)
+
+
+def _raise_again(report: bytes, failure: Exception) -> NoReturn:
+    error, text = pickle.loads(report)
+    if error is None:
+        raise RuntimeError(f"a process failed:\n{text}") from failure
+    raise pickle.loads(error) from ChildTraceback(f"\n{text}")
+
+
+def _cpu_worker(
     local_rank: int,
-    main: Callable[..., Any],
+    main: _Main,
     args: tuple[Any, ...],
-    world: int,
     per_machine: int,
+    num_machines: int,
     machine_rank: int,
-    url: str,
+    address: str | int,
     threads: int,
 ) -> None:
     torch.set_num_threads(threads)
-    rank = machine_rank * per_machine + local_rank
-    dist.init_process_group("gloo", init_method=url, world_size=world, rank=rank, timeout=_TIMEOUT)
+    world, rank = per_machine * num_machines, machine_rank * per_machine + local_rank
+    if isinstance(address, int):
+        store = dist.TCPStore("127.0.0.1", address, None, False, TIMEOUT)
+        dist.init_process_group("gloo", store=store, world_size=world, rank=rank, timeout=TIMEOUT)
+    else:
+        dist.init_process_group("gloo", init_method=address, world_size=world, rank=rank, timeout=TIMEOUT)
     _run(main, args, per_machine)
 
 
-def _join(main: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def _join_torchrun(main: _Main, args: tuple[Any, ...], device: str | None) -> Any:
     local_rank = int(os.environ["LOCAL_RANK"])
-    if torch.cuda.is_available():
+    on_gpu = torch.cuda.is_available() and device != "cpu"
+    if on_gpu:
+        if local_rank >= torch.cuda.device_count():
+            raise ConfigError(
+                f"LOCAL_RANK={local_rank}, but this machine shows {torch.cuda.device_count()} GPUs: "
+                f"lower --nproc_per_node"
+            )
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     return _run(main, args, int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])))
 
 
-def _run(main: Callable[..., Any], args: tuple[Any, ...], per_machine: int) -> Any:
+def _run(main: _Main, args: tuple[Any, ...], per_machine: int) -> Any:
     _set_local_group(per_machine)
     comm.synchronize()
     result = main(*args)
-    comm.synchronize()
+    comm.synchronize()  # nobody hangs up while another still talks
     dist.destroy_process_group()
     return result
 
 
 def _set_local_group(per_machine: int) -> None:
     """Tell Detectron2 which processes share this machine, as its own launcher does."""
+    world = dist.get_world_size()
+    if world % per_machine:
+        raise ConfigError(f"{world} processes with {per_machine} on this machine: every machine needs as many")
     if hasattr(comm, "create_local_process_group"):  # after 0.6
         comm.create_local_process_group(per_machine)
         return
-    for machine in range(dist.get_world_size() // per_machine):
-        ranks = list(range(machine * per_machine, (machine + 1) * per_machine))
+    for first in range(0, world, per_machine):
+        ranks = list(range(first, first + per_machine))
         group = dist.new_group(ranks)
         if dist.get_rank() in ranks:
             comm._LOCAL_PROCESS_GROUP = group

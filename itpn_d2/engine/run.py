@@ -20,7 +20,7 @@ from ..data import prepare_datasets
 from ..solver import WeightAverage, group_table, parameter_rules
 from .config import ConfigError
 from .evaluate import evaluate
-from .hooks import BestCheckpoint, Curves, SaveOnSignal, StopRequested, ValidationLoss, VisualizePredictions
+from .hooks import BestCheckpoint, Curves, Evaluation, SaveOnSignal, ValidationLoss, VisualizePredictions
 from .precision import resolve_device, resolve_dtype
 from .progress import ProgressBar
 from .seed import seed_step
@@ -131,12 +131,11 @@ class Run:
             logger.info("Nothing to do: %d of %d iterations are done", start, cfg.train.max_iter)
             return results
         trainer.set_data(self._training_batches(start))
-        try:
-            trainer.train(start, cfg.train.max_iter)
-        except StopRequested as stop:
-            logger.info("%s; go on with --resume", stop)
-            return results
-        self._say_where()
+        trainer.train(start, cfg.train.max_iter)
+        if trainer.stop_requested:
+            logger.info("Stopped after iteration %d; go on with --resume", trainer.iter - 1)
+        else:
+            self._say_where()
         return results
 
     def _training_batches(self, start: int) -> Any:
@@ -175,7 +174,7 @@ class Run:
             if train.validation_loss:
                 loader = instantiate(cfg.dataloader.val_loss)
                 registered.append(ValidationLoss(period, loader, self.model, self.dtype))
-            registered.append(hooks.EvalHook(period, evaluate_now))
+            registered.append(Evaluation(period, evaluate_now))
             if train.best_metric:
                 registered.append(BestCheckpoint(period, train.best_metric, checkpointer, self.average))
         if train.visualize.period:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from detectron2.engine import TrainerBase
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from ..solver import WeightAverage
@@ -55,6 +56,7 @@ class Trainer(TrainerBase):
         self.average = average
         self.seed = seed
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+        self.stop_requested = False  # a hook may set it: the loop ends after the iteration
         self._batches: Iterator[Any] | None = None
 
     @property
@@ -66,6 +68,25 @@ class Trainer(TrainerBase):
     def set_data(self, batches: Iterable[Any]) -> None:
         """Micro-batches from the first iteration to run; an infinite iterable."""
         self._batches = iter(batches)
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Iterations ``start_iter`` to ``max_iter - 1``, or until ``stop_requested``; then the hooks' ``after_train``."""
+        logger.info("Starting training from iteration %d", start_iter)
+        self.iter = self.start_iter = start_iter
+        self.max_iter = max_iter
+        self.stop_requested = False
+        with EventStorage(start_iter) as self.storage:
+            try:
+                self.before_train()
+                for self.iter in range(start_iter, max_iter):
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                    if self.stop_requested:
+                        break
+                self.iter += 1  # as many as are done, which writers take as the end
+            finally:
+                self.after_train()
 
     def run_step(self) -> None:
         assert self._batches is not None, "call set_data before train"
