@@ -1,9 +1,9 @@
 """Train or evaluate any config of this project.
 
-    python train_net.py --config-file configs/Quickstart/mask_rcnn_fast_itpn_nano.py
-    python train_net.py --config-file F --eval-only train.init_checkpoint=output/model_final.pth
-    python train_net.py --config-file F --resume --num-gpus 4 train.max_iter=9000
-    torchrun --nproc_per_node 4 train_net.py --config-file F
+python train_net.py --config-file configs/Quickstart/mask_rcnn_fast_itpn_nano.py
+python train_net.py --config-file F --eval-only train.init_checkpoint=output/model_final.pth
+python train_net.py --config-file F --resume --num-gpus 4 train.max_iter=9000
+torchrun --nproc_per_node 4 train_net.py --config-file F
 """
 
 import argparse
@@ -19,9 +19,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--config-file", required=True, metavar="FILE", help="LazyConfig .py, or yacs .yaml")
     p.add_argument("--eval-only", action="store_true", help="evaluate train.init_checkpoint")
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in train.output_dir")
-    p.add_argument("--skip-bad-records", action="store_true", help="drop and count bad records of a custom dataset")
+    p.add_argument(
+        "--skip-bad-records", action="store_true", help="drop and count bad records of a custom dataset"
+    )
     p.add_argument("--show-groups", action="store_true", help="print the optimizer's parameter groups")
-    p.add_argument("--num-gpus", type=int, default=0, help="GPUs of this machine, one process each (0: no launcher)")
+    p.add_argument(
+        "--num-gpus", type=int, default=0, help="GPUs of this machine, one process each (0: no launcher)"
+    )
     p.add_argument("--num-processes", type=int, default=1, help="processes on the CPU, through gloo")
     p.add_argument("--num-machines", type=int, default=1)
     p.add_argument("--machine-rank", type=int, default=0, help="the rank of this machine, from 0")

@@ -1,10 +1,11 @@
 """Seconds per training step and peak memory of detectors, each in a process of its own, rounds interleaved.
 
-    python tools/benchmark.py train --variants fast_itpn_nano fast_itpn_tiny --sizes 256 512 --json OUT.json --markdown OUT.md
+    python tools/benchmark.py train --variants fast_itpn_nano fast_itpn_tiny --sizes 256 512 --json OUT.json
+    --markdown OUT.md
 
-The input is synthetic (random pixels, 16 boxes with masks an image); the model is that of configs/Custom/mask_rcnn_<variant>.py
-with one class. Time is the median over rounds of the median step; memory is the whole
-process's peak resident set (on CUDA: the peak of allocated device memory).
+The input is synthetic (random pixels, 16 boxes with masks an image); the model is that of
+configs/Custom/mask_rcnn_<variant>.py with one class. Time is the median over rounds of the median step;
+memory is the whole process's peak resident set (on CUDA: the peak of allocated device memory).
 """
 
 import argparse
@@ -82,7 +83,11 @@ def measure_training(variant: str, size: int, batch: int, dtype: str, steps: int
         peak = torch.cuda.max_memory_allocated() / 2**20
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": statistics.median(times), "peak_mib": peak, "dtype": str(precision).removeprefix("torch.")}
+    return {
+        "seconds": statistics.median(times),
+        "peak_mib": peak,
+        "dtype": str(precision).removeprefix("torch."),
+    }
 
 
 def run_rounds(args: argparse.Namespace) -> list[dict]:
@@ -98,7 +103,8 @@ def run_rounds(args: argparse.Namespace) -> list[dict]:
                 rows[variant, size].append(json.loads(out.read_text()))
             last = rows[variant, size][-1]
             print(
-                f"round {number + 1}/{args.rounds} {variant} {size}: {last['seconds']:.3f} s/it, {last['peak_mib']:.0f} MiB",
+                f"round {number + 1}/{args.rounds} {variant} {size}: "
+                f"{last['seconds']:.3f} s/it, {last['peak_mib']:.0f} MiB",
                 flush=True,
             )
     return [
@@ -124,7 +130,9 @@ def machine() -> str:
     model = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+        model = next(
+            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model
+        )
     return f"{model}, {torch.get_num_threads()} threads"
 
 
@@ -132,19 +140,23 @@ def markdown(rows: list[dict], where: str) -> str:
     import torch
 
     lines = [
-        f"Training step of Mask R-CNN (configs/Custom), batch {rows[0]['batch']}, on {where}, torch {torch.__version__}.",
+        f"Training step of Mask R-CNN (configs/Custom), batch {rows[0]['batch']}, "
+        f"on {where}, torch {torch.__version__}.",
         "",
         "| variant | image | type | s/iter | peak memory, MiB |",
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {r['variant']} | {r['size']} | {r['dtype']} | {r['seconds']:.2f} | {r['peak_mib']:.0f} |" for r in rows
+        f"| {r['variant']} | {r['size']} | {r['dtype']} | {r['seconds']:.2f} | {r['peak_mib']:.0f} |"
+        for r in rows
     ]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     modes = parser.add_subparsers(dest="mode", required=True)
     train = modes.add_parser("train", help="training step of detectors")
     train.add_argument("--variants", nargs="+", default=["fast_itpn_nano", "fast_itpn_tiny"])

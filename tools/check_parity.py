@@ -2,9 +2,10 @@
 
     python tools/check_parity.py FIXTURE.safetensors [--strict]
 
-The sidecar FIXTURE.json says everything: its ``build`` block gives sizes, depths and variants, and names inputs and outputs; its
-``tensors`` give the tolerance of each output. The weights go through the checkpoint key maps. Exit status: 0 all compared
-outputs are within tolerance; 1 one is not (or, with --strict, one could not be compared); 2 the fixture can't be used.
+The sidecar FIXTURE.json says everything: its ``build`` block gives sizes, depths and variants, and names
+inputs and outputs; its ``tensors`` give the tolerance of each output. The weights go through the checkpoint
+key maps. Exit status: 0 all compared outputs are within tolerance; 1 one is not (or, with --strict, one could
+not be compared); 2 the fixture can't be used.
 """
 
 import argparse
@@ -36,11 +37,18 @@ class BackboneParts(nn.Module):
         self.trunk, self.pyramid = trunk, pyramid
 
 
-def build_trunk(build: dict[str, Any], variant: dict[str, Any], grid: tuple[int, int], final_norm: bool) -> FastITPN:
+def build_trunk(
+    build: dict[str, Any], variant: dict[str, Any], grid: tuple[int, int], final_norm: bool
+) -> FastITPN:
     channels = tuple(build["channels"])
-    expected = [int(c * r) for c, r in zip(channels, [build["bridge_mlp_ratio"]] * 2 + [build["mlp_ratio"]], strict=True)]
+    expected = [
+        int(c * r)
+        for c, r in zip(channels, [build["bridge_mlp_ratio"]] * 2 + [build["mlp_ratio"]], strict=True)
+    ]
     if build["mlp_hidden"] != expected or (build["patch_size"], build["stem_stride"]) != (16, 4):
-        raise Unsupported(f"patch {build['patch_size']}, stem {build['stem_stride']}, hidden {build['mlp_hidden']}")
+        raise Unsupported(
+            f"patch {build['patch_size']}, stem {build['stem_stride']}, hidden {build['mlp_hidden']}"
+        )
     if variant["rel_pos"] != "none":
         raise Unsupported(f"relative positions {variant['rel_pos']}")
     return FastITPN(
@@ -143,7 +151,9 @@ def run_check(check: dict[str, Any], tensors: Outputs) -> Tensor | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("fixture", type=Path)
     parser.add_argument("--strict", action="store_true", help="outputs that can't be compared fail")
     args = parser.parse_args(arguments)
@@ -197,7 +207,9 @@ def compare(sidecar: dict[str, Any], tensors: Outputs, strict: bool) -> int:
                 judge(case["prefix"] + name, found.get(name))
     for check in build["checks"] if "checks" in build else sidecar.get("checks", []):
         judge(check["tensor"], run_check(check, tensors))
-    print(f"{compared} compared, {failed} above tolerance, {uncovered} not compared (they need another model)")
+    print(
+        f"{compared} compared, {failed} above tolerance, {uncovered} not compared (they need another model)"
+    )
     return int(failed > 0 or compared == 0 or (strict and uncovered > 0))
 
 

@@ -1,4 +1,5 @@
-"""Mask R-CNN, Fast-iTPN-T, large-scale jitter at 1024x1024 for 100 epochs (the schedule of Detectron2's plain-ViT detectors)."""
+"""Mask R-CNN, Fast-iTPN-T, large-scale jitter at 1024x1024 for 100 epochs (the schedule of Detectron2's
+plain-ViT detectors)."""
 
 from ..common.data.coco_lsj import dataloader, dataset
 from ..common.schedule import steps

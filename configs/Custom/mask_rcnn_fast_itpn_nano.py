@@ -1,4 +1,5 @@
-"""Instance segmentation on your own COCO json; small enough to train on a CPU (the nano trunk is ours, not the paper's).
+"""Instance segmentation on your own COCO json; small enough to train on a CPU (the nano trunk is ours, not
+the paper's).
 
 python train_net.py --config-file configs/Custom/mask_rcnn_fast_itpn_nano.py \
     dataset.train.json=... dataset.train.images=... dataset.val.json=... dataset.val.images=...
@@ -16,7 +17,11 @@ dataloader.train.total_batch_size = 8
 optimizer.lr = 5e-4
 lr_multiplier = cosine()
 train.update(
-    output_dir="output/custom_mask_rcnn_nano", max_iter=2000, clip_grad_norm=1.0, eval_period=1000, best_metric="ema/segm/AP"
+    output_dir="output/custom_mask_rcnn_nano",
+    max_iter=2000,
+    clip_grad_norm=1.0,
+    eval_period=1000,
+    best_metric="ema/segm/AP",
 )
 train.ema.update(enabled=True, decay=0.999)
 train.checkpointer.period = 500

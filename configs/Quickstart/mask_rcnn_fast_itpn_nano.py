@@ -13,4 +13,6 @@ dataloader.image.update(short_sides=[144, 160, 176], test_short_side=160, max_si
 dataloader.train.update(total_batch_size=8, num_workers=0)
 dataloader.test.num_workers = 0
 dataloader.val_loss.num_workers = 0
-train.update(output_dir="output/quickstart", max_iter=500, eval_period=250, log_period=10, validation_loss=True)
+train.update(
+    output_dir="output/quickstart", max_iter=500, eval_period=250, log_period=10, validation_loss=True
+)

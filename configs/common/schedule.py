@@ -17,7 +17,8 @@ def steps(max_iter, milestones, warmup_iter, warmup_factor=0.001):
 
 
 def cosine(warmup_fraction=0.05, end=0.01):
-    """Cosine to ``end`` times the rate, after a linear warm-up over a fraction of whatever train.max_iter is."""
+    """Cosine to ``end`` times the rate, after a linear warm-up over a fraction of whatever train.max_iter
+    is."""
     return L(WarmupParamScheduler)(
         scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=end),
         warmup_length=warmup_fraction,

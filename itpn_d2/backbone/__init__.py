@@ -6,4 +6,12 @@ from .fast_itpn import FastITPN
 from .pyramid import IntegralPyramid
 from .variants import VARIANTS, Variant, get_variant
 
-__all__ = ["VARIANTS", "FastITPN", "IntegralPyramid", "TrunkClassifier", "Variant", "create_model", "get_variant"]
+__all__ = [
+    "VARIANTS",
+    "FastITPN",
+    "IntegralPyramid",
+    "TrunkClassifier",
+    "Variant",
+    "create_model",
+    "get_variant",
+]

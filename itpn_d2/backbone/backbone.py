@@ -16,17 +16,18 @@ _STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
 class ITPNBackbone(Backbone):
     """The integrally pre-trained backbone: ``(B, C, H, W) -> {"p2": ..., "p6": ...}``, strides 4..64.
 
-    Any H and W: the image is zero-padded to multiples of ``size_divisibility`` (Detectron2's meta-architectures have
-    done so already). Padding is not content: see ``image_sizes`` of :meth:`forward`.
+    Any H and W: the image is zero-padded to multiples of ``size_divisibility`` (Detectron2's
+    meta-architectures have done so already). Padding is not content: see ``image_sizes`` of :meth:`forward`.
 
     Args:
         trunk, pyramid: the two halves; their names are the same in pre-training and in every detector.
         out_features: the levels to return.
-        freeze_at: 0 nothing; 1 patch embedding; 2, 3, 4 also stage 1, 2, 3 with the merge before it (4 includes the
-            position embedding and the final norm). The pyramid is never frozen.
+        freeze_at: 0 nothing; 1 patch embedding; 2, 3, 4 also stage 1, 2, 3 with the merge before it (4
+            includes the position embedding and the final norm). The pyramid is never frozen.
         checkpoint_stages: stages whose activations are recomputed (True for all).
-        mask_padding: find zero padding in the batch when no ``image_sizes`` are given. False trusts the caller that
-            padding may be attended to (faster by a synchronisation; what the reference detectors do).
+        mask_padding: find zero padding in the batch when no ``image_sizes`` are given. False trusts the
+            caller that padding may be attended to (faster by a synchronisation; what the reference detectors
+            do).
         square_size: side to pad a training image to (Detectron2 HEAD's ``padding_constraints``), 0 for none.
     """
 
@@ -79,13 +80,13 @@ class ITPNBackbone(Backbone):
         dim = self.pyramid.fpn_dim
         return {name: ShapeSpec(channels=dim, stride=_STRIDES[name]) for name in self._out_features}
 
-    def forward(
-        self, images: Tensor, image_sizes: list[tuple[int, int]] | None = None
-    ) -> dict[str, Tensor]:
-        """Args:
-            images: ``(B, C, H, W)``, normalised, zero-padded at the right and bottom.
-            image_sizes: (height, width) of each image in pixels without padding. Detectron2's meta-architectures do not
-                pass it; the zero padding they made is found in the tensor instead.
+    def forward(self, images: Tensor, image_sizes: list[tuple[int, int]] | None = None) -> dict[str, Tensor]:
+        """Features of a batch.
+
+        Args:
+        images: ``(B, C, H, W)``, normalised, zero-padded at the right and bottom.
+        image_sizes: (height, width) of each image in pixels without padding. Detectron2's meta-architectures
+            do not pass it; the zero padding they made is found in the tensor instead.
         """
         if image_sizes is None:
             height, width = images.shape[-2:]

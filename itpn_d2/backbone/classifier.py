@@ -14,8 +14,8 @@ Pooling = Literal["mean_then_norm", "norm_then_mean"]
 class TrunkClassifier(nn.Module):
     """``(B, C, H, W) -> (B, num_classes)`` logits.
 
-    ``mean_then_norm`` is what the published fine-tuning uses (``fc_norm`` on the pooled token); ``norm_then_mean``
-    puts the norm on the tokens (``trunk.norm``).
+    ``mean_then_norm`` is what the published fine-tuning uses (``fc_norm`` on the pooled token);
+    ``norm_then_mean`` puts the norm on the tokens (``trunk.norm``).
     """
 
     def __init__(

@@ -11,22 +11,33 @@ from .pyramid import IntegralPyramid
 from .variants import get_variant
 
 
-def create_model(name: str, pyramid: bool = False, num_classes: int | None = None, **overrides: Any) -> nn.Module:
-    """Build a variant as trunk (default), as Detectron2 backbone (``pyramid=True``) or as classifier (``num_classes``).
+def create_model(
+    name: str, pyramid: bool = False, num_classes: int | None = None, **overrides: Any
+) -> nn.Module:
+    """Build a variant as trunk (default), as Detectron2 backbone (``pyramid=True``) or as classifier
+    (``num_classes``).
 
-    Overrides go to the part that has a parameter of that name: the trunk (``drop_path``, ``pos_grid``, ``channels``, ...),
-    the pyramid (``fpn_dim``, ``fpn_depth``, ``pyramid_mlp_ratio``, ...), the backbone (``freeze_at``, ``out_features``, ...) or
-    the classifier (``pooling``); ``norm_eps`` goes to all.
+    Overrides go to the part that has a parameter of that name: the trunk (``drop_path``, ``pos_grid``,
+    ``channels``, ...),
+    the pyramid (``fpn_dim``, ``fpn_depth``, ``pyramid_mlp_ratio``, ...), the backbone (``freeze_at``,
+    ``out_features``, ...) or the classifier (``pooling``); ``norm_eps`` goes to all.
 
     Raises:
-        KeyError: unknown name. TypeError: an override that no part takes. ValueError: pyramid and num_classes together.
+        KeyError: unknown name. TypeError: an override that no part takes. ValueError: pyramid and num_classes
+        together.
     """
     if pyramid and num_classes is not None:
         raise ValueError("choose pyramid=True (backbone) or num_classes=... (classifier), not both")
     sizes = {**get_variant(name).kwargs(), **overrides}
 
     def take(cls: type, shared: tuple[str, ...] = ("norm_eps",)) -> dict[str, Any]:
-        known = set(inspect.signature(cls.__init__).parameters) - {"self", "channels", "trunk", "pyramid", "num_classes"}
+        known = set(inspect.signature(cls.__init__).parameters) - {
+            "self",
+            "channels",
+            "trunk",
+            "pyramid",
+            "num_classes",
+        }
         return {k: sizes[k] if k in shared else sizes.pop(k) for k in list(sizes) if k in known}
 
     channels = tuple(sizes.pop("channels"))

@@ -48,7 +48,8 @@ class FastITPN(nn.Module):
 
         def stage(dim: int, first: int, depth: int) -> nn.ModuleList:
             return nn.ModuleList(
-                MlpBlock(dim, int(dim * stage_mlp_ratio), True, rates[first + i], norm_eps) for i in range(depth)
+                MlpBlock(dim, int(dim * stage_mlp_ratio), True, rates[first + i], norm_eps)
+                for i in range(depth)
             )
 
         self.patch_embed = PatchEmbed(in_channels, c1)
@@ -67,9 +68,9 @@ class FastITPN(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """SPEC A's initialisation: truncated normal .02 for stage-3 linears and positions; the layers that stand for
-        convolutions (patch embedding, stages 1-2, merges) keep PyTorch's default for a convolution of that size, which is
-        also its default for the equivalent linear layer."""
+        """SPEC A's initialisation: truncated normal .02 for stage-3 linears and positions; the layers that
+        stand for convolutions (patch embedding, stages 1-2, merges) keep PyTorch's default for a convolution
+        of that size, which is also its default for the equivalent linear layer."""
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for module in self.stage3.modules():
             if isinstance(module, nn.Linear):
@@ -95,8 +96,8 @@ class FastITPN(nn.Module):
         return block(*inputs)
 
     def add_positions(self, x: Tensor, grids: list[tuple[int, int]] | None = None) -> Tensor:
-        """Add the position embedding to ``(B, H, W, C)``; ``grids`` gives each image's own rows and columns of tokens
-        when the batch is padded, and padding gets none."""
+        """Add the position embedding to ``(B, H, W, C)``; ``grids`` gives each image's own rows and columns
+        of tokens when the batch is padded, and padding gets none."""
         if grids is None:
             return x + self._positions(self.pos_embed, (x.shape[1], x.shape[2]))
         tables = []
@@ -108,19 +109,21 @@ class FastITPN(nn.Module):
     def forward(
         self, image: Tensor, image_sizes: list[tuple[int, int]] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Args:
+        """Features of a batch.
+
+        Args:
             image: ``(B, in_channels, H, W)``, padded at the right and bottom.
-            image_sizes: (height, width) in pixels of each image without its padding, or None when nothing is padded.
-                Real tokens then neither see padding nor take their positions from the padded grid, so an image's
-                features do not depend on the batch it is in.
+            image_sizes: (height, width) in pixels of each image without its padding, or None when nothing is
+                padded. Real tokens then neither see padding nor take their positions from the padded grid, so
+                an image's features do not depend on the batch it is in.
 
         Returns:
             f1 ``(B, H/4, W/4, C1)``, f2 ``(B, H/8, W/8, C2)``, f3 ``(B, H/16, W/16, C3)``.
         """
         if image.shape[-2] % TOKEN_STRIDE or image.shape[-1] % TOKEN_STRIDE:
             raise ValueError(
-                f"image size {tuple(image.shape[-2:])} is not a multiple of {TOKEN_STRIDE}: pad it at the right and "
-                f"bottom (ITPNBackbone and the classifier do)"
+                f"image size {tuple(image.shape[-2:])} is not a multiple of {TOKEN_STRIDE}: "
+                f"pad it at the right and bottom (ITPNBackbone and the classifier do)"
             )
         x = self.patch_embed(image)
         for block in self.stage1:

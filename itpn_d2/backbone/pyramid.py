@@ -12,7 +12,8 @@ from .blocks import MlpBlock
 class IntegralPyramid(nn.Module):
     """Trunk maps at strides 4, 8, 16 to five maps of ``fpn_dim`` channels, p2..p6 (strides 4..64).
 
-    No layer mixes two 16x16 units: laterals are linear, up-sampling is LN + a 2x2 product, blocks are MLPs. p5 and p6 are
+    No layer mixes two 16x16 units: laterals are linear, up-sampling is LN + a 2x2 product, blocks are MLPs.
+    p5 and p6 are
     2x2 average pools of p4 and p5 (floor), as in the v1 detection backbone.
 
     Args:
@@ -55,8 +56,8 @@ class IntegralPyramid(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """PyTorch's convolution defaults everywhere (FAST_PRETRAIN 5); a transposed 2x2 convolution counts its fan-in
-        over the output channels."""
+        """PyTorch's convolution defaults everywhere (FAST_PRETRAIN 5); a transposed 2x2 convolution counts
+        its fan-in over the output channels."""
         for split in (self.split_p3, self.split_p2):
             bound = 1 / math.sqrt(4 * self.fpn_dim)
             nn.init.uniform_(split.reduction.weight, -bound, bound)
@@ -64,16 +65,19 @@ class IntegralPyramid(nn.Module):
                 nn.init.uniform_(split.bias, -bound, bound)
 
     def top_down(self, f1: Tensor, f2: Tensor, f3: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Channel-last maps or units ``(..., h, w, C)`` of the three stages to p4, p3, p2 in the same layout."""
+        """Channel-last maps or units ``(..., h, w, C)`` of the three stages to p4, p3, p2 in the same
+        layout."""
         p4 = self.align_p4(f3)
         p3 = self.blocks_p3(self.split_p3(f3) + self.lateral_p3(f2))
         p2 = self.blocks_p2(self.split_p2(p3) + self.lateral_p2(f1))
         return self.out_p4(p4), self.out_p3(p3), self.out_p2(p2)
 
     def forward(self, f1: Tensor, f2: Tensor, f3: Tensor) -> dict[str, Tensor]:
-        """Channel-last image maps to ``{"p2": (B, fpn_dim, H/4, W/4), ..., "p6": (B, fpn_dim, H/64, W/64)}``."""
+        """Channel-last image maps to ``{"p2": (B, fpn_dim, H/4, W/4), ..., "p6": (B, fpn_dim, H/64,
+        W/64)}``."""
         maps = self.top_down(f1, f2, f3)
-        # one type for all levels, also under autocast, where a norm returns float32: RoI poolers mix the levels
+        # one type for all levels, also under autocast, where a norm returns float32: RoI poolers mix the
+        # levels
         p4, p3, p2 = (p.to(maps[-1].dtype).permute(0, 3, 1, 2) for p in maps)
         p5 = self._halve(p4)
         return {"p2": p2, "p3": p3, "p4": p4, "p5": p5, "p6": self._halve(p5)}

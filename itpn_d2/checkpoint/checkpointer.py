@@ -35,8 +35,8 @@ def atomic_save(content: Any, path: str | Path) -> None:
 class Checkpointer(FvcoreCheckpointer):
     """fvcore's checkpointer, as Detectron2's hooks use it, with atomic files and a loader that runs no code.
 
-    A file that this class wrote restores the model exactly, and the ``checkpointables`` that are asked for; any other goes through
-    :func:`load_pretrained`, which prints its report.
+    A file that this class wrote restores the model exactly, and the ``checkpointables`` that are asked for;
+    any other goes through :func:`load_pretrained`, which prints its report.
     """
 
     def __init__(self, model: nn.Module, save_dir: str = "", **checkpointables: Any):
@@ -80,7 +80,9 @@ class Checkpointer(FvcoreCheckpointer):
             self.model.load_state_dict(state)
             logger.info("Loaded %s", path)
         elif wanted:
-            raise CheckpointError(f"{path}: not a checkpoint of this model, so there is nothing to resume from")
+            raise CheckpointError(
+                f"{path}: not a checkpoint of this model, so there is nothing to resume from"
+            )
         else:
             load_pretrained(self.model, path)
         for key in wanted:

@@ -1,7 +1,8 @@
 """Names and shapes of foreign checkpoints to ours, and back.
 
-Ours is described by the modules themselves (``trunk.*``, ``pyramid.*``). The official Fast-iTPN layout has one flat ``blocks.{i}`` list
-with the merges inside, 4-D kernels for what are linear layers, and separate q, k, v projections.
+Ours is described by the modules themselves (``trunk.*``, ``pyramid.*``). The official Fast-iTPN layout has
+one flat ``blocks.{i}`` list with the merges inside, 4-D kernels for what are linear layers, and separate q,
+k, v projections.
 """
 
 import math
@@ -114,7 +115,9 @@ for _level, _official in (("p3", "16to8"), ("p2", "8to4")):
 for _index, _level in enumerate(("p4", "p3", "p2")):
     _RULES += [
         Rule(f"fpn_modules.{_index}.norm2.{{p}}", f"pyramid.out_{_level}.norm.{{p}}"),
-        Rule(f"fpn_modules.{_index}.mlp.{{f}}.weight", f"pyramid.out_{_level}.mlp.{{f}}.weight", _flat, _kernel),
+        Rule(
+            f"fpn_modules.{_index}.mlp.{{f}}.weight", f"pyramid.out_{_level}.mlp.{{f}}.weight", _flat, _kernel
+        ),
         Rule(f"fpn_modules.{_index}.mlp.{{f}}.bias", f"pyramid.out_{_level}.mlp.{{f}}.bias"),
     ]
 _GROUPS = {"s": r"[12]", "i": r"\d+", "p": "weight|bias", "f": r"\w+", "r": r".+"}
@@ -131,10 +134,11 @@ _BACK = [(_pattern(r.ours), r) for r in _RULES]
 
 
 def to_native(state: State) -> Mapped:
-    """Translate an official Fast-iTPN state dict (classifier or pre-training); one in our names passes through.
+    """Translate an official Fast-iTPN state dict (classifier or pre-training); one in our names passes
+    through.
 
-    Ours may be that of a trunk, a backbone, a classifier, a detector or a pre-training model: the part from ``trunk.`` on and
-    its siblings are found wherever they lie.
+    Ours may be that of a trunk, a backbone, a classifier, a detector or a pre-training model: the part from
+    ``trunk.`` on and its siblings are found wherever they lie.
 
     Raises:
         CheckpointError: the names are of neither layout.
@@ -143,12 +147,15 @@ def to_native(state: State) -> Mapped:
         return Mapped(_strip_prefix(state), "itpn_d2")
     if "pos_embed" not in state or not any(k.endswith("attn.q_proj.weight") for k in state):
         shown = ", ".join(list(state)[:4])
-        raise CheckpointError(f"the names are those of no known model ({shown}, ...): expected a Fast-iTPN checkpoint")
+        raise CheckpointError(
+            f"the names are those of no known model ({shown}, ...): expected a Fast-iTPN checkpoint"
+        )
     return _from_official(state)
 
 
 def _strip_prefix(state: State) -> State:
-    """``backbone.trunk.x`` or ``x`` of a bare trunk to ``trunk.x``; names outside the backbone keep theirs."""
+    """``backbone.trunk.x`` or ``x`` of a bare trunk to ``trunk.x``; names outside the backbone keep
+    theirs."""
     at = next((k.index("trunk.") for k in state if re.search(r"(^|\.)trunk\.", k)), None)
     if at is None:
         return {f"trunk.{k}": v for k, v in state.items()}
@@ -176,13 +183,15 @@ def _places(state: State) -> dict[int, str]:
 
 
 def _grid(table: Tensor) -> Tensor:
-    """``(1, N, C)`` to ``(1, h, w, C)``; a table that is a grid already stays. The layout stores no grid, so it must be square."""
+    """``(1, N, C)`` to ``(1, h, w, C)``; a table that is a grid already stays. The layout stores no grid, so
+    it must be square."""
     if table.ndim == 4:
         return table
     side = math.isqrt(table.shape[1])
     if side * side != table.shape[1]:
         raise CheckpointError(
-            f"pos_embed has {table.shape[1]} positions, which is no square grid: reshape it to (1, rows, columns, C)"
+            f"pos_embed has {table.shape[1]} positions, which is no square grid: "
+            f"reshape it to (1, rows, columns, C)"
         )
     return table.unflatten(1, (side, side))
 
@@ -217,7 +226,9 @@ def from_native(state: State) -> State:
         CheckpointError: a key has no official counterpart.
     """
     state = _strip_prefix(state)
-    depths = [1 + max(int(k.split(".")[2]) for k in state if k.startswith(f"trunk.stage{s}.")) for s in (1, 2, 3)]
+    depths = [
+        1 + max(int(k.split(".")[2]) for k in state if k.startswith(f"trunk.stage{s}.")) for s in (1, 2, 3)
+    ]
     first = {"1": 0, "2": depths[0] + 1, "3": depths[0] + depths[1] + 2}
     out: State = {}
     for key, value in state.items():

@@ -61,7 +61,8 @@ def load_pretrained(
 
 
 def _own_names(own: dict[str, Tensor]):
-    """Our full names (``trunk.x``) to the names inside a model that may be a bare trunk or hold the backbone deeper."""
+    """Our full names (``trunk.x``) to the names inside a model that may be a bare trunk or hold the backbone
+    deeper."""
     position = next((k for k in own if k.endswith("pos_embed")), None)
     if position is None:
         raise CheckpointError("the model has no trunk of this project: no parameter is named pos_embed")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 class LoadReport:
     """Names by what happened to them.
 
-    ``loaded`` and ``resized`` (position tables; "name: from -> to") are in the model now; ``missing`` keep their initial values;
-    ``unexpected`` and ``mismatched`` (wrong shape) were left in the file; ``ignored`` belong to pre-training heads.
+    ``loaded`` and ``resized`` (position tables; "name: from -> to") are in the model now; ``missing`` keep
+    their initial values; ``unexpected`` and ``mismatched`` (wrong shape) were left in the file; ``ignored``
+    belong to pre-training heads.
     """
 
     source: str = ""

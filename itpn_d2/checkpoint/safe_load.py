@@ -15,13 +15,19 @@ from .errors import CheckpointError
 
 _WRAPPERS = ("module", "model", "state_dict")
 _REMEDY = (
-    "If you trust its origin, rewrite its tensors as .safetensors on a machine of your own, and load that file instead"
+    "If you trust its origin, rewrite its tensors as .safetensors on a machine of your own, "
+    "and load that file instead"
 )
 
 
 def _allowed() -> list[Any]:
-    """Types a checkpoint may hold beyond tensors and plain containers: data only, none of them calls anything."""
-    scalar = np.core.multiarray.scalar if hasattr(np, "core") and not hasattr(np, "_core") else np._core.multiarray.scalar
+    """Types a checkpoint may hold beyond tensors and plain containers: data only, none of them calls
+    anything."""
+    scalar = (
+        np.core.multiarray.scalar
+        if hasattr(np, "core") and not hasattr(np, "_core")
+        else np._core.multiarray.scalar
+    )
     dtypes = [type(np.dtype(t)) for t in (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)]
     return [
         argparse.Namespace,
@@ -70,10 +76,20 @@ def _load_torch(path: Path) -> Any:
         name = _refused(str(error))
         if name:
             raise CheckpointError(
-                f"{path}: it holds {name}, which is not data and could run code; nothing was executed. {_REMEDY}"
+                f"{path}: it holds {name}, which is not data and could run code; "
+                f"nothing was executed. {_REMEDY}"
             ) from error
         raise CheckpointError(f"{path}: not a checkpoint, or a damaged one ({_first_line(error)})") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+    ) as error:
         # what torch's readers raise on files that are truncated or something else altogether
         raise CheckpointError(f"{path}: not a checkpoint, or a damaged one ({_first_line(error)})") from error
 
@@ -83,7 +99,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _refused(message: str) -> str:
-    """The global that torch's restricted unpickler named in its refusal, '' if it refused for another reason."""
+    """The global that torch's restricted unpickler named in its refusal, '' if it refused for another
+    reason."""
     for marker in ("Unsupported global: GLOBAL ", "Trying to load unsupported GLOBAL ", "unsupported class "):
         if marker in message:
             return message.split(marker, 1)[1].split()[0].rstrip(".,")
@@ -91,7 +108,8 @@ def _refused(message: str) -> str:
 
 
 def unwrap(content: dict[str, Any], prefer_average: bool = False) -> dict[str, Tensor]:
-    """The state dict inside a checkpoint, in float32: under ``module`` (DeepSpeed), ``model``, ``state_dict``, or bare.
+    """The state dict inside a checkpoint, in float32: under ``module`` (DeepSpeed), ``model``,
+    ``state_dict``, or bare.
 
     Args:
         prefer_average: take the moving average (``model_ema``) when there is one.

@@ -21,8 +21,8 @@ class OneOf(T.Augmentation):
 
 
 def multiscale_crop_augmentations() -> Recipe:
-    """The reference detectors' training views (SPEC D2; from DETR): flip, then either a random short side of 480-800, or
-    resize to 400-600, crop 384-600, and that resize."""
+    """The reference detectors' training views (SPEC D2; from DETR): flip, then either a random short side of
+    480-800, or resize to 400-600, crop 384-600, and that resize."""
     sides = tuple(range(480, 801, 32))
     crop = [
         T.ResizeShortestEdge((400, 500, 600), sample_style="choice"),
@@ -49,7 +49,8 @@ def custom_augmentations(
     crop: Sequence[int] | None = None,
     colour: bool = True,
 ) -> Recipe:
-    """For data of one's own: a random short side, flips, quarter turns, colour, and a crop of (height, width)."""
+    """For data of one's own: a random short side, flips, quarter turns, colour, and a crop of (height,
+    width)."""
     recipe: Recipe = [T.ResizeShortestEdge(tuple(short_sides), max_size, "choice"), T.RandomFlip()]
     if flip_vertical:
         recipe.append(T.RandomFlip(horizontal=False, vertical=True))

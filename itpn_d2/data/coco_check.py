@@ -57,11 +57,14 @@ def check_coco(
     """Read and check a COCO json with boxes and, where given, segmentations.
 
     Args:
-        skip_bad_records: drop bad records (an image with its annotations) and log their counts, instead of refusing.
-        verify_images: ``decode`` reads every image whole, ``header`` its size only, ``none`` only looks that it is there.
+        skip_bad_records: drop bad records (an image with its annotations) and log their counts, instead of
+            refusing.
+        verify_images: ``decode`` reads every image whole, ``header`` its size only, ``none`` only looks that
+            it is there.
 
     Raises:
-        DatasetError: the file is no COCO json, holds nothing usable, or holds bad records; the message names them.
+        DatasetError: the file is no COCO json, holds nothing usable, or holds bad records; the message names
+        them.
     """
     data = _read(Path(json_path))
     checker = _Checker(Path(json_path), Path(image_root), data)
@@ -72,7 +75,9 @@ def check_coco(
             f"Mend them, or train without them: --skip-bad-records"
         )
     if checked.problems:
-        logger.warning("%s: %d bad record(s) left out\n%s", json_path, len(checked.problems), checked.summary())
+        logger.warning(
+            "%s: %d bad record(s) left out\n%s", json_path, len(checked.problems), checked.summary()
+        )
     if not checked.data["images"] or not checked.data["annotations"]:
         raise DatasetError(
             f"{json_path}: no usable {'image' if not checked.data['images'] else 'annotation'} in it"
@@ -91,7 +96,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise DatasetError(f"{path}: a COCO json is an object, this is a {type(data).__name__}")
     for key in ("images", "annotations", "categories"):
         if not isinstance(data.get(key), list):
-            raise DatasetError(f"{path}: key {key!r} is missing or no list; a COCO json has images, annotations, categories")
+            raise DatasetError(
+                f"{path}: key {key!r} is missing or no list; a COCO json has images, annotations, categories"
+            )
         if not data[key]:
             raise DatasetError(f"{path}: {key!r} is empty")
     return data
@@ -163,9 +170,13 @@ class _Checker:
                 continue
             where = f"{where} on {image['file_name']}"
             if annotation["category_id"] not in categories:
-                self.bad("unknown category", where, f"category_id {annotation['category_id']} is not declared")
+                self.bad(
+                    "unknown category", where, f"category_id {annotation['category_id']} is not declared"
+                )
                 continue
-            problem = _box_problem(annotation["bbox"], image) or _mask_problem(annotation.get("segmentation"), image)
+            problem = _box_problem(annotation["bbox"], image) or _mask_problem(
+                annotation.get("segmentation"), image
+            )
             if problem is None:
                 good.append(annotation)
             else:
@@ -182,14 +193,19 @@ def _image_problem(path: Path, image: dict[str, Any], verify: VerifyImages) -> t
         with Image.open(path) as picture:
             width, height = picture.size
             # a PNG is read to its end for this, which a look at the header is meant to avoid
-            if (verify == "decode" or picture.format != "PNG") and picture.getexif().get(_ORIENTATION, 1) >= 5:
+            if (verify == "decode" or picture.format != "PNG") and picture.getexif().get(
+                _ORIENTATION, 1
+            ) >= 5:
                 width, height = height, width  # stored on its side; read upright
             if verify == "decode":
                 picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return "broken image", f"{path} can't be read ({error})"
     if (width, height) != (image["width"], image["height"]):
-        return "wrong image size", f"the json says {image['width']}x{image['height']}, the file is {width}x{height}"
+        return (
+            "wrong image size",
+            f"the json says {image['width']}x{image['height']}, the file is {width}x{height}",
+        )
     return None
 
 
@@ -202,7 +218,10 @@ def _box_problem(box: Any, image: dict[str, Any]) -> tuple[str, str] | None:
         return "bad box", f"bbox {box} has no area"
     beyond = max(-x, -y, x + w - image["width"], y + h - image["height"])
     if beyond > _TOLERANCE:
-        return "box outside image", f"bbox {box} leaves the {image['width']}x{image['height']} image by {beyond:g} px"
+        return (
+            "box outside image",
+            f"bbox {box} leaves the {image['width']}x{image['height']} image by {beyond:g} px",
+        )
     return None
 
 
@@ -212,7 +231,10 @@ def _mask_problem(mask: Any, image: dict[str, Any]) -> tuple[str, str] | None:
     if isinstance(mask, dict):
         size = [image["height"], image["width"]]
         if mask.get("size") != size:
-            return "RLE of the wrong size", f"its size is {mask.get('size')}, the image's (height, width) is {size}"
+            return (
+                "RLE of the wrong size",
+                f"its size is {mask.get('size')}, the image's (height, width) is {size}",
+            )
         try:
             rle = mask_util.frPyObjects(mask, *size) if isinstance(mask.get("counts"), list) else mask
             area = int(mask_util.area(rle))

@@ -71,7 +71,9 @@ def build_train_loader(
         raise DatasetError(f"dataset {dataset!r} has no image with annotations to train on")
     repeats = None
     if repeat_threshold is not None:
-        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(records, repeat_threshold)
+        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            records, repeat_threshold
+        )
         repeats = np.asarray(factors).tolist()
     sampler = ResumableBatchSampler(
         len(records),
@@ -103,7 +105,8 @@ def build_test_loader(dataset: str, mapper: Mapper, batch_size: int = 1, num_wor
 def build_val_loss_loader(
     dataset: str, mapper: Mapper, batch_size: int = 1, num_workers: int = 0, max_images: int | None = None
 ) -> DataLoader:
-    """As :func:`build_test_loader`, over at most ``max_images`` annotated images and a mapper that keeps annotations."""
+    """As :func:`build_test_loader`, over at most ``max_images`` annotated images and a mapper that keeps
+    annotations."""
     records = [r for r in DatasetCatalog.get(dataset) if _not_crowd(r)][:max_images]
     return DataLoader(
         MappedRecords(records, mapper),

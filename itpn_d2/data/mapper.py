@@ -34,14 +34,14 @@ def mask_format(record: dict[str, Any]) -> Literal["polygon", "bitmask"]:
 
 
 class TrainMapper:
-    """Augmented training samples, the same for any number of workers or processes, and after a resume: all randomness of a
-    sample comes from ``seed`` and its position in the sequence of samples.
+    """Augmented training samples, the same for any number of workers or processes, and after a resume: all
+    randomness of a sample comes from ``seed`` and its position in the sequence of samples.
 
     Args:
         augmentations: Detectron2 augmentations, in order.
         use_instance_mask: read segmentations. Without them records may have none.
-        instance_mask_format: ``polygon``, ``bitmask``, or ``auto``: bitmask where a record holds RLE or where boxes are
-            recomputed, which polygons cut by a crop do badly.
+        instance_mask_format: ``polygon``, ``bitmask``, or ``auto``: bitmask where a record holds RLE or where
+            boxes are recomputed, which polygons cut by a crop do badly.
         recompute_boxes: tightest boxes around the augmented masks.
     """
 
@@ -55,7 +55,9 @@ class TrainMapper:
         seed: int = 0,
     ):
         if instance_mask_format not in ("auto", "polygon", "bitmask"):
-            raise ValueError(f"instance_mask_format {instance_mask_format!r}: choose auto, polygon or bitmask")
+            raise ValueError(
+                f"instance_mask_format {instance_mask_format!r}: choose auto, polygon or bitmask"
+            )
         self.seed, self.use_instance_mask, self.format = seed, use_instance_mask, instance_mask_format
         self.mappers = {
             kind: DatasetMapper(

@@ -61,10 +61,18 @@ def register_coco(
     split = "val" if name.endswith("val") else "train"
     for key, value in (("json", json), ("images", images)):
         if not value:
-            raise DatasetError(f"dataset {name!r} has no {key}: set dataset.{split}.{key}=PATH on the command line")
+            raise DatasetError(
+                f"dataset {name!r} has no {key}: set dataset.{split}.{key}=PATH on the command line"
+            )
     if not Path(images).is_dir():
         raise DatasetError(f"dataset.{split}.images={images}: no such folder")
-    arguments = (str(json), str(images), skip_bad_records, verify_images, os.path.getmtime(json) if Path(json).is_file() else 0)
+    arguments = (
+        str(json),
+        str(images),
+        skip_bad_records,
+        verify_images,
+        os.path.getmtime(json) if Path(json).is_file() else 0,
+    )
     if _registered.get(name) == arguments and name in DatasetCatalog.list():
         return name
     checked = check_coco(json, images, skip_bad_records, verify_images)
@@ -95,13 +103,15 @@ def register_builtin(name: str) -> str:
         DatasetError: no such name, or its json or image folder is missing.
     """
     if name not in DatasetCatalog.list():
-        raise DatasetError(f"dataset {name!r} is not registered; Detectron2 has coco_2017_train, coco_2017_val, ...")
+        raise DatasetError(
+            f"dataset {name!r} is not registered; Detectron2 has coco_2017_train, coco_2017_val, ..."
+        )
     metadata = MetadataCatalog.get(name)
     for path in (metadata.get("json_file"), metadata.get("image_root")):
         if path is not None and not Path(path).exists():
             raise DatasetError(
-                f"dataset {name!r}: {path} is missing; set DETECTRON2_DATASETS to the folder that holds coco/, "
-                f"or use configs/Custom/ with your own json"
+                f"dataset {name!r}: {path} is missing; set DETECTRON2_DATASETS to the folder "
+                f"that holds coco/, or use configs/Custom/ with your own json"
             )
     return name
 
@@ -112,7 +122,8 @@ def has_masks(name: str) -> bool:
 
 
 def prepare_datasets(dataset: DictConfig) -> None:
-    """Register ``dataset.train`` and ``dataset.val`` (either may be None) and fill in ``num_classes`` and ``class_names``.
+    """Register ``dataset.train`` and ``dataset.val`` (either may be None) and fill in ``num_classes`` and
+    ``class_names``.
 
     Raises:
         DatasetError: a dataset can't be used, or the two have different classes.

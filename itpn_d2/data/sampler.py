@@ -11,13 +11,13 @@ Place = tuple[int, int]  # (position in the endless sequence of samples, index o
 class ResumableBatchSampler(Sampler[list[Place]]):
     """Endless global batches of ``total_batch_size``, of which this rank takes its contiguous share.
 
-    Global batch ``i`` depends on the seed and ``i`` only, so every world size sees the same batches, and starting at
-    ``start_iter`` gives what skipping ``start_iter`` batches gives, without loading an image. Each epoch visits every record
-    once (with ``repeats``, as often as they say on average), in a new order.
+    Global batch ``i`` depends on the seed and ``i`` only, so every world size sees the same batches, and
+    starting at ``start_iter`` gives what skipping ``start_iter`` batches gives, without loading an image.
+    Each epoch visits every record once (with ``repeats``, as often as they say on average), in a new order.
 
     Args:
-        sizes: (width, height) of every record; wide and tall images then go to different batches, which saves padding.
-            None: batches mix them.
+        sizes: (width, height) of every record; wide and tall images then go to different batches, which saves
+            padding. None: batches mix them.
         repeats: repeat factor of every record (LVIS-style), None for 1.
     """
 
@@ -36,7 +36,9 @@ class ResumableBatchSampler(Sampler[list[Place]]):
         if length < 1:
             raise ValueError("the dataset has no record to sample")
         if total_batch_size < 1 or total_batch_size % world_size:
-            raise ValueError(f"total_batch_size={total_batch_size} must be a multiple of {world_size} processes")
+            raise ValueError(
+                f"total_batch_size={total_batch_size} must be a multiple of {world_size} processes"
+            )
         self.length, self.total_batch_size, self.seed = length, total_batch_size, seed
         self.rank, self.world_size, self.start_iter, self.shuffle = rank, world_size, start_iter, shuffle
         self.tall = None if sizes is None else [height > width for width, height in sizes]

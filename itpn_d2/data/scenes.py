@@ -1,7 +1,8 @@
-"""Quick-start scenes: generated pictures of textured, overlapping shapes with boxes, masks, semantic and panoptic labels.
+"""Quick-start scenes: generated pictures of textured, overlapping shapes with boxes, masks, semantic and
+panoptic labels.
 
-Made on first use, the same bytes for the same seed; nothing is downloaded. The classes differ in shape only: colour, texture,
-size, angle and light are drawn independently, so a detector has to look at the outline.
+Made on first use, the same bytes for the same seed; nothing is downloaded. The classes differ in shape only:
+colour, texture, size, angle and light are drawn independently, so a detector has to look at the outline.
 """
 
 import json
@@ -15,8 +16,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pycocotools.mask as mask_util
-from detectron2.data.datasets import load_coco_json
 from detectron2.data import MetadataCatalog
+from detectron2.data.datasets import load_coco_json
 from tqdm import tqdm
 
 from .registry import cache_root, register, write_atomically
@@ -83,7 +84,8 @@ def _shade(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def draw_scene(seed: list[int], size: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """One picture: RGB uint8 ``(size, size, 3)``, and (class, visible mask) of every object, back to front."""
+    """One picture: RGB uint8 ``(size, size, 3)``, and (class, visible mask) of every object, back to
+    front."""
     rng = np.random.default_rng(seed)
     picture = (0.25 + 0.5 * _texture(rng, size, 0.35)) * (0.8 + 0.4 * _noise(rng, size, 5))
     objects: list[tuple[int, np.ndarray, float]] = []
@@ -115,7 +117,8 @@ def _write_image(path: Path, image: np.ndarray) -> None:
 
 
 def generate_scenes(root: Path, split: str, num_images: int, size: int, seed: int) -> Path:
-    """Make (or find) a split: ``images/``, ``instances.json``, ``panoptic.json``, ``panoptic/`` and ``sem_seg/``.
+    """Make (or find) a split: ``images/``, ``instances.json``, ``panoptic.json``, ``panoptic/`` and
+    ``sem_seg/``.
 
     The folder appears whole or not at all, so processes may race for it.
     """
@@ -161,7 +164,9 @@ def _fill(folder: Path, split: str, num_images: int, size: int, seed: int) -> No
             x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
             number_of = len(annotations) + 1
             fields = {"category_id": kind + 1, "bbox": [x, y, w, h], "area": int(mask.sum()), "iscrowd": 0}
-            annotations.append({"id": number_of, "image_id": image["id"], **fields, "segmentation": _encode(mask)})
+            annotations.append(
+                {"id": number_of, "image_id": image["id"], **fields, "segmentation": _encode(mask)}
+            )
             background &= ~mask
             semantic[mask] = kind
             identity[mask] = len(segments) + 1
@@ -169,11 +174,19 @@ def _fill(folder: Path, split: str, num_images: int, size: int, seed: int) -> No
         if background.any():
             identity[background] = len(segments) + 1
             x, y, w, h = cv2.boundingRect(background.astype(np.uint8))
-            fields = {"category_id": len(CLASSES) + 1, "bbox": [x, y, w, h], "area": int(background.sum()), "iscrowd": 0}
+            fields = {
+                "category_id": len(CLASSES) + 1,
+                "bbox": [x, y, w, h],
+                "area": int(background.sum()),
+                "iscrowd": 0,
+            }
             segments.append({"id": len(segments) + 1, **fields})
         _write_image(folder / "sem_seg" / f"{stem}.png", semantic)
         # COCO panoptic: id = R + 256 G + 65536 B
-        _write_image(folder / "panoptic" / f"{stem}.png", np.stack([identity >> s & 255 for s in (16, 8, 0)], -1).astype(np.uint8))
+        _write_image(
+            folder / "panoptic" / f"{stem}.png",
+            np.stack([identity >> s & 255 for s in (16, 8, 0)], -1).astype(np.uint8),
+        )
         panoptic.append({"image_id": image["id"], "file_name": f"{stem}.png", "segments_info": segments})
     info = {"description": f"generated scenes, {split}, seed {seed}"}
     write_atomically(
@@ -182,14 +195,17 @@ def _fill(folder: Path, split: str, num_images: int, size: int, seed: int) -> No
     )
     write_atomically(
         folder / "instances.json",
-        json.dumps({"info": info, "images": images, "annotations": annotations, "categories": categories[:-1]}),
+        json.dumps(
+            {"info": info, "images": images, "annotations": annotations, "categories": categories[:-1]}
+        ),
     )
 
 
 def register_scenes(
     name: str, split: str, num_images: int, size: int = 160, seed: int = 7, root: str | None = None
 ) -> str:
-    """Make the scenes on first use under ``root`` (default: :func:`~itpn_d2.data.registry.cache_root`) and register them."""
+    """Make the scenes on first use under ``root`` (default: :func:`~itpn_d2.data.registry.cache_root`) and
+    register them."""
     base = Path(root) if root else cache_root() / "quickstart"
     folder = generate_scenes(base, split, num_images, size, seed)
     source, pictures = str(folder / "instances.json"), str(folder / "images")

@@ -18,7 +18,8 @@ def load_config(path: str, overrides: list[str] | None = None) -> DictConfig:
     """Load a LazyConfig ``.py`` (or a yacs ``.yaml`` through the registry) and apply ``key=value`` overrides.
 
     Raises:
-        ConfigError: no such file, a section is missing, or an override names a key that isn't there (with the nearest).
+        ConfigError: no such file, a section is missing, or an override names a key that isn't there (with the
+        nearest).
     """
     if not Path(path).is_file():
         raise ConfigError(f"--config-file {path}: no such file; see configs/ for those there are")
@@ -29,7 +30,9 @@ def load_config(path: str, overrides: list[str] | None = None) -> DictConfig:
     cfg = LazyConfig.load(path)
     missing = [s for s in _SECTIONS if s not in cfg]
     if missing:
-        raise ConfigError(f"{path}: section {', '.join(missing)} is missing; a config has {', '.join(_SECTIONS)}")
+        raise ConfigError(
+            f"{path}: section {', '.join(missing)} is missing; a config has {', '.join(_SECTIONS)}"
+        )
     for override in overrides or []:
         _check_override(cfg, override)
     return LazyConfig.apply_overrides(cfg, list(overrides or []))
@@ -53,6 +56,12 @@ def _check_override(cfg: DictConfig, override: str) -> None:
             if depth == len(parents) and "_target_" in known:
                 return
             near = difflib.get_close_matches(part, known, 1)
-            hint = f"did you mean {'.'.join([*parents[:depth], near[0]])}?" if near else f"there are: {', '.join(known)}"
-            raise ConfigError(f"override {override!r}: no key {'.'.join(key.split('.')[: depth + 1])}; {hint}")
+            hint = (
+                f"did you mean {'.'.join([*parents[:depth], near[0]])}?"
+                if near
+                else f"there are: {', '.join(known)}"
+            )
+            raise ConfigError(
+                f"override {override!r}: no key {'.'.join(key.split('.')[: depth + 1])}; {hint}"
+            )
         node = node._get_node(part)

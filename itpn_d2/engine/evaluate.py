@@ -36,8 +36,9 @@ def evaluate(
 ) -> OrderedDict[str, Any]:
     """Run ``dataloader.evaluator`` over ``dataloader.test``; collective over all processes.
 
-    Returns Detectron2's nested results, ``{"bbox": {"AP": ...}, ...}``, with those of the moving average under ``"ema"``; the
-    main process writes them to ``results.json`` and logs the table, the others return an empty dict.
+    Returns Detectron2's nested results, ``{"bbox": {"AP": ...}, ...}``, with those of the moving average
+    under ``"ema"``; the main process writes them to ``results.json`` and logs the table, the others return an
+    empty dict.
     """
     results = _evaluate_once(cfg, model, dtype, "model")
     if average is not None:
@@ -50,9 +51,7 @@ def evaluate(
     return results
 
 
-def _evaluate_once(
-    cfg: DictConfig, model: nn.Module, dtype: torch.dtype, name: str
-) -> OrderedDict[str, Any]:
+def _evaluate_once(cfg: DictConfig, model: nn.Module, dtype: torch.dtype, name: str) -> OrderedDict[str, Any]:
     loader = instantiate(cfg.dataloader.test)
     evaluator_cfg = cfg.dataloader.evaluator.copy()
     evaluator_cfg.output_dir = str(Path(cfg.train.output_dir) / "inference" / name)

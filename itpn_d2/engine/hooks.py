@@ -40,10 +40,11 @@ def not_worth_a_run(what: str) -> Iterator[None]:
 
 
 class Evaluation(HookBase):
-    """Every ``period`` iterations and at the end, ``evaluate()``'s metrics into the storage, e.g. as ``bbox/AP``.
+    """Every ``period`` iterations and at the end, ``evaluate()``'s metrics into the storage, e.g. as
+    ``bbox/AP``.
 
-    Detectron2's own hook leaves the last evaluation until after the loop, when the best checkpoint, the writers and the curves are
-    done.
+    Detectron2's own hook leaves the last evaluation until after the loop, when the best checkpoint, the
+    writers and the curves are done.
     """
 
     def __init__(self, period: int, evaluate: Callable[[], dict[str, Any]]):
@@ -59,8 +60,8 @@ class Evaluation(HookBase):
 class ValidationLoss(HookBase):
     """Every ``period`` iterations, the losses on ``loader`` as ``val_loss`` and ``val/<part>``.
 
-    The model stays in training mode, because detectors return losses only there; its random layers and batch norms are
-    switched to evaluation, and no state changes.
+    The model stays in training mode, because detectors return losses only there; its random layers and batch
+    norms are switched to evaluation, and no state changes.
     """
 
     def __init__(self, period: int, loader: Iterable, model: nn.Module, dtype: torch.dtype):
@@ -101,7 +102,8 @@ class ValidationLoss(HookBase):
 class BestCheckpoint(HookBase):
     """Keep ``model_best.pth``: the weights with the best value so far of a named metric.
 
-    ``metric`` is a key as in metrics.json, e.g. ``segm/AP`` or ``ema/segm/AP``; the latter saves the averaged weights.
+    ``metric`` is a key as in metrics.json, e.g. ``segm/AP`` or ``ema/segm/AP``; the latter saves the averaged
+    weights.
     """
 
     def __init__(
@@ -147,8 +149,8 @@ class BestCheckpoint(HookBase):
 
 
 class VisualizePredictions(HookBase):
-    """Every ``period`` iterations, ``predictions_<iteration>.png`` (and ``predictions.png``): ground truth beside prediction
-    on the first ``images`` pictures of the validation data."""
+    """Every ``period`` iterations, ``predictions_<iteration>.png`` (and ``predictions.png``): ground truth
+    beside prediction on the first ``images`` pictures of the validation data."""
 
     def __init__(
         self,
@@ -209,7 +211,8 @@ class Curves(HookBase):
 
 
 class SaveOnSignal(HookBase):
-    """On SIGTERM or Ctrl-C finish the iteration, save a checkpoint and leave, so that ``--resume`` loses nothing."""
+    """On SIGTERM or Ctrl-C finish the iteration, save a checkpoint and leave, so that ``--resume`` loses
+    nothing."""
 
     def __init__(self, save: Callable[[int], None]):
         self.save = save

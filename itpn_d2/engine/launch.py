@@ -62,7 +62,8 @@ def launch(
 
     Raises:
         ConfigError: the counts contradict each other or the hardware.
-        Exception: what the first process to fail raised, caused by a :class:`ChildTraceback` that shows where.
+        Exception: what the first process to fail raised, caused by a :class:`ChildTraceback` that shows
+        where.
     """
     if under_torchrun():
         return record(_join_torchrun)(main, args, device)
@@ -101,15 +102,19 @@ def _check(
     if not 0 <= machine_rank < num_machines:
         raise ConfigError(f"machine_rank={machine_rank} with num_machines={num_machines}: ranks start at 0")
     if num_machines > 1 and dist_url == "auto":
-        raise ConfigError(f"num_machines={num_machines} needs --dist-url tcp://HOST:PORT of the first machine")
+        raise ConfigError(
+            f"num_machines={num_machines} needs --dist-url tcp://HOST:PORT of the first machine"
+        )
     if num_gpus and processes > 1:
-        raise ConfigError(f"num_gpus={num_gpus} with num_processes={processes}: one process a GPU, give only one")
+        raise ConfigError(
+            f"num_gpus={num_gpus} with num_processes={processes}: one process a GPU, give only one"
+        )
     if num_gpus and device == "cpu":
         raise ConfigError(f"num_gpus={num_gpus} with device=cpu: give num_processes instead")
     if num_gpus > torch.cuda.device_count():
         raise ConfigError(
-            f"num_gpus={num_gpus}, but this machine shows {torch.cuda.device_count()} (torch {torch.__version__}); "
-            f"num_gpus=0 runs on the CPU"
+            f"num_gpus={num_gpus}, but this machine shows {torch.cuda.device_count()} "
+            f"(torch {torch.__version__}); num_gpus=0 runs on the CPU"
         )
 
 
@@ -129,7 +134,8 @@ def _no_cuda() -> Iterator[None]:
 
 
 def _wait(context: Any) -> None:
-    """Join all processes. The first Ctrl-C reaches the children as well, which may be saving: wait for them."""
+    """Join all processes. The first Ctrl-C reaches the children as well, which may be saving: wait for
+    them."""
     interrupted = False
     while True:
         try:
@@ -239,7 +245,9 @@ def _set_local_group(per_machine: int) -> None:
     """Tell Detectron2 which processes share this machine, as its own launcher does."""
     world = dist.get_world_size()
     if world % per_machine:
-        raise ConfigError(f"{world} processes with {per_machine} on this machine: every machine needs as many")
+        raise ConfigError(
+            f"{world} processes with {per_machine} on this machine: every machine needs as many"
+        )
     if hasattr(comm, "create_local_process_group"):  # after 0.6
         comm.create_local_process_group(per_machine)
         return

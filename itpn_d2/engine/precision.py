@@ -11,7 +11,11 @@ def resolve_device(name: str = "auto") -> torch.device:
     """``auto`` is this process's CUDA device if there is one, else the CPU."""
     if name != "auto":
         return torch.device(name)
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    return (
+        torch.device("cuda", torch.cuda.current_device())
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
 
 
 def bf16_is_fast(device: torch.device) -> bool:
@@ -32,7 +36,8 @@ def _cpu_flags() -> str:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bf16 where the hardware has it, else fp16 on CUDA, else fp32; fp16 is refused on the CPU."""
+    """``auto`` is bf16 where the hardware has it, else fp16 on CUDA, else fp32; fp16 is refused on the
+    CPU."""
     if name == "auto":
         if bf16_is_fast(device):
             return torch.bfloat16

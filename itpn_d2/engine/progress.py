@@ -15,8 +15,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 class ProgressBar(EventWriter):
     """One bar: remaining time, loss, learning rate, seconds per iteration and peak memory.
 
-    Silent unless stderr is a terminal, and in every process but the main one. While it is open, log lines of the
-    console appear above it. Loss and time are medians over ``window`` iterations, as in the log.
+    Silent unless stderr is a terminal, and in every process but the main one. While it is open, log lines of
+    the console appear above it. Loss and time are medians over ``window`` iterations, as in the log.
     """
 
     def __init__(self, max_iter: int, window: int = 20):
@@ -38,7 +38,9 @@ class ProgressBar(EventWriter):
         bar.update(done - bar.n)
 
     def _open(self, done: int) -> tqdm:
-        self._bar = tqdm(total=self.max_iter, initial=done, dynamic_ncols=True, desc="training", file=sys.stderr)
+        self._bar = tqdm(
+            total=self.max_iter, initial=done, dynamic_ncols=True, desc="training", file=sys.stderr
+        )
         self._redirected.enter_context(logging_redirect_tqdm(_console_loggers()))
         return self._bar
 

@@ -30,10 +30,12 @@ logger = logging.getLogger(__name__)
 
 
 class Run:
-    """Everything of one run: model, precision, moving average, checkpoints. Building it prepares the datasets.
+    """Everything of one run: model, precision, moving average, checkpoints. Building it prepares the
+    datasets.
 
     Args:
-        cfg: as from :func:`load_config`. ``train.output_dir`` is made and gets ``config.yaml`` and ``log.txt``.
+        cfg: as from :func:`load_config`. ``train.output_dir`` is made and gets ``config.yaml`` and
+            ``log.txt``.
     """
 
     def __init__(self, cfg: DictConfig):
@@ -86,7 +88,8 @@ class Run:
         return results
 
     def train(self, resume: bool = False) -> OrderedDict[str, Any]:
-        """Train to ``train.max_iter``; with ``resume`` from the last checkpoint in the output folder, if there is one.
+        """Train to ``train.max_iter``; with ``resume`` from the last checkpoint in the output folder, if
+        there is one.
 
         Returns the results of the last evaluation (empty when evaluation is off).
         """

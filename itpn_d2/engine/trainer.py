@@ -1,4 +1,5 @@
-"""The training loop: mixed precision on any device, accumulation, clipping, weight averaging, exact resume."""
+"""The training loop: mixed precision on any device, accumulation, clipping, weight averaging, exact
+resume."""
 
 import logging
 import time
@@ -22,8 +23,8 @@ logger = logging.getLogger(__name__)
 class Trainer(TrainerBase):
     """Detectron2 training loop over a model that returns a dict of losses.
 
-    The random state is a function of (seed, micro-batch, rank), not of history, and so are the data: a run that is resumed
-    at iteration i is, on the CPU, bit for bit the run that was never stopped.
+    The random state is a function of (seed, micro-batch, rank), not of history, and so are the data: a run
+    that is resumed at iteration i is, on the CPU, bit for bit the run that was never stopped.
 
     Args:
         model: in training mode, on its device; wrapped for distributed training or not.
@@ -70,7 +71,8 @@ class Trainer(TrainerBase):
         self._batches = iter(batches)
 
     def train(self, start_iter: int, max_iter: int) -> None:
-        """Iterations ``start_iter`` to ``max_iter - 1``, or until ``stop_requested``; then the hooks' ``after_train``."""
+        """Iterations ``start_iter`` to ``max_iter - 1``, or until ``stop_requested``; then the hooks'
+        ``after_train``."""
         logger.info("Starting training from iteration %d", start_iter)
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
@@ -119,8 +121,11 @@ class Trainer(TrainerBase):
         if torch.isfinite(norm) or self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
         else:
-            # a finite loss with an overflowed gradient would poison every weight; the step is left out and said
-            logger.warning("iteration %d: gradient norm is %s, optimizer step left out", self.iter, norm.item())
+            # a finite loss with an overflowed gradient would poison every weight; the step is left out and
+            # said
+            logger.warning(
+                "iteration %d: gradient norm is %s, optimizer step left out", self.iter, norm.item()
+            )
         self.scaler.update()
         self.storage.put_scalar("grad_norm", norm.item(), smoothing_hint=True)
         if self.average is not None:
@@ -144,8 +149,8 @@ class Trainer(TrainerBase):
         total = sum(losses.values())
         if total != total or abs(total) == float("inf"):
             raise FloatingPointError(
-                f"loss is {total} at iteration {self.iter}: {losses}. Lower optimizer.lr, set train.clip_grad_norm=1.0, "
-                f"or train.amp.dtype=fp32; checkpoints written so far are good"
+                f"loss is {total} at iteration {self.iter}: {losses}. Lower optimizer.lr, "
+                f"set train.clip_grad_norm=1.0, or train.amp.dtype=fp32; checkpoints written so far are good"
             )
 
     def state_dict(self) -> dict[str, Any]:

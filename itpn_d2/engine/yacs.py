@@ -1,4 +1,5 @@
-"""Detectron2 ``.yaml`` configs, for people with yacs habits: translated once into the LazyConfig the engine runs."""
+"""Detectron2 ``.yaml`` configs, for people with yacs habits: translated once into the LazyConfig the engine
+runs."""
 
 from typing import Any
 
@@ -45,8 +46,8 @@ def _pairs(overrides: list[str]) -> list[str]:
 def load_yacs(path: str, overrides: list[str]) -> DictConfig:
     """Read ``path`` with Detectron2's defaults, ``MODEL.ITPN`` and ``SOLVER.LAYER_DECAY``, and translate it.
 
-    The datasets are the registered names of ``DATASETS.TRAIN[0]`` and ``DATASETS.TEST[0]``; the optimizer is AdamW with
-    layer decay, the schedule that of ``SOLVER``.
+    The datasets are the registered names of ``DATASETS.TRAIN[0]`` and ``DATASETS.TEST[0]``; the optimizer is
+    AdamW with layer decay, the schedule that of ``SOLVER``.
     """
     from .config import ConfigError
 
@@ -55,8 +56,8 @@ def load_yacs(path: str, overrides: list[str]) -> DictConfig:
     cfg.merge_from_list(_pairs(overrides))
     if len(cfg.DATASETS.TRAIN) != 1 or len(cfg.DATASETS.TEST) != 1:
         raise ConfigError(
-            f"{path}: DATASETS.TRAIN={cfg.DATASETS.TRAIN} DATASETS.TEST={cfg.DATASETS.TEST}: one registered name each; "
-            f"for your own json use configs/Custom/"
+            f"{path}: DATASETS.TRAIN={cfg.DATASETS.TRAIN} DATASETS.TEST={cfg.DATASETS.TEST}: "
+            f"one registered name each; for your own json use configs/Custom/"
         )
     return OmegaConf.create(_translate(cfg), flags={"allow_objects": True})
 

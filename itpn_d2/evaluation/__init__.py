@@ -1,13 +1,16 @@
 """Evaluators, the results table, and pictures of a run."""
 
 from .curves import plot_curves, read_metrics
-from .evaluator import build_evaluator
-from .results import flatten, table, write_results
+from .evaluator import DetectionEvaluator, build_evaluator
+from .results import flatten, is_better, named_metric, table, write_results
 from .visualize import prediction_grid, save_prediction_grid
 
 __all__ = [
+    "DetectionEvaluator",
     "build_evaluator",
     "flatten",
+    "is_better",
+    "named_metric",
     "plot_curves",
     "prediction_grid",
     "read_metrics",

@@ -15,10 +15,12 @@ _AREAS = {"APs": (0.0, 32.0**2), "APm": (32.0**2, 96.0**2), "APl": (96.0**2, 1e1
 
 
 class DetectionEvaluator(COCOEvaluator):
-    """COCOEvaluator with tasks that fit dataset and model, and zeros instead of nan for a model that finds nothing.
+    """COCOEvaluator with tasks that fit dataset and model, and zeros instead of nan for a model that finds
+    nothing.
 
     Args:
-        tasks: what to evaluate; None is boxes, and masks where both the dataset and the model's output have them.
+        tasks: what to evaluate; None is boxes, and masks where both the dataset and the model's output have
+            them.
         max_dets_per_image: detections an image that count; None is COCO's 100.
     """
 
@@ -38,11 +40,15 @@ class DetectionEvaluator(COCOEvaluator):
         )
         unknown = sorted(set(tasks or ()) - {"bbox", "segm"})
         if unknown:
-            raise ValueError(f"dataset {dataset_name!r}: tasks {unknown} are not known; choose from bbox, segm")
+            raise ValueError(
+                f"dataset {dataset_name!r}: tasks {unknown} are not known; choose from bbox, segm"
+            )
         self._chosen = tuple(tasks) if tasks else None
         self._dataset_has_masks = has_masks(dataset_name)
         if self._chosen and "segm" in self._chosen and not self._dataset_has_masks:
-            raise ValueError(f"dataset {dataset_name!r} has no masks: leave segm out of tasks={list(self._chosen)}")
+            raise ValueError(
+                f"dataset {dataset_name!r} has no masks: leave segm out of tasks={list(self._chosen)}"
+            )
         self._model_has_masks: bool | None = None  # until the first output
 
     def reset(self) -> None:
@@ -56,7 +62,8 @@ class DetectionEvaluator(COCOEvaluator):
                 self._model_has_masks = output["instances"].has("pred_masks")
 
     def evaluate(self, img_ids: Sequence[int] | None = None) -> OrderedDict[str, dict[str, float]]:
-        """``{"bbox": {"AP": percent, ...}, "segm": ...}`` in the main process, empty in the others; collective.
+        """``{"bbox": {"AP": percent, ...}, "segm": ...}`` in the main process, empty in the others;
+        collective.
 
         A metric is nan only where the ground truth has nothing to find (no small object, say).
 
@@ -83,7 +90,8 @@ class DetectionEvaluator(COCOEvaluator):
 
     def _of_no_detection(self, img_ids: Sequence[int] | None) -> dict[str, float]:
         """What COCO's evaluation gives for no detection at all, which pycocotools can't take."""
-        annotations = self._coco_api.loadAnns(self._coco_api.getAnnIds(imgIds=img_ids or [], iscrowd=False))
+        found = self._coco_api.loadAnns(self._coco_api.getAnnIds(imgIds=img_ids or []))
+        annotations = [a for a in found if not a.get("iscrowd", 0)]
         overall = 0.0 if annotations else _NAN
         metrics = {"AP": overall, "AP50": overall, "AP75": overall}
         for name, (low, high) in _AREAS.items():

@@ -56,7 +56,8 @@ def is_better(value: float, best: float | None, mode: str = "max") -> bool:
 
 
 def write_results(path: str | Path, results: Mapping[str, Any]) -> str:
-    """Write every metric to ``path`` as ``{"bbox/AP": ...}`` (null where undefined) and return a table of them.
+    """Write every metric to ``path`` as ``{"bbox/AP": ...}`` (null where undefined) and return a table of
+    them.
 
     Rows are tasks (with ``ema/`` for the moving average), columns the metrics they share.
     """

@@ -1,77 +1,146 @@
 """Ground truth beside prediction, as one picture."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pycocotools.mask as mask_util
 from detectron2.data import detection_utils
 from detectron2.structures import BoxMode, Instances
-from detectron2.utils.visualizer import ColorMode, Visualizer
+from detectron2.utils.visualizer import ColorMode, GenericMask, Visualizer
 
 from .files import save_png
 
-_CAPTION = 22  # pixels
+_CAPTION, _GAP = 22, 8  # pixels
+_CROWDED = 25  # objects: with more of them, labels would hide the picture
+
+
+@dataclass
+class _Objects:
+    """What to draw, in pixels of the drawn image: boxes (n, 4) XYXY, masks n times bool (h, w) or None."""
+
+    boxes: np.ndarray
+    masks: list[np.ndarray] | None
+    classes: list[int]
+    scores: list[float] | None = None
+
+
+@dataclass
+class _Frame:
+    """From the original image, ``size`` (h, w), to the drawn one, ``shape`` (h, w)."""
+
+    size: tuple[int, int]
+    shape: tuple[int, int]
+
+    def boxes(self, boxes: Any) -> np.ndarray:
+        y, x = (drawn / original for drawn, original in zip(self.shape, self.size, strict=True))
+        return np.asarray(boxes, dtype=float).reshape(-1, 4) * (x, y, x, y)
+
+    def mask(self, segmentation: Any) -> np.ndarray:
+        """Polygons, RLE (compressed or not) or a bitmask; an absent one is empty."""
+        if isinstance(segmentation, dict):
+            rle = segmentation
+            if isinstance(rle["counts"], list):
+                rle = mask_util.frPyObjects(rle, *rle["size"])
+            mask = mask_util.decode(rle)
+        elif segmentation is None or isinstance(segmentation, list):
+            # fewer than six numbers are no polygon; pycocotools would take four for a box
+            polygons = [np.asarray(p, dtype=float).tolist() for p in segmentation or () if len(p) >= 6]
+            mask = np.zeros(self.size, np.uint8)
+            if polygons:
+                mask = mask_util.decode(mask_util.merge(mask_util.frPyObjects(polygons, *self.size)))
+        else:
+            mask = np.asarray(segmentation)
+        return cv2.resize(mask.astype(np.uint8), self.shape[::-1], interpolation=cv2.INTER_NEAREST).astype(
+            bool
+        )
+
+
+def _truth(record: dict[str, Any], frame: _Frame) -> _Objects:
+    annotations = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
+    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
+    segmentations = [a.get("segmentation") for a in annotations]
+    some = any(s is not None and len(s) for s in segmentations)
+    masks = [frame.mask(s) for s in segmentations] if some else None
+    return _Objects(frame.boxes(boxes), masks, [a["category_id"] for a in annotations])
+
+
+def _found(instances: Instances, frame: _Frame, score_threshold: float) -> _Objects:
+    instances = instances.to("cpu")
+    instances = instances[instances.scores >= score_threshold]
+    masks = None
+    if instances.has("pred_masks"):
+        masks = [frame.mask(m) for m in instances.pred_masks]
+    return _Objects(
+        frame.boxes(instances.pred_boxes.tensor.float().numpy()),
+        masks,
+        instances.pred_classes.tolist(),
+        instances.scores.tolist(),
+    )
 
 
 def _colours(count: int) -> list[tuple[float, float, float]]:
-    """One well-separated colour a class, 0..1 RGB (golden-ratio hues)."""
+    """A colour a class, 0..1 RGB, the same whatever else is in the picture (golden-ratio hues)."""
     hues = (np.arange(count) * 0.618034) % 1.0
     hsv = np.stack((hues * 179, np.full(count, 220), np.full(count, 255)), 1).astype(np.uint8)
     rgb = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0] / 255.0
     return [(float(r), float(g), float(b)) for r, g, b in rgb]
 
 
-def _draw(image: np.ndarray, scale: float, metadata: Any, boxes: np.ndarray, masks: Any, classes: Sequence[int], scores: Any) -> np.ndarray:
+def _draw(image: np.ndarray, metadata: Any, objects: _Objects) -> np.ndarray:
+    if not objects.classes:
+        return image
     names = metadata.get("thing_classes", None) or []
-    palette = _colours(max([len(names), *(c + 1 for c in classes)] or [1]))
+    palette = _colours(max(len(names), *(c + 1 for c in objects.classes), 1))
+    colours = [palette[c] for c in objects.classes]
     visualizer = Visualizer(image, metadata, scale=1.0, instance_mode=ColorMode.SEGMENTATION)
-    crowded = len(classes) > 25
+    if objects.masks is not None:
+        pairs = zip(objects.masks, colours, strict=True)
+        for mask, colour in sorted(pairs, key=lambda pair: -int(pair[0].sum())):
+            _draw_mask(visualizer, mask, colour)
+    crowded = len(objects.classes) > _CROWDED
+    if crowded and objects.masks is not None:
+        return visualizer.output.get_image()
     labels = None
     if not crowded:
-        known = [names[c] if c < len(names) else str(c) for c in classes]
-        labels = known if scores is None else [f"{n} {s:.0%}" for n, s in zip(known, scores, strict=True)]
+        labels = [names[c] if c < len(names) else str(c) for c in objects.classes]
+        if objects.scores is not None:
+            labels = [f"{name} {score:.0%}" for name, score in zip(labels, objects.scores, strict=True)]
     drawn = visualizer.overlay_instances(
-        boxes=None if crowded and masks is not None else boxes * scale,
-        masks=masks,
-        labels=labels,
-        assigned_colors=[palette[c] for c in classes],
-        alpha=0.45,
+        boxes=objects.boxes, labels=labels, assigned_colors=colours, alpha=0.9
     )
     return drawn.get_image()
 
 
-def _truth(record: dict[str, Any], shape: tuple[int, int], scale: float) -> tuple[np.ndarray, Any, list[int]]:
-    annotations = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
-    boxes = np.array(
-        [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations], dtype=float
-    ).reshape(-1, 4)
-    masks: list[np.ndarray] | None = None
-    if annotations and all(a.get("segmentation") for a in annotations):
-        masks = [_bitmask(a["segmentation"], record, shape) for a in annotations]
-    return boxes, masks, [a["category_id"] for a in annotations]
-
-
-def _bitmask(segmentation: Any, record: dict[str, Any], shape: tuple[int, int]) -> np.ndarray:
-    import pycocotools.mask as mask_util
-
-    height, width = record["height"], record["width"]
-    if isinstance(segmentation, list):
-        segmentation = mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = mask_util.frPyObjects(segmentation, height, width)
-    return _resize_mask(mask_util.decode(segmentation), shape)
-
-
-def _resize_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    return cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
+def _draw_mask(visualizer: Visualizer, mask: np.ndarray, colour: tuple[float, float, float]) -> None:
+    visualizer.draw_binary_mask(mask, colour, alpha=0.45, area_threshold=0)
+    outline = GenericMask(mask.astype(np.uint8), *mask.shape)
+    if outline.has_holes:  # drawn as pixels, without an edge; as polygons the holes would be filled
+        for polygon in outline.polygons:
+            visualizer.draw_polygon(polygon.reshape(-1, 2), color=colour, alpha=0.0)
 
 
 def _captioned(image: np.ndarray, text: str) -> np.ndarray:
     strip = np.full((_CAPTION, image.shape[1], 3), 255, np.uint8)
     cv2.putText(strip, text, (4, _CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate((strip, image))
+
+
+def _pair(record: dict, prediction: dict, metadata: Any, score_threshold: float, side: int) -> np.ndarray:
+    image = detection_utils.read_image(record["file_name"], "RGB")
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    shape = (max(1, round(height * scale)), max(1, round(width * scale)))
+    how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    image = cv2.resize(np.ascontiguousarray(image), shape[::-1], interpolation=how)
+    frame = _Frame((record.get("height", height), record.get("width", width)), shape)
+    truth, found = _truth(record, frame), _found(prediction["instances"], frame, score_threshold)
+    left = _captioned(_draw(image, metadata, truth), f"ground truth ({len(truth.classes)})")
+    right = _captioned(_draw(image, metadata, found), f"prediction ({len(found.classes)})")
+    return np.concatenate((left, np.full((len(left), _GAP // 4, 3), 255, np.uint8), right), 1)
 
 
 def prediction_grid(
@@ -82,48 +151,43 @@ def prediction_grid(
     columns: int = 2,
     side: int = 400,
 ) -> np.ndarray:
-    """RGB uint8 picture; each image twice, ground truth left and prediction right, ``columns`` such pairs a row.
+    """RGB uint8 picture; each image twice, ground truth left and prediction right, ``columns`` such pairs a
+    row.
 
     Args:
-        records: dataset dicts with ``file_name``, ``width``, ``height`` and, where known, ``annotations``.
+        records: dataset dicts with ``file_name`` and, where known, ``annotations``.
         predictions: Detectron2 outputs of the same images, ``{"instances": ...}``, at their original size.
-        side: longer side of a drawn image; smaller ones are enlarged, so that labels can be read.
+        metadata: of the dataset; ``thing_classes`` names the classes.
+        side: longer side of a drawn image in pixels; smaller ones are enlarged, so that labels can be read.
+
+    Raises:
+        ValueError: there is nothing to draw, or not one prediction for each record.
     """
     if not records:
         raise ValueError("no record to draw")
-    pairs = []
-    for record, prediction in zip(records, predictions, strict=True):
-        image = detection_utils.read_image(record["file_name"], "RGB")
-        scale = side / max(image.shape[:2])
-        how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
-        shape = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
-        image = cv2.resize(image, shape[::-1], interpolation=how)
-        boxes, masks, classes = _truth(record, shape, scale)
-        truth = _draw(image, scale, metadata, boxes, masks, classes, None)
-        found: Instances = prediction["instances"].to("cpu")
-        found = found[found.scores >= score_threshold]
-        found_masks = [_resize_mask(m.numpy(), shape) for m in found.pred_masks] if found.has("pred_masks") else None
-        guess = _draw(
-            image,
-            scale,
-            metadata,
-            found.pred_boxes.tensor.float().numpy(),
-            found_masks or None,
-            found.pred_classes.tolist(),
-            found.scores.tolist(),
+    if len(records) != len(predictions):
+        raise ValueError(
+            f"{len(records)} records with {len(predictions)} predictions: one for each is needed"
         )
-        halves = (_captioned(truth, f"ground truth ({len(classes)})"), _captioned(guess, f"prediction ({len(found)})"))
-        pairs.append(np.concatenate(halves, 1))
-    height, width = max(p.shape[0] for p in pairs) + 8, max(p.shape[1] for p in pairs) + 8
+    pairs = [
+        _pair(record, prediction, metadata, score_threshold, side)
+        for record, prediction in zip(records, predictions, strict=True)
+    ]
+    height, width = max(p.shape[0] for p in pairs) + _GAP, max(p.shape[1] for p in pairs) + _GAP
     columns = min(columns, len(pairs))
-    rows = -(-len(pairs) // columns)
-    canvas = np.full((rows * height, columns * width, 3), 255, np.uint8)
+    canvas = np.full((-(-len(pairs) // columns) * height, columns * width, 3), 255, np.uint8)
     for i, pair in enumerate(pairs):
         y, x = i // columns * height, i % columns * width
         canvas[y : y + pair.shape[0], x : x + pair.shape[1]] = pair
     return canvas
 
 
-def save_prediction_grid(path: str | Path, records: Sequence, predictions: Sequence, metadata: Any, **options: Any) -> None:
-    """Write :func:`prediction_grid` as PNG."""
+def save_prediction_grid(
+    path: str | Path,
+    records: Sequence[dict[str, Any]],
+    predictions: Sequence[dict[str, Any]],
+    metadata: Any,
+    **options: Any,
+) -> None:
+    """Write :func:`prediction_grid` with ``options`` as PNG, whole or not at all."""
     save_png(Path(path), prediction_grid(records, predictions, metadata, **options))

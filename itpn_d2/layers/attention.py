@@ -8,8 +8,8 @@ from torch.nn import functional as F
 class Attention(nn.Module):
     """Self-attention ``(B, N, C) -> (B, N, C)`` with one fused qkv product.
 
-    Queries and values have a bias, keys have none (a key bias cancels in the softmax). ``key_mask`` ``(B, 1, 1, N)`` is
-    True where a token may be attended to; it is broadcast, so memory stays linear in N.
+    Queries and values have a bias, keys have none (a key bias cancels in the softmax). ``key_mask`` ``(B, 1,
+    1, N)`` is True where a token may be attended to; it is broadcast, so memory stays linear in N.
     """
 
     def __init__(self, dim: int, num_heads: int):

@@ -7,7 +7,8 @@ from .units import image_to_cells, merge_cells, split_cells
 
 
 class PatchEmbed(nn.Module):
-    """``(B, C, H, W) -> (B, H/size, W/size, dim)``: a convolution whose kernel equals its stride, as a linear layer."""
+    """``(B, C, H, W) -> (B, H/size, W/size, dim)``: a convolution whose kernel equals its stride, as a linear
+    layer."""
 
     def __init__(self, in_channels: int, dim: int, size: int = 4):
         super().__init__()
@@ -19,7 +20,8 @@ class PatchEmbed(nn.Module):
 
 
 class PatchMerge(nn.Module):
-    """Halve the resolution: ``(..., 2h, 2w, C) -> (..., h, w, out)``; LayerNorm per cell, then a 2x2 stride-2 product."""
+    """Halve the resolution: ``(..., 2h, 2w, C) -> (..., h, w, out)``; LayerNorm per cell, then a 2x2 stride-2
+    product."""
 
     def __init__(self, dim: int, out_dim: int, norm_eps: float = 1e-6):
         super().__init__()
@@ -31,10 +33,11 @@ class PatchMerge(nn.Module):
 
 
 class PatchSplit(nn.Module):
-    """Double the resolution: ``(..., h, w, C) -> (..., 2h, 2w, out)``; LayerNorm, then a 2x2 stride-2 transposed product.
+    """Double the resolution: ``(..., h, w, C) -> (..., 2h, 2w, out)``; LayerNorm, then a 2x2 stride-2
+    transposed product.
 
-    The bias belongs to an output channel and is shared by the four cells (transposed convolution of Fast-iTPN);
-    ``bias=False`` is the v1 form.
+    The bias belongs to an output channel and is shared by the four cells (transposed convolution of
+    Fast-iTPN); ``bias=False`` is the v1 form.
     """
 
     def __init__(self, dim: int, out_dim: int, bias: bool = True, norm_eps: float = 1e-6):

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 
 def resample_grid(table: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Bicubic resampling of a position table ``(1, h, w, C) -> (1, *grid, C)``, computed in float32 (exact-size rule of
-    the Fast-iTPN fine-tuning loader)."""
+    """Bicubic resampling of a position table ``(1, h, w, C) -> (1, *grid, C)``, computed in float32
+    (exact-size rule of the Fast-iTPN fine-tuning loader)."""
     if tuple(table.shape[1:3]) == tuple(grid):
         return table
     maps = table.float().permute(0, 3, 1, 2)
@@ -18,8 +18,8 @@ def resample_grid(table: Tensor, grid: tuple[int, int]) -> Tensor:
 class PositionCache:
     """Resampled tables by grid, for inference only.
 
-    An entry is valid while the parameter it came from is unchanged (same storage, same version), so that loading a
-    checkpoint, an optimizer step or a move to another device drops it.
+    An entry is valid while the parameter it came from is unchanged (same storage, same version), so that
+    loading a checkpoint, an optimizer step or a move to another device drops it.
     """
 
     def __init__(self, capacity: int = 64):
@@ -50,8 +50,9 @@ class PositionCache:
 def content_sizes(images: Tensor) -> list[tuple[int, int]]:
     """Height and width of every image of a zero-padded batch ``(B, C, H, W)``, in pixels.
 
-    Detectron2 normalises, then pads with exact zeros at the right and the bottom, and hands a backbone the tensor only.
-    The trailing rows and columns that are zero in every channel are that padding (one device synchronisation).
+    Detectron2 normalises, then pads with exact zeros at the right and the bottom, and hands a backbone the
+    tensor only. The trailing rows and columns that are zero in every channel are that padding (one device
+    synchronisation).
     """
     filled = (images != 0).any(1)
     height, width = images.shape[-2:]
@@ -63,7 +64,8 @@ def content_sizes(images: Tensor) -> list[tuple[int, int]]:
 
 
 def token_mask(grids: list[tuple[int, int]], grid: tuple[int, int], device: torch.device) -> Tensor:
-    """``(B, H, W)`` bool, True on the tokens that belong to an image of ``grids`` (rows, columns of tokens)."""
+    """``(B, H, W)`` bool, True on the tokens that belong to an image of ``grids`` (rows, columns of
+    tokens)."""
     rows = torch.tensor([g[0] for g in grids], device=device)[:, None, None]
     columns = torch.tensor([g[1] for g in grids], device=device)[:, None, None]
     return (torch.arange(grid[0], device=device)[:, None] < rows) & (

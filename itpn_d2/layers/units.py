@@ -1,16 +1,17 @@
 """The one place that moves cells between space and channels.
 
-Every feature map of this project is channel-last, ``(..., h, w, C)``. With one leading dimension it is an image map
-``(B, H, W, C)``; with two it is the unit layout ``(B, N, h, w, C)``, where unit ``n`` is one 16x16 patch. Before stage 3,
-and in the whole pyramid, no layer mixes two units, so the same layers serve both layouts.
+Every feature map of this project is channel-last, ``(..., h, w, C)``. With one leading dimension it is an
+image map ``(B, H, W, C)``; with two it is the unit layout ``(B, N, h, w, C)``, where unit ``n`` is one 16x16
+patch. Before stage 3, and in the whole pyramid, no layer mixes two units, so the same layers serve both
+layouts.
 """
 
 from torch import Tensor
 
 
 def image_to_cells(image: Tensor, size: int) -> Tensor:
-    """Cut an image into cells: ``(B, C, H, W) -> (B, H/size, W/size, C*size*size)``, values in (channel, row, column)
-    order, so that a flattened convolution kernel is the matching linear weight."""
+    """Cut an image into cells: ``(B, C, H, W) -> (B, H/size, W/size, C*size*size)``, values in (channel, row,
+    column) order, so that a flattened convolution kernel is the matching linear weight."""
     b, c, h, w = image.shape
     cells = image.reshape(b, c, h // size, size, w // size, size)
     return cells.permute(0, 2, 4, 1, 3, 5).reshape(b, h // size, w // size, c * size * size)

@@ -1,9 +1,10 @@
 """AdamW parameter groups with layer-wise learning-rate decay, and their printed table.
 
-The scale of a layer is ``decay ** (layers + 1 - id)``: the patch embedding and the position table have id 0, block ``i`` of
-the trunk (counted over the three stages) has id ``i + 1``, a merge has the id of the block before it, and everything else -
-final norm, pyramid, heads - has scale 1. The reference detection code forgets that merges are in its block list, which
-gives the last block 1.11 times the base rate, and leaves the position table at the full rate; this does neither.
+The scale of a layer is ``decay ** (layers + 1 - id)``: the patch embedding and the position table have id 0,
+block ``i`` of the trunk (counted over the three stages) has id ``i + 1``, a merge has the id of the block
+before it, and everything else - final norm, pyramid, heads - has scale 1. The reference detection code
+forgets that merges are in its block list, which gives the last block 1.11 times the base rate, and leaves the
+position table at the full rate; this does neither.
 """
 
 import re
@@ -86,7 +87,8 @@ def parameter_groups(
 
 
 def group_table(rules: Iterable[tuple[nn.Parameter, ParameterRule]], lr: float) -> str:
-    """The groups as a printable table: learning rate, scale, weight decay, tensors, parameters, an example."""
+    """The groups as a printable table: learning rate, scale, weight decay, tensors, parameters, an
+    example."""
     rows: dict[tuple[float, float], list[tuple[nn.Parameter, ParameterRule]]] = {}
     for parameter, rule in rules:
         rows.setdefault((rule.lr_scale, rule.weight_decay), []).append((parameter, rule))

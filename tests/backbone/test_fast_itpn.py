@@ -11,7 +11,9 @@ SMALL = dict(channels=(8, 16, 32), depths=(1, 1, 2), num_heads=2)
 
 def small_backbone(**overrides):
     torch.manual_seed(0)
-    model = create_model("fast_itpn_nano", pyramid=True, fpn_dim=24, pos_grid=(4, 4), **SMALL, **overrides).eval()
+    model = create_model(
+        "fast_itpn_nano", pyramid=True, fpn_dim=24, pos_grid=(4, 4), **SMALL, **overrides
+    ).eval()
     # the usual initialisation hides mistakes behind small values
     for name, p in model.named_parameters():
         torch.nn.init.normal_(p, std=0.5 if p.ndim == 1 or "pos" in name else p.shape[-1] ** -0.5)
@@ -41,7 +43,9 @@ def test_any_size(size):
         assert outputs[name].isfinite().all()
 
 
-@pytest.mark.parametrize("sizes", [[(64, 64), (96, 40)], [(33, 47), (64, 96), (96, 64)], [(20, 130), (130, 20)]])
+@pytest.mark.parametrize(
+    "sizes", [[(64, 64), (96, 40)], [(33, 47), (64, 96), (96, 64)], [(20, 130), (130, 20)]]
+)
 def test_features_do_not_depend_on_the_batch(sizes):
     """Every image alone gives what it gives inside a padded batch, on its own cells."""
     model = small_backbone()

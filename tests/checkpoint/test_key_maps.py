@@ -50,9 +50,7 @@ def test_official_names_and_shapes():
     assert shapes["fpn_modules.2.norm2.bias"] == (24,)
 
 
-@pytest.mark.parametrize(
-    ("name", "entries"), [("tiny", 283), ("small", 467), ("base", 567), ("large", 887)]
-)
+@pytest.mark.parametrize(("name", "entries"), [("tiny", 283), ("small", 467), ("base", 567), ("large", 887)])
 def test_entry_counts_of_the_published_classifiers(name, entries):
     with torch.device("meta"):
         model = create_model(f"fast_itpn_{name}", num_classes=1000)

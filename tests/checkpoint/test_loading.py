@@ -9,7 +9,14 @@ import torch
 from safetensors.torch import save_file
 
 from itpn_d2 import create_model
-from itpn_d2.checkpoint import CheckpointError, atomic_save, from_native, load_pretrained, load_state_file, unwrap
+from itpn_d2.checkpoint import (
+    CheckpointError,
+    atomic_save,
+    from_native,
+    load_pretrained,
+    load_state_file,
+    unwrap,
+)
 
 MICRO = dict(channels=(8, 16, 32), depths=(1, 1, 2), num_heads=2)
 

@@ -65,7 +65,9 @@ def test_wrong_override_names_the_right_key(override, words):
 
 
 def test_overrides_reach_defaults_and_new_arguments():
-    cfg = load_config(QUICKSTART, ["train.max_iter=7", "model.backbone.norm_eps=1e-5", "dataloader.image.short_sides=[64]"])
+    cfg = load_config(
+        QUICKSTART, ["train.max_iter=7", "model.backbone.norm_eps=1e-5", "dataloader.image.short_sides=[64]"]
+    )
     assert cfg.train.max_iter == 7 and cfg.model.backbone.norm_eps == 1e-5
     assert cfg.dataloader.train.mapper.augmentations.short_sides == [64]
 

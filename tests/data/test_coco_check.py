@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -64,7 +65,10 @@ BAD = {
     "bad polygon": (annotation(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "pairs"),
     "unknown category": (annotation(category_id=9), "category_id 9"),
     "unknown image": (annotation(image_id=99), "image_id 99"),
-    "duplicate id": (lambda d: d["annotations"].append(copy.deepcopy(d["annotations"][1])), "id 2 is used twice"),
+    "duplicate id": (
+        lambda d: d["annotations"].append(copy.deepcopy(d["annotations"][1])),
+        "id 2 is used twice",
+    ),
     "RLE of the wrong size": (annotation(segmentation=rle(50, 40)), r"\[50, 40\]"),
     "bad segmentation": (annotation(segmentation="abc"), "neither"),
     "missing key": (lambda d: d["annotations"][0].pop("bbox"), "no bbox"),
@@ -153,7 +157,7 @@ def test_registration_maps_ids_and_replaces(tmp_path, images, monkeypatch):
     BAD["unknown category"][0](data)
     path = write(tmp_path, data)
     register_coco(name, str(path), str(images), skip_bad_records=True)
-    cleaned = json.loads(open(MetadataCatalog.get(name).json_file).read())
+    cleaned = json.loads(Path(MetadataCatalog.get(name).json_file).read_text())
     assert len(cleaned["annotations"]) == 2 and "cache" in MetadataCatalog.get(name).json_file
 
 
@@ -168,7 +172,12 @@ def test_prepare_fills_in_and_compares_classes(tmp_path, images):
     path = write(tmp_path, good())
     call = {"_target_": "itpn_d2.data.register_coco", "json": str(path), "images": str(images)}
     cfg = OmegaConf.create(
-        {"train": {**call, "name": "p_train"}, "val": {**call, "name": "p_val"}, "num_classes": None, "class_names": None}
+        {
+            "train": {**call, "name": "p_train"},
+            "val": {**call, "name": "p_val"},
+            "num_classes": None,
+            "class_names": None,
+        }
     )
     prepare_datasets(cfg)
     assert cfg.num_classes == 2 and list(cfg.class_names) == ["nut", "bolt"]

@@ -31,7 +31,9 @@ def dataset(tmp_path_factory):
 
 
 def mapper(seed=0, **options):
-    return TrainMapper(custom_augmentations([48, 64, 80], 96, crop=[40, 40], rot90=True), seed=seed, **options)
+    return TrainMapper(
+        custom_augmentations([48, 64, 80], 96, crop=[40, 40], rot90=True), seed=seed, **options
+    )
 
 
 def take(dataset, count, **options):
@@ -40,7 +42,9 @@ def take(dataset, count, **options):
 
 
 def same(a, b):
-    return len(a) == len(b) and all(torch.equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True))
+    return len(a) == len(b) and all(
+        torch.equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True)
+    )
 
 
 def test_workers_do_not_matter(dataset):
@@ -79,7 +83,9 @@ def test_boxes_only(dataset):
     assert not instances.has("gt_masks") and len(instances)
 
 
-@pytest.mark.parametrize("recipe", [lsj_augmentations(64), multiscale_crop_augmentations(), test_augmentations(32, 48)])
+@pytest.mark.parametrize(
+    "recipe", [lsj_augmentations(64), multiscale_crop_augmentations(), test_augmentations(32, 48)]
+)
 def test_recipes_run(dataset, recipe):
     out = TrainMapper(recipe)(DatasetCatalog.get(dataset)[0], 1)
     assert out["image"].dtype == torch.uint8 and out["instances"].image_size == tuple(out["image"].shape[1:])

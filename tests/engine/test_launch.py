@@ -32,7 +32,8 @@ class Oracle(torch.nn.Module):
             boxes = np.array([a["bbox"] for a in self.truth[item["image_id"]]["annotations"]], float)
             boxes[:, 2:] += boxes[:, :2]
             found = Instances((item["height"], item["width"]))
-            found.pred_boxes = Boxes(torch.tensor(boxes + rng.normal(0, 1.5, boxes.shape), dtype=torch.float32))
+            noisy = boxes + rng.normal(0, 1.5, boxes.shape)
+            found.pred_boxes = Boxes(torch.tensor(noisy, dtype=torch.float32))
             found.scores = torch.tensor(rng.random(len(boxes)), dtype=torch.float32)
             classes = [a["category_id"] for a in self.truth[item["image_id"]]["annotations"]]
             found.pred_classes = torch.tensor(classes)
@@ -83,7 +84,15 @@ def test_two_processes_evaluate_as_one(script, alone, how, tmp_path):
     out = tmp_path / "two.json"
     start = [sys.executable, str(script)]
     if how == "torchrun":
-        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+        start = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            str(script),
+        ]
     done = run([*start, "2", str(script.parent), str(out)])
     assert done.returncode == 0, done.stderr
     two = json.loads(out.read_text())

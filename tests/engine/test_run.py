@@ -88,7 +88,15 @@ def test_everything_switched_on(tmp_path):
     )
     Run(cfg).train()
     names = {p.name for p in folder.iterdir()}
-    wanted = {"config.yaml", "metrics.json", "results.json", "log.txt", "curves.png", "predictions.png", "model_final.pth"}
+    wanted = {
+        "config.yaml",
+        "metrics.json",
+        "results.json",
+        "log.txt",
+        "curves.png",
+        "predictions.png",
+        "model_final.pth",
+    }
     assert wanted | {"last_checkpoint"} <= names
     assert any(n.startswith("events.out.tfevents") for n in names)
     assert not [n for n in names if "partial" in n]
@@ -97,7 +105,9 @@ def test_everything_switched_on(tmp_path):
     last = json.loads((folder / "metrics.json").read_text().splitlines()[-1])
     assert {"total_loss", "val_loss", "lr", "bbox/AP", "grad_norm"} <= last.keys()
 
-    again = small(tmp_path / "eval", f"train.init_checkpoint={folder / 'model_final.pth'}", "train.amp.dtype=bf16")
+    again = small(
+        tmp_path / "eval", f"train.init_checkpoint={folder / 'model_final.pth'}", "train.amp.dtype=bf16"
+    )
     again.model.roi_heads.box_predictor.test_score_thresh = 0.0
     Run(again).evaluate()
     evaluated = json.loads((tmp_path / "eval" / "results.json").read_text())
@@ -116,8 +126,8 @@ def losses(folder):
 
 
 def test_two_processes_train_as_one(tmp_path):
-    # Everything is sampled and every image gives as many proposals, so that a mean of two means is the mean of all. A
-    # mask loss is a mean over objects, of which images have different numbers: boxes only.
+    # Everything is sampled and every image gives as many proposals, so that a mean of two means is the mean
+    # of all. A # mask loss is a mean over objects, of which images have different numbers: boxes only.
     exhaustive = [
         "train.max_iter=3",
         "train.clip_grad_norm=null",
@@ -145,7 +155,10 @@ def test_two_processes_train_as_one(tmp_path):
         (["train.max_itr=1"], "did you mean train.max_iter"),
         (["--eval-only"], "train.init_checkpoint=FILE"),
         (["--eval-only", "train.init_checkpoint=nothing.pth"], "nothing.pth: no such file"),
-        (["dataloader.train.total_batch_size=3", "train.accumulate=2"], "not divisible by train.accumulate=2"),
+        (
+            ["dataloader.train.total_batch_size=3", "train.accumulate=2"],
+            "not divisible by train.accumulate=2",
+        ),
     ],
 )
 def test_errors_are_one_line(arguments, words, tmp_path):
@@ -158,6 +171,12 @@ def test_errors_are_one_line(arguments, words, tmp_path):
 
 def test_custom_data_without_paths_says_what_to_set(tmp_path):
     config = str(ROOT / "configs" / "Custom" / "mask_rcnn_fast_itpn_nano.py")
-    command = [sys.executable, str(ROOT / "train_net.py"), "--config-file", config, f"train.output_dir={tmp_path}"]
+    command = [
+        sys.executable,
+        str(ROOT / "train_net.py"),
+        "--config-file",
+        config,
+        f"train.output_dir={tmp_path}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode != 0 and "dataset.train.json=PATH" in done.stderr

@@ -8,7 +8,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
 from itpn_d2.data import register_scenes
-from itpn_d2.evaluation import flatten, plot_curves, prediction_grid, read_metrics, save_prediction_grid, write_results
+from itpn_d2.evaluation import (
+    flatten,
+    plot_curves,
+    prediction_grid,
+    read_metrics,
+    save_prediction_grid,
+    write_results,
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +50,9 @@ def test_grid_changes_with_predictions(dataset, masks):
 
 def test_save_and_empty(dataset, tmp_path):
     records = DatasetCatalog.get(dataset)
-    save_prediction_grid(tmp_path / "a" / "p.png", records, predictions(records, True), MetadataCatalog.get(dataset), side=64)
+    save_prediction_grid(
+        tmp_path / "a" / "p.png", records, predictions(records, True), MetadataCatalog.get(dataset), side=64
+    )
     assert cv2.imread(str(tmp_path / "a" / "p.png")) is not None
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["p.png"]
     bare = [{k: v for k, v in r.items() if k != "annotations"} for r in records]

@@ -20,7 +20,9 @@ def test_scales(model):
     assert got["trunk.patch_embed.proj.weight"] == got["trunk.pos_embed"] == 0.5**last
     assert got["trunk.stage1.0.mlp.fc1.weight"] == got["trunk.merge1.reduction.weight"] == 0.5 ** (last - 1)
     assert got["trunk.stage2.0.norm.bias"] == got["trunk.merge2.norm.bias"] == 0.5 ** (last - 2)
-    assert got["trunk.stage3.5.attn.qkv.weight"] == 0.5  # the last block: one step below the heads, never above
+    assert (
+        got["trunk.stage3.5.attn.qkv.weight"] == 0.5
+    )  # the last block: one step below the heads, never above
     assert {v for k, v in got.items() if k.startswith("pyramid.")} == {1.0}
     assert got["trunk.norm.weight"] == 1.0
 

@@ -27,7 +27,9 @@ def copy_of(name, folder):
     return folder / f"{name}.safetensors"
 
 
-@pytest.mark.parametrize("weight", ["blocks.0.mlp.ffn_ln.bias", "blocks.6.gamma_2", "blocks.5.attn.v_bias", "pos_embed"])
+@pytest.mark.parametrize(
+    "weight", ["blocks.0.mlp.ffn_ln.bias", "blocks.6.gamma_2", "blocks.5.attn.v_bias", "pos_embed"]
+)
 def test_a_changed_weight_is_noticed(weight, tmp_path):
     path = copy_of("fast_itpn_cls", tmp_path)
     tensors = load_file(path)

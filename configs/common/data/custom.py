@@ -22,7 +22,11 @@ dataset = dict(
 )
 
 dataloader = dict(
-    image=dict(short_sides=[480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800], test_short_side=800, max_size=1333),
+    image=dict(
+        short_sides=[480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800],
+        test_short_side=800,
+        max_size=1333,
+    ),
     train=L(build_train_loader)(
         dataset="${dataset.train.name}",
         mapper=L(TrainMapper)(
@@ -35,6 +39,7 @@ dataloader = dict(
                 colour=True,
             ),
             use_instance_mask=True,
+            recompute_boxes=True,  # a box around what a crop or a turn leaves of the mask
             seed="${train.seed}",
         ),
         total_batch_size=16,

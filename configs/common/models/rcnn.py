@@ -1,6 +1,7 @@
 """Mask R-CNN over the integral pyramid: RPN on p2..p6, RoI heads on p2..p5.
 
-Heads as in the reference detectors: L1 loss in the RPN; box head of 4 convolutions and 1 linear layer with SyncBN; GIoU loss of
+Heads as in the reference detectors: L1 loss in the RPN; box head of 4 convolutions and 1 linear layer with
+SyncBN; GIoU loss of
 weight 10 on class-specific boxes; mask head of 4 convolutions.
 """
 
@@ -76,7 +77,9 @@ def rcnn_fast_itpn(name, mask=True, fpn_dim=256, num_classes="${dataset.num_clas
                 strides=[4, 8, 16, 32, 64],
                 offset=0.0,
             ),
-            anchor_matcher=L(Matcher)(thresholds=[0.3, 0.7], labels=[0, -1, 1], allow_low_quality_matches=True),
+            anchor_matcher=L(Matcher)(
+                thresholds=[0.3, 0.7], labels=[0, -1, 1], allow_low_quality_matches=True
+            ),
             box2box_transform=L(Box2BoxTransform)(weights=[1.0, 1.0, 1.0, 1.0]),
             batch_size_per_image=256,
             positive_fraction=0.5,
