@@ -92,7 +92,7 @@ def measure_training(variant: str, size: int, batch: int, dtype: str, steps: int
 
 def run_rounds(args: argparse.Namespace) -> list[dict]:
     """Every (variant, size) once a round, each in a fresh process, so that peak memory is its own."""
-    rows = {(v, s): [] for v in args.variants for s in args.sizes}
+    rows: dict[tuple[str, int], list[dict]] = {(v, s): [] for v in args.variants for s in args.sizes}
     for number in range(args.rounds):
         for variant, size in rows:
             with tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ not be compared); 2 the fixture can't be used.
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,15 @@ class Unsupported(Exception):
 class BackboneParts(nn.Module):
     """Trunk and pyramid with the names they have in a detector, without Detectron2."""
 
+    trunk: FastITPN
+    pyramid: IntegralPyramid
+
     def __init__(self, trunk: FastITPN, pyramid: IntegralPyramid):
         super().__init__()
         self.trunk, self.pyramid = trunk, pyramid
+
+
+Model = TrunkClassifier | BackboneParts
 
 
 def build_trunk(
@@ -65,7 +72,7 @@ def build_trunk(
     )
 
 
-def build_model(build: dict[str, Any], variant: dict[str, Any], grid: tuple[int, int]) -> nn.Module:
+def build_model(build: dict[str, Any], variant: dict[str, Any], grid: tuple[int, int]) -> Model:
     if build["task"] == "classification":
         pooling = variant["pooling"]
         trunk = build_trunk(build, variant, grid, final_norm=pooling == "norm_then_mean")
@@ -106,11 +113,11 @@ def position_table(weights: Outputs, case: dict[str, Any], patch: int) -> tuple[
     return side, side
 
 
-def run_model(model: nn.Module, image: Tensor) -> Outputs:
+def run_model(model: Model, image: Tensor) -> Outputs:
     """Forward pass, with every named stage's output as NCHW map or tokens."""
     found: Outputs = {}
 
-    def keep(name: str, as_map: bool = True):
+    def keep(name: str, as_map: bool = True) -> Callable:
         def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
             found[name] = output.permute(0, 3, 1, 2) if as_map else output
 

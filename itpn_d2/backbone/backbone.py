@@ -1,6 +1,7 @@
 """Trunk and pyramid as one Detectron2 backbone."""
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone, ShapeSpec
 from torch import Tensor, nn
 
@@ -84,9 +85,9 @@ class ITPNBackbone(Backbone):
         """Features of a batch.
 
         Args:
-        images: ``(B, C, H, W)``, normalised, zero-padded at the right and bottom.
-        image_sizes: (height, width) of each image in pixels without padding. Detectron2's meta-architectures
-            do not pass it; the zero padding they made is found in the tensor instead.
+            images: ``(B, C, H, W)``, normalised, zero-padded at the right and bottom.
+            image_sizes: (height, width) of each image in pixels without padding. Detectron2's
+                meta-architectures do not pass it; the zero padding they made is found in the tensor instead.
         """
         if image_sizes is None:
             height, width = images.shape[-2:]
@@ -103,7 +104,7 @@ class ITPNBackbone(Backbone):
 
 
 @BACKBONE_REGISTRY.register()
-def build_itpn_backbone(cfg, input_shape: ShapeSpec | None = None) -> ITPNBackbone:
+def build_itpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> ITPNBackbone:
     """Build from a yacs config (``MODEL.ITPN``, see :func:`itpn_d2.backbone.yacs.add_itpn_config`)."""
     node = cfg.MODEL.ITPN
     variant = get_variant(node.NAME)

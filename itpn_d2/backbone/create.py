@@ -31,7 +31,7 @@ def create_model(
     sizes = {**get_variant(name).kwargs(), **overrides}
 
     def take(cls: type, shared: tuple[str, ...] = ("norm_eps",)) -> dict[str, Any]:
-        known = set(inspect.signature(cls.__init__).parameters) - {
+        known = set(inspect.signature(cls).parameters) - {
             "self",
             "channels",
             "trunk",

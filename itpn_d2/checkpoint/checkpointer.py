@@ -76,7 +76,7 @@ class Checkpointer(FvcoreCheckpointer):
         state = content.get("model")
         own = self.model.state_dict()
         exact = isinstance(state, dict) and state.keys() == own.keys()
-        if exact and all(state[k].shape == own[k].shape for k in own):
+        if state is not None and exact and all(state[k].shape == own[k].shape for k in own):
             self.model.load_state_dict(state)
             logger.info("Loaded %s", path)
         elif wanted:

@@ -1,6 +1,7 @@
 """A checkpoint of any known layout into a trunk, backbone, classifier or detector."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ def load_pretrained(
     return report
 
 
-def _own_names(own: dict[str, Tensor]):
+def _own_names(own: dict[str, Tensor]) -> Callable[[str], str]:
     """Our full names (``trunk.x``) to the names inside a model that may be a bare trunk or hold the backbone
     deeper."""
     position = next((k for k in own if k.endswith("pos_embed")), None)

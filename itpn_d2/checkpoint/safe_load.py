@@ -23,11 +23,7 @@ _REMEDY = (
 def _allowed() -> list[Any]:
     """Types a checkpoint may hold beyond tensors and plain containers: data only, none of them calls
     anything."""
-    scalar = (
-        np.core.multiarray.scalar
-        if hasattr(np, "core") and not hasattr(np, "_core")
-        else np._core.multiarray.scalar
-    )
+    scalar = np.float64(0).__reduce__()[0]  # numpy moved it; pickles name its old place or its new one
     dtypes = [type(np.dtype(t)) for t in (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)]
     return [
         argparse.Namespace,
@@ -36,7 +32,8 @@ def _allowed() -> list[Any]:
         np.dtype,
         np.ndarray,
         scalar,
-        (scalar, "numpy.core.multiarray.scalar"),  # its name before numpy 2
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
         *dtypes,
     ]
 

@@ -159,7 +159,7 @@ def _fill(folder: Path, split: str, num_images: int, size: int, seed: int) -> No
         background = np.ones((size, size), bool)
         semantic = np.full((size, size), len(CLASSES), np.uint8)
         identity = np.zeros((size, size), np.int32)
-        segments = []
+        segments: list[dict[str, Any]] = []
         for kind, mask in objects:
             x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
             number_of = len(annotations) + 1

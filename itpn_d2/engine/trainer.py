@@ -4,7 +4,7 @@ resume."""
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -63,8 +63,8 @@ class Trainer(TrainerBase):
     @property
     def bare_model(self) -> nn.Module:
         """The model without its distributed wrapper."""
-        wrapped = isinstance(self.model, nn.parallel.DistributedDataParallel)
-        return self.model.module if wrapped else self.model
+        model = self.model
+        return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
     def set_data(self, batches: Iterable[Any]) -> None:
         """Micro-batches from the first iteration to run; an infinite iterable."""
@@ -102,8 +102,7 @@ class Trainer(TrainerBase):
             waited += time.perf_counter() - started
             seed_step(self.seed, self.iter * self.accumulate + micro, comm.get_rank())
             last = micro == self.accumulate - 1
-            wrapped = isinstance(self.model, nn.parallel.DistributedDataParallel)
-            with self.model.no_sync() if wrapped and not last else nullcontext():
+            with nullcontext() if last else self._gradients_stay_local():
                 with autocast(self.device, self.dtype):
                     losses = self.model(batch)
                 losses = losses if isinstance(losses, dict) else {"loss": losses}
@@ -113,6 +112,11 @@ class Trainer(TrainerBase):
                 totals[name] = totals.get(name, 0.0) + loss.detach().float() / self.accumulate
         self._write_losses(totals, waited)
         self._update()
+
+    def _gradients_stay_local(self) -> AbstractContextManager:
+        """Processes exchange gradients once a step, after the last micro-batch."""
+        model = self.model
+        return model.no_sync() if isinstance(model, nn.parallel.DistributedDataParallel) else nullcontext()
 
     def _update(self) -> None:
         self.scaler.unscale_(self.optimizer)

@@ -1,113 +1,139 @@
-"""Several processes on the CPU: by spawn and by torchrun."""
+"""Several processes on the CPU, by spawn and by torchrun; the errors of one reach the parent."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+import torch.multiprocessing as mp
 
-SCRIPT = '''
-import copy, json, sys
-import numpy as np, torch
-from detectron2.data import DatasetCatalog
-from detectron2.evaluation import inference_on_dataset
-from detectron2.structures import Boxes, Instances
-from detectron2.utils import comm
-from itpn_d2.data import TestMapper, build_test_loader, register_scenes, test_augmentations
-from itpn_d2.engine.launch import launch
-from itpn_d2.evaluation import build_evaluator
+from itpn_d2.engine import ConfigError
+from itpn_d2.engine import launch as launch_function
+from itpn_d2.engine.launch import ChildTraceback, _first_failure, _no_cuda, _Reporting, launch
 
-
-class Oracle(torch.nn.Module):
-    """Ground truth with seeded noise, the same for an image whichever process asks."""
-
-    def __init__(self, name):
-        super().__init__()
-        self.truth = {r["image_id"]: r for r in DatasetCatalog.get(name)}
-
-    def forward(self, batch):
-        out = []
-        for item in batch:
-            rng = np.random.default_rng(item["image_id"])
-            boxes = np.array([a["bbox"] for a in self.truth[item["image_id"]]["annotations"]], float)
-            boxes[:, 2:] += boxes[:, :2]
-            found = Instances((item["height"], item["width"]))
-            noisy = boxes + rng.normal(0, 1.5, boxes.shape)
-            found.pred_boxes = Boxes(torch.tensor(noisy, dtype=torch.float32))
-            found.scores = torch.tensor(rng.random(len(boxes)), dtype=torch.float32)
-            classes = [a["category_id"] for a in self.truth[item["image_id"]]["annotations"]]
-            found.pred_classes = torch.tensor(classes)
-            out.append({"instances": found})
-        return out
-
-
-def main(root, out, fail):
-    if fail and comm.get_rank() == 1:
-        raise ValueError("rank 1 breaks")
-    name = register_scenes("launch_val", "val", 9, 64, 3, root=root)
-    evaluator = build_evaluator(name)
-    evaluator._tasks = ("bbox",)
-    loader = build_test_loader(name, TestMapper(test_augmentations(64, 64)))
-    results = inference_on_dataset(Oracle(name), loader, evaluator)
-    ranks = comm.all_gather((comm.get_rank(), comm.get_local_rank(), comm.get_local_size()))
-    if comm.is_main_process():
-        json.dump({"AP": results["bbox"]["AP"], "ranks": ranks}, open(out, "w"))
-
-
-if __name__ == "__main__":
-    processes, root, out, fail = int(sys.argv[1]), sys.argv[2], sys.argv[3], len(sys.argv) > 4
-    launch(main, num_processes=processes, args=(root, out, fail))
-'''
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def script(tmp_path_factory):
-    path = tmp_path_factory.mktemp("launch") / "script.py"
-    path.write_text(SCRIPT)
-    return path
+def workers():
+    """launch_workers.py, importable here and, since spawn hands on sys.path, in the processes."""
+    sys.path.insert(0, str(HERE))
+    try:
+        import launch_workers
 
-
-def run(command, **options):
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, **options)
+        yield launch_workers
+    finally:
+        sys.path.remove(str(HERE))
+        sys.modules.pop("launch_workers", None)
 
 
 @pytest.fixture(scope="module")
-def alone(script):
-    out = script.with_name("alone.json")
-    done = run([sys.executable, str(script), "1", str(script.parent), str(out)])
-    assert done.returncode == 0, done.stderr
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("launch")
+
+
+@pytest.fixture(scope="module")
+def alone(workers, root):
+    launch(workers.report, args=(str(root), str(root / "alone.json")))
+    return json.loads((root / "alone.json").read_text())
+
+
+@pytest.fixture(scope="module", params=["spawn", "torchrun"])
+def two(request, workers, root, alone):
+    out = root / f"{request.param}.json"
+    if request.param == "spawn":
+        launch(workers.report, args=(str(root), str(out)), num_processes=2)
+    else:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        command = [*torchrun, str(HERE / "launch_workers.py"), str(root), str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())
 
 
-@pytest.mark.parametrize("how", ["spawn", "torchrun"])
-def test_two_processes_evaluate_as_one(script, alone, how, tmp_path):
-    out = tmp_path / "two.json"
-    start = [sys.executable, str(script)]
-    if how == "torchrun":
-        start = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node",
-            "2",
-            str(script),
-        ]
-    done = run([*start, "2", str(script.parent), str(out)])
-    assert done.returncode == 0, done.stderr
-    two = json.loads(out.read_text())
-    assert alone["ranks"] == [[0, 0, 1]]
-    assert two["ranks"] == [[0, 0, 2], [1, 1, 2]]
-    assert 5 < alone["AP"] < 99 and two["AP"] == alone["AP"]
+def test_one_process_is_this_one(alone):
+    assert alone["ranks"] == [[0, 0, 1, True]]
+    assert launch(os.getpid) == os.getpid()
 
 
-def test_an_error_of_one_process_reaches_the_parent(script, tmp_path):
-    done = run([sys.executable, str(script), "2", str(script.parent), str(tmp_path / "x.json"), "fail"])
-    assert done.returncode != 0 and "rank 1 breaks" in done.stderr
+def test_two_processes_evaluate_as_one(alone, two):
+    assert set(two["results"]) == {"bbox", "segm"}
+    assert 5 < alone["results"]["bbox"]["AP"] < 99 and 1 < alone["results"]["segm"]["AP"] < 99
+    # json keeps nan; as text nan equals itself
+    assert json.dumps(two["results"]) == json.dumps(alone["results"])
 
 
-def test_several_machines_need_an_address():
-    from itpn_d2.engine.launch import launch
+def test_processes_know_each_other(two):
+    assert two["ranks"] == [[0, 0, 2, True], [1, 1, 2, False]]  # results in the main process alone
+    assert two["gathered"] == [{"rank": 0, "text": "x"}, {"rank": 1, "text": "xx"}]
+    assert two["mean"] == {"a": 1.5, "b": 5.0}
+    assert two["total"] == 3.0
+    assert two["threads"] <= max(1, torch.get_num_threads() // 2) or "OMP_NUM_THREADS" in os.environ
+    assert not two["cuda"] or torch.cuda.is_available()
 
-    with pytest.raises(ValueError, match="dist-url"):
-        launch(print, num_machines=2)
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_keeps_its_type_and_traceback(workers, rank):
+    with pytest.raises(ConfigError, match=f"rank {rank} breaks") as caught:
+        launch(workers.break_in_one, args=(rank,), num_processes=2)
+    assert isinstance(caught.value.__cause__, ChildTraceback)
+    assert "break_in_one" in str(caught.value.__cause__)
+
+
+class Awkward(Exception):
+    """Pickles, but can't be built again."""
+
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
+def _raise(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("first", "expected", "match"),
+    [(KeyError("lost"), KeyError, "lost"), (Awkward(1, 2), RuntimeError, "Awkward: 1 and 2")],
+)
+def test_the_first_failure_is_raised(first, expected, match):
+    with pytest.raises(expected, match=match), _first_failure() as reports:
+        for error in (first, RuntimeError("Connection closed by peer")):
+            with pytest.raises(type(error)):
+                _Reporting(_raise, reports)(error)
+        raise mp.ProcessRaisedException("second", 1, 1)
+
+
+def test_a_killed_process_is_said():
+    with pytest.raises(mp.ProcessExitedException, match="SIGKILL"), _first_failure():
+        raise mp.ProcessExitedException("signal SIGKILL", 0, 1, -9)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"num_machines": 2}, "dist-url tcp://"),
+        ({"num_machines": 2, "machine_rank": 2, "dist_url": "tcp://a:1"}, "ranks start at 0"),
+        ({"num_gpus": 1, "num_processes": 2}, "give only one"),
+        ({"num_gpus": 1, "device": "cpu"}, "num_processes instead"),
+        ({"num_gpus": 999}, "num_gpus=999, but this machine shows"),
+        ({"num_processes": 0}, "start at 1"),
+    ],
+)
+def test_refuses(options, match):
+    with pytest.raises(ConfigError, match=match):
+        launch_function(print, **options)
+
+
+@pytest.mark.parametrize("before", [None, "3"])
+def test_cuda_is_hidden_only_meanwhile(monkeypatch, before):
+    name = "CUDA_VISIBLE_DEVICES"
+    if before is None:
+        monkeypatch.delenv(name, raising=False)
+    else:
+        monkeypatch.setenv(name, before)
+    with _no_cuda():
+        assert os.environ[name] == ""
+    assert os.environ.get(name) == before
