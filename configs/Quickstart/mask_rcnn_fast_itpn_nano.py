@@ -6,13 +6,20 @@ from itpn_d2.data import register_scenes
 
 from ..Custom.mask_rcnn_fast_itpn_nano import dataloader, dataset, lr_multiplier, model, optimizer, train
 
-scenes = dict(root=None, size=160, seed=7)  # root: $ITPN_D2_CACHE, else ~/.cache/itpn_d2
-dataset.train = L(register_scenes)(name="quickstart_train", split="train", num_images=400, **scenes)
-dataset.val = L(register_scenes)(name="quickstart_val", split="val", num_images=80, **scenes)
-dataloader.image.update(short_sides=[144, 160, 176], test_short_side=160, max_size=256)
+scenes = dict(root=None, size=128, seed=7)  # root: $ITPN_D2_CACHE, else ~/.cache/itpn_d2
+dataset.train = L(register_scenes)(name="quickstart_train", split="train", num_images=800, **scenes)
+dataset.val = L(register_scenes)(name="quickstart_val", split="val", num_images=100, **scenes)
+dataloader.image.update(short_sides=[112, 128, 144], test_short_side=128, max_size=160)
 dataloader.train.update(total_batch_size=8, num_workers=0)
 dataloader.test.num_workers = 0
 dataloader.val_loss.num_workers = 0
+# objects of 15-50 pixels, at most 8 an image
+model.proposal_generator.anchor_generator.sizes = [[16], [32], [64], [128], [256]]
+model.roi_heads.batch_size_per_image = 64
+optimizer.lr = 1e-3
 train.update(
-    output_dir="output/quickstart", max_iter=500, eval_period=250, log_period=10, validation_loss=True
+    output_dir="output/quickstart", max_iter=840, eval_period=420, log_period=10, validation_loss=True
 )
+train.checkpointer.period = 420
+train.visualize.period = 420
+train.ema.decay = 0.995
