@@ -62,8 +62,7 @@ def launch(
 
     Raises:
         ConfigError: the counts contradict each other or the hardware.
-        Exception: what the first process to fail raised, caused by a :class:`ChildTraceback` that shows
-        where.
+        Exception: what the first process to fail raised; a :class:`ChildTraceback` as its cause shows where.
     """
     if under_torchrun():
         return record(_join_torchrun)(main, args, device)

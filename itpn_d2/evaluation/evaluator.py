@@ -21,7 +21,7 @@ class DetectionEvaluator(COCOEvaluator):
     Args:
         tasks: what to evaluate; None is boxes, and masks where both the dataset and the model's output have
             them.
-        max_dets_per_image: detections an image that count; None is COCO's 100.
+        max_dets_per_image: detections of a class in an image that count, at least 10; None is COCO's 100.
     """
 
     def __init__(
@@ -31,6 +31,9 @@ class DetectionEvaluator(COCOEvaluator):
         tasks: Sequence[str] | None = None,
         max_dets_per_image: int | None = None,
     ):
+        if max_dets_per_image is not None and max_dets_per_image < 10:
+            # pycocotools sorts it among its other limits, 1 and 10, and takes the largest
+            raise ValueError(f"max_dets_per_image={max_dets_per_image}: COCO's evaluation needs at least 10")
         super().__init__(
             dataset_name,
             distributed=True,

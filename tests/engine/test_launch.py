@@ -51,7 +51,7 @@ def two(request, workers, root, alone):
         command = [*torchrun, str(HERE / "launch_workers.py"), str(root), str(out)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr
-    return json.loads(out.read_text())
+    return {**json.loads(out.read_text()), "how": request.param}
 
 
 def test_one_process_is_this_one(alone):
@@ -71,14 +71,21 @@ def test_processes_know_each_other(two):
     assert two["gathered"] == [{"rank": 0, "text": "x"}, {"rank": 1, "text": "xx"}]
     assert two["mean"] == {"a": 1.5, "b": 5.0}
     assert two["total"] == 3.0
-    assert two["threads"] <= max(1, torch.get_num_threads() // 2) or "OMP_NUM_THREADS" in os.environ
-    assert not two["cuda"] or torch.cuda.is_available()
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_an_error_keeps_its_type_and_traceback(workers, rank):
-    with pytest.raises(ConfigError, match=f"rank {rank} breaks") as caught:
-        launch(workers.break_in_one, args=(rank,), num_processes=2)
+def test_threads_and_devices(two):
+    """Spawned CPU processes share the threads and see no GPU; torchrun decides both itself."""
+    threads = {
+        "spawn": max(1, torch.get_num_threads() // 2),
+        "torchrun": int(os.environ.get("OMP_NUM_THREADS", 1)),
+    }
+    assert two["threads"] == threads[two["how"]]
+    assert two["cuda"] == {"spawn": False, "torchrun": torch.cuda.is_available()}[two["how"]]
+
+
+def test_an_error_keeps_its_type_and_traceback(workers):
+    with pytest.raises(ConfigError, match="rank 1 breaks") as caught:
+        launch(workers.break_in_one, args=(1,), num_processes=2)
     assert isinstance(caught.value.__cause__, ChildTraceback)
     assert "break_in_one" in str(caught.value.__cause__)
 
