@@ -50,6 +50,8 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     arguments = parser().parse_args()
+    # the processes are joined before the config is read: where they run has to be known here
+    device = next((o.partition("=")[2] for o in arguments.opts if o.startswith("train.device=")), None)
     try:
         launch(
             main,
@@ -58,6 +60,7 @@ if __name__ == "__main__":
             machine_rank=arguments.machine_rank,
             dist_url=arguments.dist_url,
             num_processes=arguments.num_processes,
+            device=None if device == "auto" else device,
             args=(arguments,),
         )
     except (ConfigError, DatasetError, CheckpointError) as error:

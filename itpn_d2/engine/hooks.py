@@ -17,7 +17,7 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
-from ..evaluation import flatten, plot_curves, save_prediction_grid
+from ..evaluation import flatten, is_better, plot_curves, save_prediction_grid
 from ..solver import WeightAverage
 from .precision import autocast
 
@@ -130,8 +130,7 @@ class BestCheckpoint(HookBase):
             logger.warning("train.best_metric=%s was not measured; there are: %s", self.metric, known)
             return
         value, iteration = latest[self.metric]
-        better = self.best is None or (value > self.best if self.mode == "max" else value < self.best)
-        if value != value or iteration != self.trainer.iter or not better:
+        if iteration != self.trainer.iter or not is_better(value, self.best, self.mode):
             return
         self.best, self.best_iteration = float(value), int(iteration)
         if self.average is not None:

@@ -1,4 +1,4 @@
-"""Sizes equal to the published ones, to the last digit (SPEC A of the reference; pre-training table of its pyramid)."""
+"""Sizes equal to the published ones, to the last digit."""
 
 import pytest
 import torch

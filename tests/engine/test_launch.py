@@ -41,7 +41,7 @@ def alone(workers, root):
     return json.loads((root / "alone.json").read_text())
 
 
-@pytest.fixture(scope="module", params=["spawn", "torchrun"])
+@pytest.fixture(scope="module", params=["spawn", pytest.param("torchrun", marks=pytest.mark.slow)])
 def two(request, workers, root, alone):
     out = root / f"{request.param}.json"
     if request.param == "spawn":
