@@ -24,9 +24,9 @@ from .registry import cache_root, register, write_atomically
 
 logger = logging.getLogger(__name__)
 CLASSES = ("disc", "square", "triangle", "star", "ring")
-_FORMAT = 1  # raise when the pictures change, so that cached ones are made anew
+_FORMAT = 2  # raise when the pictures change, so that cached ones are made anew
 _SPLITS = {"train": 0, "val": 1, "test": 2}
-_MIN_VISIBLE = 0.25  # of a shape's area; what is hidden further is no longer an object
+_MIN_VISIBLE = 0.35  # of a shape's area; what is hidden further is no longer an object
 _SUPERSAMPLING = 4
 
 
@@ -91,7 +91,7 @@ def draw_scene(seed: list[int], size: int) -> tuple[np.ndarray, list[tuple[int, 
     objects: list[tuple[int, np.ndarray, float]] = []
     for _ in range(rng.integers(3, 9)):
         kind = int(rng.integers(len(CLASSES)))
-        radius = size * rng.uniform(0.06, 0.19)
+        radius = size * rng.uniform(0.08, 0.2)
         centre = rng.uniform(0.08, 0.92, 2) * size
         cover = _coverage(CLASSES[kind], centre, radius, rng.uniform(0, 2 * np.pi), size)
         shadow = cv2.GaussianBlur(np.roll(cover, (2, 2), (0, 1)), (0, 0), 2)[..., None]
