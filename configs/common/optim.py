@@ -1,4 +1,4 @@
-"""AdamW with layer-wise decay (SPEC of the reference: betas .9/.999, weight decay .05)."""
+"""AdamW with layer-wise decay (the references': betas .9/.999, weight decay .05)."""
 
 import torch
 from detectron2.config import LazyCall as L

@@ -1,4 +1,4 @@
-"""Trunk with a linear classification head (SPEC A, item 7)."""
+"""Trunk with a linear classification head."""
 
 from typing import Literal
 

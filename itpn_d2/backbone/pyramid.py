@@ -56,7 +56,7 @@ class IntegralPyramid(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """PyTorch's convolution defaults everywhere (FAST_PRETRAIN 5); a transposed 2x2 convolution counts
+        """PyTorch's convolution defaults, as the reference; a transposed 2x2 convolution counts
         its fan-in over the output channels."""
         for split in (self.split_p3, self.split_p2):
             bound = 1 / math.sqrt(4 * self.fpn_dim)

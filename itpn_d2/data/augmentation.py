@@ -21,7 +21,7 @@ class OneOf(T.Augmentation):
 
 
 def multiscale_crop_augmentations() -> Recipe:
-    """The reference detectors' training views (SPEC D2; from DETR): flip, then either a random short side of
+    """The reference detectors' training views (DETR's): flip, then either a random short side of
     480-800, or resize to 400-600, crop 384-600, and that resize."""
     sides = tuple(range(480, 801, 32))
     crop = [
