@@ -68,7 +68,7 @@ class FastITPN(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The reference's initialisation: truncated normal .02 for stage-3 linears and positions; the layers that
+        """The reference's initialisation: truncated normal .02 for stage-3 linears and positions; layers that
         stand for convolutions (patch embedding, stages 1-2, merges) keep PyTorch's default for a convolution
         of that size, which is also its default for the equivalent linear layer."""
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
