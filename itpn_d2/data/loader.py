@@ -11,7 +11,6 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
 from .errors import DatasetError
-from .mapper import has_objects
 from .sampler import Place, ResumableBatchSampler
 
 Mapper = Callable[[dict[str, Any], int], dict[str, Any]]
@@ -36,29 +35,14 @@ def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def _options(num_workers: int, seed: int = 0) -> dict[str, Any]:
-    # a generator of its own: else every iterator draws from torch's, and evaluating would change training
-    options: dict[str, Any] = {
-        "collate_fn": list,
-        "generator": torch.Generator().manual_seed(seed),
-        "num_workers": num_workers,
-    }
-    if num_workers:
-        options.update(worker_init_fn=_one_thread, persistent_workers=True)
-    return options
+def _workers(num_workers: int) -> dict[str, Any]:
+    if num_workers == 0:
+        return {"num_workers": 0}
+    return {"num_workers": num_workers, "worker_init_fn": _one_thread, "persistent_workers": True}
 
 
-def _require_masks(dataset: str, records: list[dict[str, Any]], mapper: Mapper) -> None:
-    if not getattr(mapper, "use_instance_mask", False):
-        return
-    for record in records:
-        for annotation in record.get("annotations", ()):
-            if not annotation.get("segmentation") and not annotation.get("iscrowd", 0):
-                raise DatasetError(
-                    f"dataset {dataset!r}: an annotation on {record['file_name']} has no segmentation, which "
-                    f"training masks needs for all; take a config without masks (faster_rcnn_...), or complete "
-                    f"the json"
-                )
+def _not_crowd(record: dict[str, Any]) -> bool:
+    return any(not a.get("iscrowd", 0) for a in record.get("annotations", ()))
 
 
 def build_train_loader(
@@ -82,10 +66,9 @@ def build_train_loader(
     """
     records = DatasetCatalog.get(dataset)
     if filter_empty:
-        records = [r for r in records if has_objects(r)]
+        records = [r for r in records if _not_crowd(r)]
     if not records:
         raise DatasetError(f"dataset {dataset!r} has no image with annotations to train on")
-    _require_masks(dataset, records, mapper)
     repeats = None
     if repeat_threshold is not None:
         factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
@@ -102,7 +85,9 @@ def build_train_loader(
         sizes=[(r["width"], r["height"]) for r in records] if aspect_ratio_grouping else None,
         repeats=repeats,
     )
-    return DataLoader(MappedRecords(records, mapper), batch_sampler=sampler, **_options(num_workers, seed))
+    return DataLoader(
+        MappedRecords(records, mapper), batch_sampler=sampler, collate_fn=list, **_workers(num_workers)
+    )
 
 
 def build_test_loader(dataset: str, mapper: Mapper, batch_size: int = 1, num_workers: int = 0) -> DataLoader:
@@ -112,7 +97,8 @@ def build_test_loader(dataset: str, mapper: Mapper, batch_size: int = 1, num_wor
         MappedRecords(records, mapper),
         batch_size=batch_size,
         sampler=InferenceSampler(len(records)),
-        **_options(num_workers),
+        collate_fn=list,
+        **_workers(num_workers),
     )
 
 
@@ -121,13 +107,11 @@ def build_val_loss_loader(
 ) -> DataLoader:
     """As :func:`build_test_loader`, over at most ``max_images`` annotated images and a mapper that keeps
     annotations."""
-    records = [r for r in DatasetCatalog.get(dataset) if has_objects(r)][:max_images]
-    if not records:
-        raise DatasetError(f"dataset {dataset!r} has no image with annotations to compute a loss on")
-    _require_masks(dataset, records, mapper)
+    records = [r for r in DatasetCatalog.get(dataset) if _not_crowd(r)][:max_images]
     return DataLoader(
         MappedRecords(records, mapper),
         batch_size=batch_size,
         sampler=InferenceSampler(len(records)),
-        **_options(num_workers),
+        collate_fn=list,
+        **_workers(num_workers),
     )

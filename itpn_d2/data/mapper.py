@@ -1,5 +1,6 @@
 """From a dataset record to what a model takes."""
 
+import copy
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,11 +31,6 @@ def mask_format(record: dict[str, Any]) -> Literal["polygon", "bitmask"]:
     """``bitmask`` when any segmentation of the record is run-length encoded, else ``polygon``."""
     encoded = any(isinstance(a.get("segmentation"), dict) for a in record.get("annotations", ()))
     return "bitmask" if encoded else "polygon"
-
-
-def has_objects(record: dict[str, Any]) -> bool:
-    """Whether the record has an annotation to train on: one that is not a crowd."""
-    return any(not a.get("iscrowd", 0) for a in record.get("annotations", ()))
 
 
 class TrainMapper:
@@ -75,19 +71,14 @@ class TrainMapper:
             for kind in ("polygon", "bitmask")
         }
         self.recompute_boxes = recompute_boxes
-        # no object, no masks, no boxes to take from them
-        self.without_objects = DatasetMapper(
-            is_train=True, augmentations=list(augmentations), image_format=image_format
-        )
 
     def __call__(self, record: dict[str, Any], position: int = 0) -> dict[str, Any]:
         kind = self.format
         if kind == "auto":
             kind = "bitmask" if self.recompute_boxes else mask_format(record)
-        mapper = self.mappers[kind] if has_objects(record) else self.without_objects
         try:
             with seeded(self.seed, position):
-                return mapper(record)
+                return self.mappers[kind](copy.deepcopy(record))
         except (OSError, SyntaxError) as error:  # what Pillow raises on broken files
             raise DatasetError(f"{record.get('file_name')}: the image can't be read ({error})") from error
 
@@ -104,6 +95,6 @@ class TestMapper:
 
     def __call__(self, record: dict[str, Any], position: int = 0) -> dict[str, Any]:
         try:
-            return self.mapper(record)
+            return self.mapper(copy.deepcopy(record))
         except (OSError, SyntaxError) as error:
             raise DatasetError(f"{record.get('file_name')}: the image can't be read ({error})") from error

@@ -6,12 +6,11 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
-from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
 from .coco_check import VerifyImages, check_coco
@@ -19,7 +18,6 @@ from .errors import DatasetError
 
 logger = logging.getLogger(__name__)
 _registered: dict[str, tuple[Any, ...]] = {}
-_Result = TypeVar("_Result")
 
 
 def cache_root() -> Path:
@@ -33,27 +31,6 @@ def write_atomically(path: Path, text: str) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
-
-
-def once_per_machine(work: Callable[[], _Result]) -> _Result:
-    """The result of ``work``, done by the first process of every machine while the others wait for it.
-
-    Collective: every process has to call it. What any process raises is raised in all. The result must
-    pickle; files that it names are on this machine.
-    """
-    outcome: Any = None
-    if comm.get_local_rank() == 0:
-        try:
-            outcome = work()
-        except Exception as error:
-            if comm.get_world_size() == 1:
-                raise
-            outcome = error
-    outcomes = comm.all_gather(outcome)
-    for other in outcomes:
-        if isinstance(other, Exception):
-            raise other
-    return outcomes[comm.get_rank() - comm.get_local_rank()]
 
 
 def register(name: str, arguments: tuple[Any, ...], load: Callable[[], list[dict]], **metadata: Any) -> str:
@@ -78,10 +55,6 @@ def register_coco(
 ) -> str:
     """Check a COCO json and register it under ``name``; classes come from the json.
 
-    When records were left out or completed, the metadata's ``json_file`` (which the evaluator reads) is a copy
-    of the json in the cache that has only what is used. Collective where there are several processes: one of
-    each machine checks for all.
-
     Raises:
         DatasetError: no path was given, or :func:`check_coco` refuses.
     """
@@ -102,12 +75,8 @@ def register_coco(
     )
     if _registered.get(name) == arguments and name in DatasetCatalog.list():
         return name
-
-    def check() -> str:
-        checked = check_coco(json, images, skip_bad_records, verify_images)
-        return _cleaned(Path(json), checked.data) if checked.problems or checked.completed else str(json)
-
-    source = once_per_machine(check)
+    checked = check_coco(json, images, skip_bad_records, verify_images)
+    source = _cleaned(Path(json), checked.data) if checked.problems else str(json)
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
@@ -148,12 +117,8 @@ def register_builtin(name: str) -> str:
 
 
 def has_masks(name: str) -> bool:
-    """Whether every annotation of the registered dataset has a segmentation (and there is one at all).
-
-    COCO's evaluation of masks can't do with some of them missing.
-    """
-    found = [bool(a.get("segmentation")) for r in DatasetCatalog.get(name) for a in r.get("annotations", ())]
-    return bool(found) and all(found)
+    """Whether any annotation of the registered dataset has a segmentation."""
+    return any(a.get("segmentation") for r in DatasetCatalog.get(name) for a in r.get("annotations", ()))
 
 
 def prepare_datasets(dataset: DictConfig) -> None:

@@ -20,7 +20,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from tqdm import tqdm
 
-from .registry import cache_root, once_per_machine, register, write_atomically
+from .registry import cache_root, register, write_atomically
 
 logger = logging.getLogger(__name__)
 CLASSES = ("disc", "square", "triangle", "star", "ring")
@@ -120,37 +120,26 @@ def generate_scenes(root: Path, split: str, num_images: int, size: int, seed: in
     """Make (or find) a split: ``images/``, ``instances.json``, ``panoptic.json``, ``panoptic/`` and
     ``sem_seg/``.
 
-    The folder appears whole or not at all, so processes may race for it; one that has lost files is made anew.
+    The folder appears whole or not at all, so processes may race for it.
     """
     if split not in _SPLITS:
         raise ValueError(f"split {split!r}: choose from {', '.join(_SPLITS)}")
     if num_images < 1 or size < 32:
         raise ValueError(f"num_images={num_images}, size={size}: at least 1 image of at least 32 pixels")
     target = root / f"scenes_v{_FORMAT}_{split}_{num_images}x{size}_seed{seed}"
-    if _is_whole(target, num_images):
+    if (target / "instances.json").is_file():
         return target
     root.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=root))
     try:
         _fill(folder, split, num_images, size, seed)
-        folder.chmod(0o755)  # others may use the cache; mkdtemp keeps it to oneself
-        if target.exists() and not _is_whole(target, num_images):
-            os.replace(target, folder / "damaged")
-            shutil.rmtree(folder / "damaged", ignore_errors=True)
         os.replace(folder, target)
     except OSError:
-        if not _is_whole(target, num_images):  # else another process was first
+        if not (target / "instances.json").is_file():  # else another process was first
             raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return target
-
-
-def _is_whole(folder: Path, num_images: int) -> bool:
-    if not all((folder / name).is_file() for name in ("instances.json", "panoptic.json")):
-        return False
-    kinds = [folder / name for name in ("images", "panoptic", "sem_seg")]
-    return all(kind.is_dir() and len(list(kind.glob("*.png"))) == num_images for kind in kinds)
 
 
 def _fill(folder: Path, split: str, num_images: int, size: int, seed: int) -> None:
@@ -216,12 +205,9 @@ def register_scenes(
     name: str, split: str, num_images: int, size: int = 160, seed: int = 7, root: str | None = None
 ) -> str:
     """Make the scenes on first use under ``root`` (default: :func:`~itpn_d2.data.registry.cache_root`) and
-    register them.
-
-    Collective where there are several processes: one of each machine draws for all.
-    """
+    register them."""
     base = Path(root) if root else cache_root() / "quickstart"
-    folder = once_per_machine(lambda: generate_scenes(base, split, num_images, size, seed))
+    folder = generate_scenes(base, split, num_images, size, seed)
     source, pictures = str(folder / "instances.json"), str(folder / "images")
 
     def load() -> list[dict[str, Any]]:
@@ -241,7 +227,6 @@ def register_scenes(
         panoptic_root=str(folder / "panoptic"),
         panoptic_json=str(folder / "panoptic.json"),
         stuff_classes=[*CLASSES, "background"],
-        stuff_dataset_id_to_contiguous_id={i + 1: i for i in range(len(CLASSES) + 1)},
         ignore_label=255,
     )
     if "thing_classes" not in MetadataCatalog.get(name).as_dict():
