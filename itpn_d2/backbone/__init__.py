@@ -3,13 +3,17 @@
 from .classifier import TrunkClassifier
 from .create import create_model
 from .fast_itpn import FastITPN
+from .itpn import ITPN
 from .pyramid import IntegralPyramid
+from .trunk import Trunk
 from .variants import VARIANTS, Variant, get_variant
 
 __all__ = [
+    "ITPN",
     "VARIANTS",
     "FastITPN",
     "IntegralPyramid",
+    "Trunk",
     "TrunkClassifier",
     "Variant",
     "create_model",

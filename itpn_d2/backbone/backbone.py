@@ -6,9 +6,9 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone, ShapeSpec
 from torch import Tensor, nn
 
 from ..layers import content_sizes
-from .fast_itpn import FastITPN
 from .padding import pad_to_multiple
 from .pyramid import IntegralPyramid
+from .trunk import Trunk
 from .variants import get_variant
 
 _STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
@@ -34,7 +34,7 @@ class ITPNBackbone(Backbone):
 
     def __init__(
         self,
-        trunk: FastITPN,
+        trunk: Trunk,
         pyramid: IntegralPyramid,
         out_features: tuple[str, ...] = ("p2", "p3", "p4", "p5", "p6"),
         freeze_at: int = 0,
@@ -109,10 +109,8 @@ def build_itpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> I
     node = cfg.MODEL.ITPN
     variant = get_variant(node.NAME)
     in_channels = input_shape.channels if input_shape is not None else len(cfg.MODEL.PIXEL_MEAN)
-    trunk = FastITPN(
-        **variant.kwargs(), drop_path=node.DROP_PATH, pos_grid=tuple(node.POS_GRID), in_channels=in_channels
-    )
-    pyramid = IntegralPyramid(variant.channels, fpn_dim=node.FPN_DIM, fpn_depth=node.FPN_DEPTH)
+    trunk = variant.trunk(drop_path=node.DROP_PATH, pos_grid=tuple(node.POS_GRID), in_channels=in_channels)
+    pyramid = variant.pyramid(fpn_dim=node.FPN_DIM, fpn_depth=node.FPN_DEPTH)
     return ITPNBackbone(
         trunk,
         pyramid,

@@ -1,4 +1,4 @@
-"""The residual blocks of the trunk and of the pyramid."""
+"""The residual blocks of the trunks and of the pyramid."""
 
 import torch
 from timm.layers import DropPath
@@ -12,45 +12,66 @@ def drop_path(rate: float) -> nn.Module:
     return DropPath(rate) if rate > 0 else nn.Identity()
 
 
+def layer_scale_vector(dim: int, value: float | None) -> nn.Parameter | None:
+    return None if value is None else nn.Parameter(torch.full((dim,), value))
+
+
 class MlpBlock(nn.Module):
-    """``x + MLP(LN(x))`` on ``(..., C)``: stages 1-2 (with inner norm) and the pyramid (without)."""
+    """``x + gamma_2 * MLP(LN(x))`` on ``(..., C)``: stages 1-2 and the pyramid.
 
-    def __init__(self, dim: int, hidden: int, inner_norm: bool, drop: float = 0.0, norm_eps: float = 1e-6):
-        super().__init__()
-        self.norm = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = Mlp(dim, hidden, inner_norm, norm_eps)
-        self.drop_path = drop_path(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.drop_path(self.mlp(self.norm(x)))
-
-
-class AttentionBlock(nn.Module):
-    """``x += g1 * Attn(LN x); x += g2 * SwiGLU(LN x)`` on tokens ``(B, N, C)`` (stage 3 of Fast-iTPN).
-
-    ``layer_scale=None`` leaves out the vectors g1 and g2.
+    ``inner_norm`` is on in stages 1-2 of Fast-iTPN; ``layer_scale=None`` leaves out the vector gamma_2, which
+    only the CLIP form of iTPN v1 has here.
     """
 
     def __init__(
         self,
         dim: int,
-        num_heads: int,
         hidden: int,
+        inner_norm: bool,
+        drop: float = 0.0,
+        norm_eps: float = 1e-6,
+        layer_scale: float | None = None,
+    ):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, hidden, inner_norm, norm_eps)
+        self.drop_path = drop_path(drop)
+        self.gamma_2 = layer_scale_vector(dim, layer_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        update = self.mlp(self.norm(x))
+        return x + self.drop_path(update if self.gamma_2 is None else update * self.gamma_2)
+
+
+class AttentionBlock(nn.Module):
+    """``x += gamma_1 * Attn(LN x); x += gamma_2 * MLP(LN x)`` on tokens ``(B, N, C)``: stage 3.
+
+    ``layer_scale=None`` leaves out the vectors gamma_1 and gamma_2.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        attention: Attention,
+        mlp: Mlp | SwiGLU,
         layer_scale: float | None = 0.1,
         drop: float = 0.0,
         norm_eps: float = 1e-6,
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attn = Attention(dim, num_heads)
+        self.attn = attention
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = SwiGLU(dim, hidden, norm_eps)
+        self.mlp = mlp
         self.drop_path = drop_path(drop)
-        self.gamma_1 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
-        self.gamma_2 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
+        self.gamma_1 = layer_scale_vector(dim, layer_scale)
+        self.gamma_2 = layer_scale_vector(dim, layer_scale)
 
-    def forward(self, x: Tensor, key_mask: Tensor | None = None) -> Tensor:
-        update = self.attn(self.norm1(x), key_mask)
+    def forward(
+        self, x: Tensor, key_mask: Tensor | None = None, grid: tuple[int, int] | None = None
+    ) -> Tensor:
+        """``key_mask`` and ``grid`` as in :meth:`itpn_d2.layers.Attention.forward`."""
+        update = self.attn(self.norm1(x), key_mask, grid)
         x = x + self.drop_path(update if self.gamma_1 is None else update * self.gamma_1)
         update = self.mlp(self.norm2(x))
         return x + self.drop_path(update if self.gamma_2 is None else update * self.gamma_2)

@@ -5,8 +5,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ..layers.units import map_to_tokens
-from .fast_itpn import TOKEN_STRIDE, FastITPN
 from .padding import pad_to_multiple
+from .trunk import TOKEN_STRIDE, Trunk
 
 Pooling = Literal["mean_then_norm", "norm_then_mean"]
 
@@ -19,7 +19,7 @@ class TrunkClassifier(nn.Module):
     """
 
     def __init__(
-        self, trunk: FastITPN, num_classes: int, pooling: Pooling = "mean_then_norm", norm_eps: float = 1e-6
+        self, trunk: Trunk, num_classes: int, pooling: Pooling = "mean_then_norm", norm_eps: float = 1e-6
     ):
         super().__init__()
         if pooling not in ("mean_then_norm", "norm_then_mean"):

@@ -6,7 +6,6 @@ from typing import Any
 from torch import nn
 
 from .classifier import TrunkClassifier
-from .fast_itpn import FastITPN
 from .pyramid import IntegralPyramid
 from .variants import get_variant
 
@@ -28,36 +27,30 @@ def create_model(
     """
     if pyramid and num_classes is not None:
         raise ValueError("choose pyramid=True (backbone) or num_classes=... (classifier), not both")
-    sizes = {**get_variant(name).kwargs(), **overrides}
+    variant, options = get_variant(name), dict(overrides)
 
-    def take(cls: type, shared: tuple[str, ...] = ("norm_eps",)) -> dict[str, Any]:
-        known = set(inspect.signature(cls).parameters) - {
-            "self",
-            "channels",
-            "trunk",
-            "pyramid",
-            "num_classes",
-        }
-        return {k: sizes[k] if k in shared else sizes.pop(k) for k in list(sizes) if k in known}
+    def take(cls: type) -> dict[str, Any]:
+        known = set(inspect.signature(cls).parameters) - {"trunk", "pyramid", "num_classes"}
+        shared = ("norm_eps", "channels")
+        return {k: options[k] if k in shared else options.pop(k) for k in list(options) if k in known}
 
-    channels = tuple(sizes.pop("channels"))
-    pooling = sizes.get("pooling", "mean_then_norm")
-    if "pyramid_mlp_ratio" in sizes and not pyramid:
+    pooling = options.get("pooling", "mean_then_norm")
+    if "pyramid_mlp_ratio" in options and not pyramid:
         raise TypeError("pyramid_mlp_ratio needs pyramid=True")
-    pyramid_ratio = {"mlp_ratio": sizes.pop("pyramid_mlp_ratio")} if "pyramid_mlp_ratio" in sizes else {}
-    trunk_args = take(FastITPN)
+    pyramid_ratio = {"mlp_ratio": options.pop("pyramid_mlp_ratio")} if "pyramid_mlp_ratio" in options else {}
+    trunk_args = take(variant.trunk_class)
     if num_classes is not None:
         trunk_args.setdefault("final_norm", pooling == "norm_then_mean")
-    trunk = FastITPN(channels, **trunk_args)
+    trunk = variant.trunk(**trunk_args)
     model: nn.Module = trunk
     if pyramid:
         from .backbone import ITPNBackbone  # the only part that needs Detectron2
 
-        neck = IntegralPyramid(channels, **{**take(IntegralPyramid), **pyramid_ratio})
+        neck = variant.pyramid(**{**take(IntegralPyramid), **pyramid_ratio})
         model = ITPNBackbone(trunk, neck, **take(ITPNBackbone))
     elif num_classes is not None:
         model = TrunkClassifier(trunk, num_classes, **take(TrunkClassifier))
-    sizes.pop("norm_eps", None)
-    if sizes:
-        raise TypeError(f"create_model({name!r}): unknown override {', '.join(sorted(sizes))}")
+    unknown = set(options) - {"norm_eps", "channels"}
+    if unknown:
+        raise TypeError(f"create_model({name!r}): unknown override {', '.join(sorted(unknown))}")
     return model

@@ -13,6 +13,8 @@ from .report import LoadReport
 from .safe_load import load_state_file, unwrap
 
 logger = logging.getLogger(__name__)
+# tables over a grid, (1, h, w, C), that follow the model's
+_TABLES = ("pos_embed", "rel_pos.table", "rel_pos.rows", "rel_pos.columns")
 
 
 def load_pretrained(
@@ -44,7 +46,7 @@ def load_pretrained(
         elif value.shape == own[target].shape:
             report.loaded.append(target)
             chosen[target] = value
-        elif target.endswith("pos_embed") and value.shape[-1] == own[target].shape[-1]:
+        elif target.endswith(_TABLES) and value.shape[-1] == own[target].shape[-1]:
             grid = own[target].shape[1:3]
             report.resized.append(f"{target}: {tuple(value.shape[1:3])} -> {tuple(grid)}")
             chosen[target] = resample_grid(value, (grid[0], grid[1]))

@@ -3,16 +3,20 @@
 from .attention import Attention
 from .mlp import Mlp, SwiGLU
 from .patch import PatchEmbed, PatchMerge, PatchSplit
-from .position import PositionCache, content_sizes, resample_grid, token_mask
+from .position import PositionCache, ResampleRule, content_sizes, resample_grid, token_mask
+from .relative_position import DecomposedBias, TableBias
 
 __all__ = [
     "Attention",
+    "DecomposedBias",
     "Mlp",
     "PatchEmbed",
     "PatchMerge",
     "PatchSplit",
     "PositionCache",
+    "ResampleRule",
     "SwiGLU",
+    "TableBias",
     "content_sizes",
     "resample_grid",
     "token_mask",

@@ -8,28 +8,37 @@ from .units import image_to_cells, merge_cells, split_cells
 
 class PatchEmbed(nn.Module):
     """``(B, C, H, W) -> (B, H/size, W/size, dim)``: a convolution whose kernel equals its stride, as a linear
-    layer."""
+    layer.
 
-    def __init__(self, in_channels: int, dim: int, size: int = 4):
+    ``norm_eps`` adds the LayerNorm that follows it in iTPN v1; Fast-iTPN has none.
+    """
+
+    def __init__(self, in_channels: int, dim: int, size: int = 4, norm_eps: float | None = None):
         super().__init__()
         self.size = size
         self.proj = nn.Linear(in_channels * size * size, dim)
+        self.norm = nn.Identity() if norm_eps is None else nn.LayerNorm(dim, eps=norm_eps)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.proj(image_to_cells(image, self.size))
+        return self.norm(self.proj(image_to_cells(image, self.size)))
 
 
 class PatchMerge(nn.Module):
-    """Halve the resolution: ``(..., 2h, 2w, C) -> (..., h, w, out)``; LayerNorm per cell, then a 2x2 stride-2
-    product."""
+    """Halve the resolution: ``(..., 2h, 2w, C) -> (..., h, w, out)``: LayerNorm and a 2x2 stride-2 product.
 
-    def __init__(self, dim: int, out_dim: int, norm_eps: float = 1e-6):
+    ``joint_norm`` takes the norm over the four joined cells and leaves out the bias (iTPN v1); otherwise the
+    norm is per cell (Fast-iTPN).
+    """
+
+    def __init__(self, dim: int, out_dim: int, norm_eps: float = 1e-6, joint_norm: bool = False):
         super().__init__()
-        self.norm = nn.LayerNorm(dim, eps=norm_eps)
-        self.reduction = nn.Linear(4 * dim, out_dim)
+        self.joint_norm = joint_norm
+        self.norm = nn.LayerNorm(4 * dim if joint_norm else dim, eps=norm_eps)
+        self.reduction = nn.Linear(4 * dim, out_dim, bias=not joint_norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.reduction(merge_cells(self.norm(x)))
+        x = self.norm(merge_cells(x)) if self.joint_norm else merge_cells(self.norm(x))
+        return self.reduction(x)
 
 
 class PatchSplit(nn.Module):

@@ -1,17 +1,30 @@
 """Learned position embeddings at any grid, and which tokens of a padded batch are real."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+ResampleRule = Literal["size", "scale", "scale_always"]
 
-def resample_grid(table: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Bicubic resampling of a position table ``(1, h, w, C) -> (1, *grid, C)``, computed in float32
-    (exact-size rule of the Fast-iTPN fine-tuning loader)."""
-    if tuple(table.shape[1:3]) == tuple(grid):
+
+def resample_grid(table: Tensor, grid: tuple[int, int], rule: ResampleRule = "size") -> Tensor:
+    """Bicubic resampling of a position table ``(1, h, w, C) -> (1, *grid, C)``, computed in float32.
+
+    Args:
+        rule: ``size``: to exactly that grid (the Fast-iTPN fine-tuning loader). ``scale``: with the factor
+            (n + 0.1) / m of iTPN v1, whose samples lie a little off the grid's. ``scale_always``: that also
+            where the grid is the table's own, as v1 does while patches are dropped.
+    """
+    if tuple(table.shape[1:3]) == tuple(grid) and rule != "scale_always":
         return table
     maps = table.float().permute(0, 3, 1, 2)
-    maps = F.interpolate(maps, size=grid, mode="bicubic", align_corners=False)
+    if rule == "size":
+        maps = F.interpolate(maps, size=grid, mode="bicubic", align_corners=False)
+    else:
+        factors = [(n + 0.1) / m for n, m in zip(grid, table.shape[1:3], strict=True)]
+        maps = F.interpolate(maps, scale_factor=factors, mode="bicubic", align_corners=False)
     return maps.permute(0, 2, 3, 1).to(table.dtype)
 
 
@@ -22,7 +35,8 @@ class PositionCache:
     loading a checkpoint, an optimizer step or a move to another device drops it.
     """
 
-    def __init__(self, capacity: int = 64):
+    def __init__(self, rule: ResampleRule = "size", capacity: int = 64):
+        self.rule: ResampleRule = rule
         self.capacity = capacity
         self._key: tuple | None = None
         self._tables: dict[tuple[int, int], Tensor] = {}
@@ -30,21 +44,21 @@ class PositionCache:
     def __call__(self, table: nn.Parameter, grid: tuple[int, int]) -> Tensor:
         needs_gradient = torch.is_grad_enabled() and table.requires_grad
         if needs_gradient or torch.compiler.is_compiling() or torch.is_inference(table):
-            return resample_grid(table, grid)
+            return resample_grid(table, grid, self.rule)
         key = (table.data_ptr(), table._version, table.device, table.dtype)
         if key != self._key or len(self._tables) >= self.capacity:
             self._key, self._tables = key, {}
         if grid not in self._tables:
             # a normal tensor also under inference_mode, so that a later no_grad forward may use it
             with torch.inference_mode(False), torch.no_grad():
-                self._tables[grid] = resample_grid(table.detach(), grid)
+                self._tables[grid] = resample_grid(table.detach(), grid, self.rule)
         return self._tables[grid]
 
     def __deepcopy__(self, memo: dict) -> "PositionCache":
-        return PositionCache(self.capacity)
+        return PositionCache(self.rule, self.capacity)
 
     def __getstate__(self) -> dict:
-        return {"capacity": self.capacity, "_key": None, "_tables": {}}
+        return {"rule": self.rule, "capacity": self.capacity, "_key": None, "_tables": {}}
 
 
 def content_sizes(images: Tensor) -> list[tuple[int, int]]:

@@ -37,3 +37,30 @@ def test_trunk_and_pyramid(name):
         pyramid = IntegralPyramid(trunk.channels)
     assert count(trunk) == TRUNKS[name] and count(pyramid) == PYRAMIDS[name]
     assert pyramid.out_p2.mlp.fc1.out_features == 682
+
+
+V1_CLASSIFIERS = {  # with 1000 classes at 224, relative tables: pixel form, CLIP form (layer scale)
+    "base": (78_557_992, 78_583_720),
+    "large": (288_493_576, 288_556_168),
+}
+V1_BACKBONES = {  # without relative positions, by blocks after each addition of the pyramid
+    "base": {1: 81_552_000, 2: 82_604_160},
+    "large": {1: 291_398_464, 2: 292_450_624},
+}
+
+
+@pytest.mark.parametrize("name", V1_CLASSIFIERS)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_v1_classifier(name, scaled):
+    with torch.device("meta"):
+        model = create_model(
+            f"itpn_{name}", num_classes=1000, rel_pos="table", layer_scale=0.1 if scaled else None
+        )
+    assert count(model) == V1_CLASSIFIERS[name][scaled]
+
+
+@pytest.mark.parametrize(("name", "depth"), [(n, d) for n in V1_BACKBONES for d in (1, 2)])
+def test_v1_backbone(name, depth):
+    with torch.device("meta"):
+        model = create_model(f"itpn_{name}", pyramid=True, fpn_depth=depth)
+    assert count(model) == V1_BACKBONES[name][depth]

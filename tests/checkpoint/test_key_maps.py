@@ -32,6 +32,52 @@ def test_round_trip_is_bit_exact(kind):
     assert all(torch.equal(again[k], official[k]) for k in official)
 
 
+def micro_v1(rel_pos, scaled=True):
+    torch.manual_seed(0)
+    model = torch.nn.Module()
+    model.trunk = create_model("itpn_nano", rel_pos=rel_pos, layer_scale=0.1 if scaled else None, **MICRO)
+    model.pyramid = IntegralPyramid(
+        MICRO["channels"], 24, 2, mlp_ratio=4.0, lateral_bias=False, split_bias=False
+    )
+    for p in model.parameters():
+        torch.nn.init.normal_(p)
+    return model
+
+
+@pytest.mark.parametrize("rel_pos", ["none", "table", "decomposed"])
+def test_round_trip_of_v1(rel_pos):
+    ours = micro_v1(rel_pos).state_dict()
+    official = from_native(ours)
+    mapped = to_native({**official, "relative_position_index": torch.zeros(1), "norm.weight": torch.ones(32)})
+    assert mapped.layout == "official v1"
+    assert sorted(mapped.ignored) == ["norm.weight", "relative_position_index"]
+    assert mapped.state.keys() == ours.keys()
+    assert all(torch.equal(mapped.state[k], ours[k]) for k in ours)
+
+
+def test_v1_names_and_shapes():
+    official = from_native(micro_v1("table").state_dict())
+    shapes = {k: tuple(v.shape) for k, v in official.items()}
+    assert shapes["absolute_pos_embed"] == (1, 16, 32)
+    assert shapes["patch_embed.norm.bias"] == (8,)
+    assert shapes["blocks.1.mlp.fc1.weight"] == (24, 8) and shapes["blocks.1.gamma_2"] == (8,)
+    assert shapes["blocks.2.norm.weight"] == (32,) and shapes["blocks.2.reduction.weight"] == (16, 32)
+    assert shapes["blocks.5.attn.qkv.bias"] == (96,)
+    assert shapes["blocks.7.attn.relative_position_bias_table"] == (49, 2)
+    assert shapes["split_8to4.reduction.weight"] == (96, 24)
+    assert "split_8to4.reduction.bias" not in shapes and "align_dim_8to4.bias" not in shapes
+
+
+@pytest.mark.parametrize(("scaled", "entries"), [(False, 363), (True, 417)])
+def test_entry_counts_of_the_v1_classifiers(scaled, entries):
+    """Published counts less the index buffer, which is not stored here."""
+    with torch.device("meta"):
+        model = create_model(
+            "itpn_base", num_classes=1000, rel_pos="table", layer_scale=0.1 if scaled else None
+        )
+    assert len(from_native(model.state_dict())) == entries
+
+
 def test_official_names_and_shapes():
     official = from_native(micro("backbone").state_dict())
     shapes = {k: tuple(v.shape) for k, v in official.items()}

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,22 @@ from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "data" / "fixtures"
+sys.path.insert(0, str(ROOT / "tools"))  # as when the script is run
 spec = importlib.util.spec_from_file_location("check_parity", ROOT / "tools" / "check_parity.py")
 check_parity = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(check_parity)
 
 
-@pytest.mark.parametrize(("name", "compared"), [("fast_itpn_cls", 19), ("fast_itpn_pretrain", 7)])
+@pytest.mark.parametrize(
+    ("name", "compared"),
+    [
+        ("fast_itpn_cls", 19),
+        ("fast_itpn_pretrain", 7),
+        ("itpn_cls_rpe", 17),
+        ("itpn_det", 26),
+        ("itpn_pixel_pyramid", 25),
+    ],
+)
 def test_fixture(name, compared, capsys):
     assert check_parity.main([str(FIXTURES / f"{name}.safetensors")]) == 0
     assert f"{compared} compared, 0 above tolerance" in capsys.readouterr().out

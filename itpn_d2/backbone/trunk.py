@@ -1,0 +1,146 @@
+"""What both trunks share: how an image, or a part of its patches, runs through three stages."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..layers import PositionCache, ResampleRule, token_mask
+from ..layers.units import map_to_tokens, tokens_to_map
+
+TOKEN_STRIDE = 16
+Grid = tuple[int, int]
+
+
+class Trunk(nn.Module):
+    """Image ``(B, in_channels, H, W)`` to channel-last maps ``f1, f2, f3`` at strides 4, 8, 16.
+
+    H and W are multiples of 16; any such size works, position tables are resampled to the token grid. A
+    subclass builds ``patch_embed``, ``stage1``, ``merge1``, ``stage2``, ``merge2``, ``pos_embed`` ``(1, h, w,
+    C3)``, ``stage3`` and ``norm``.
+
+    Nothing before stage 3 mixes two 16x16 patches, so pre-training may call the parts one by one, on a subset
+    of the patches in unit layout: :meth:`local_stages`, then :meth:`global_stage`.
+    """
+
+    patch_embed: nn.Module
+    stage1: nn.ModuleList
+    merge1: nn.Module
+    stage2: nn.ModuleList
+    merge2: nn.Module
+    pos_embed: nn.Parameter
+    stage3: nn.ModuleList
+    norm: nn.Module
+
+    def __init__(
+        self,
+        channels: tuple[int, int, int],
+        depths: tuple[int, int, int],
+        num_heads: int,
+        pos_resample: ResampleRule = "size",
+    ):
+        super().__init__()
+        self.channels, self.depths, self.num_heads = tuple(channels), tuple(depths), num_heads
+        self.checkpoint_stages: frozenset[int] = frozenset()
+        self._positions = PositionCache(pos_resample)
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Parameters of more than one dimension that are not decayed."""
+        return {"pos_embed"}
+
+    def set_grad_checkpointing(self, stages: bool | tuple[int, ...] = True) -> None:
+        """Recompute the activations of the given stages (1, 2, 3; True for all) in the backward pass."""
+        chosen = (1, 2, 3) if stages is True else stages or ()
+        if not set(chosen) <= {1, 2, 3}:
+            raise ValueError(f"checkpoint stages {chosen}: choose from 1, 2, 3")
+        self.checkpoint_stages = frozenset(chosen)
+
+    def run_block(self, stage: int, block: nn.Module, *inputs: Tensor | Grid | None) -> Tensor:
+        """``block(*inputs)``, recomputed in the backward pass when the stage is checkpointed."""
+        if stage in self.checkpoint_stages and self.training and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
+
+    def positions(self, grid: Grid) -> Tensor:
+        """The position table ``(1, *grid, C3)``."""
+        return self._positions(self.pos_embed, grid)
+
+    def add_positions(self, x: Tensor, grids: list[Grid] | None = None) -> Tensor:
+        """Add the position embedding to ``(B, H, W, C)``; ``grids`` gives each image's own rows and columns
+        of tokens when the batch is padded, and padding gets none."""
+        if grids is None:
+            return x + self.positions((x.shape[1], x.shape[2]))
+        tables = []
+        for h, w in grids:
+            table = self.positions((h, w))
+            tables.append(nn.functional.pad(table, (0, 0, 0, x.shape[2] - w, 0, x.shape[1] - h)))
+        return x + torch.cat(tables)
+
+    def local_stages(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Stages 1 and 2 with the merges, on a map or on units: embedded patches ``(..., 4h, 4w, C1)`` to f1
+        of that size, f2 ``(..., 2h, 2w, C2)`` and the input of stage 3 ``(..., h, w, C3)``."""
+        for block in self.stage1:
+            x = self.run_block(1, block, x)
+        f1 = x
+        x = self.merge1(f1)
+        for block in self.stage2:
+            x = self.run_block(2, block, x)
+        return f1, x, self.merge2(x)
+
+    def global_stage(
+        self, tokens: Tensor, key_mask: Tensor | None = None, grid: Grid | None = None
+    ) -> Tensor:
+        """Stage 3 and the final norm on tokens ``(B, N, C3)`` that have their positions.
+
+        ``grid`` is needed with relative positions only, and then N must be the whole grid.
+        """
+        for block in self.stage3:
+            tokens = self.run_block(3, block, tokens, key_mask, grid)
+        return self.norm(tokens)
+
+    def forward(
+        self, image: Tensor, image_sizes: list[tuple[int, int]] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Features of a batch.
+
+        Args:
+            image: ``(B, in_channels, H, W)``, padded at the right and bottom.
+            image_sizes: (height, width) in pixels of each image without its padding, or None when nothing is
+                padded. Real tokens then neither see padding nor take their positions from the padded grid, so
+                an image's features do not depend on the batch it is in.
+
+        Returns:
+            f1 ``(B, H/4, W/4, C1)``, f2 ``(B, H/8, W/8, C2)``, f3 ``(B, H/16, W/16, C3)``.
+        """
+        if image.shape[-2] % TOKEN_STRIDE or image.shape[-1] % TOKEN_STRIDE:
+            raise ValueError(
+                f"image size {tuple(image.shape[-2:])} is not a multiple of {TOKEN_STRIDE}: "
+                f"pad it at the right and bottom (ITPNBackbone and the classifier do)"
+            )
+        f1, f2, x = self.local_stages(self.patch_embed(image))
+        grid = (x.shape[1], x.shape[2])
+        key_mask, grids = None, None
+        if image_sizes is not None:
+            grids = [(-(-h // TOKEN_STRIDE), -(-w // TOKEN_STRIDE)) for h, w in image_sizes]
+            if all(g == grid for g in grids):
+                grids = None
+            else:
+                key_mask = token_mask(grids, grid, x.device).flatten(1)[:, None, None]
+        tokens = map_to_tokens(self.add_positions(x, grids))
+        return f1, f2, tokens_to_map(self.global_stage(tokens, key_mask, grid), grid)
+
+
+def drop_path_rates(largest: float, depths: tuple[int, ...]) -> list[list[float]]:
+    """Stochastic-depth rates of the blocks of each stage, growing linearly over all of them."""
+    rates = torch.linspace(0, largest, sum(depths), device="cpu").tolist()
+    first, second = depths[0], depths[0] + depths[1]
+    return [rates[:first], rates[first:second], rates[second:]]
+
+
+def init_linears(module: nn.Module) -> None:
+    """Truncated normal .02 weights and zero biases for every linear layer (both references)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
