@@ -20,7 +20,9 @@ def read(path, reduction=1.0):
 def ramp(width=32, height=24):
     """RGB whose red grows to the right and whose green grows downwards."""
     x, y = np.meshgrid(np.arange(width), np.arange(height))
-    return np.stack((x * 255 // (width - 1), y * 255 // (height - 1), np.full_like(x, 60)), -1).astype("uint8")
+    return np.stack((x * 255 // (width - 1), y * 255 // (height - 1), np.full_like(x, 60)), -1).astype(
+        "uint8"
+    )
 
 
 def test_grey_and_bilevel(tmp_path):
