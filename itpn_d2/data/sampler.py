@@ -7,7 +7,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 Place = tuple[int, int]  # (position in the endless sequence of samples, index of the record)
-_CHUNK = 65536
+_CHUNK = 65536  # indices made into a list at a time; a list of them all takes five times their memory
 
 
 class ResumableBatchSampler(Sampler[list[Place]]):
@@ -55,9 +55,7 @@ class ResumableBatchSampler(Sampler[list[Place]]):
             indices = np.repeat(indices, whole + extra)
         if self.shuffle:
             generator.shuffle(indices)
-        for start in range(
-            first, len(indices), _CHUNK
-        ):  # a list of them all would take five times the memory
+        for start in range(first, len(indices), _CHUNK):
             yield from indices[start : start + _CHUNK].tolist()
 
     def _places(self, position: int) -> Iterator[Place]:
