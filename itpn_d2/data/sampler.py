@@ -1,11 +1,13 @@
 """Which images a batch holds: a pure function of the seed and the batch's number."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from torch.utils.data import Sampler
 
 Place = tuple[int, int]  # (position in the endless sequence of samples, index of the record)
+_CHUNK = 65536  # indices made into a list at a time; a list of them all takes five times their memory
 
 
 class ResumableBatchSampler(Sampler[list[Place]]):
@@ -44,7 +46,7 @@ class ResumableBatchSampler(Sampler[list[Place]]):
         self.tall = None if sizes is None else [height > width for width, height in sizes]
         self.repeats = None if repeats is None else np.asarray(repeats, dtype=np.float64)
 
-    def _epoch(self, number: int) -> Iterator[int]:
+    def _epoch(self, number: int, first: int) -> Iterator[int]:
         generator = np.random.default_rng([self.seed, number])
         indices = np.arange(self.length)
         if self.repeats is not None:
@@ -53,19 +55,20 @@ class ResumableBatchSampler(Sampler[list[Place]]):
             indices = np.repeat(indices, whole + extra)
         if self.shuffle:
             generator.shuffle(indices)
-        return iter(indices.tolist())
+        for start in range(first, len(indices), _CHUNK):
+            yield from indices[start : start + _CHUNK].tolist()
 
-    def _places(self) -> Iterator[Place]:
-        position, epoch = 0, 0
+    def _places(self, position: int) -> Iterator[Place]:
+        epoch, first = divmod(position, self.length)
         while True:
-            for index in self._epoch(epoch):
+            for index in self._epoch(epoch, first):
                 yield position, index
                 position += 1
-            epoch += 1
+            epoch, first = epoch + 1, 0
 
-    def _batches(self) -> Iterator[list[Place]]:
+    def _batches(self, position: int) -> Iterator[list[Place]]:
         buckets: tuple[list[Place], list[Place]] = ([], [])
-        for place in self._places():
+        for place in self._places(position):
             bucket = buckets[0 if self.tall is None else self.tall[place[1]]]
             bucket.append(place)
             if len(bucket) == self.total_batch_size:
@@ -74,6 +77,8 @@ class ResumableBatchSampler(Sampler[list[Place]]):
 
     def __iter__(self) -> Iterator[list[Place]]:
         share = self.total_batch_size // self.world_size
-        for number, batch in enumerate(self._batches()):
-            if number >= self.start_iter:
-                yield batch[self.rank * share : (self.rank + 1) * share]
+        # Groups and repeats make where a batch starts a matter of all that came before; else it is known.
+        known = self.start_iter if self.tall is None and self.repeats is None else 0
+        batches = self._batches(known * self.total_batch_size)
+        for batch in islice(batches, self.start_iter - known, None):
+            yield batch[self.rank * share : (self.rank + 1) * share]

@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import pytest
 
 from itpn_d2.data import ResumableBatchSampler
@@ -51,3 +52,20 @@ def test_repeats_set_the_frequency():
 def test_refuses(options):
     with pytest.raises(ValueError):
         take(1, **options)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_order_is_numpys_shuffle_of_each_epoch(shuffle):
+    length, batch = 70_001, 1000  # more than is made into a list at a time
+    places = sum(take(141, length=length, total_batch_size=batch, shuffle=shuffle), [])
+    expected = []
+    for epoch in range(3):
+        indices = np.arange(length)
+        if shuffle:
+            np.random.default_rng([3, epoch]).shuffle(indices)
+        expected += indices.tolist()
+    assert places == list(enumerate(expected))[: 141 * batch]
+
+
+def test_starting_late_does_not_walk_there():
+    assert take(1, start_iter=10**12)[0][0][0] == 4 * 10**12

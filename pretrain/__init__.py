@@ -1,0 +1,1 @@
+"""Masked-image pre-training of the backbones."""

@@ -1,0 +1,24 @@
+"""Images for pre-training: sources, views and loaders."""
+
+from .broken import BrokenImages
+from .dataset import ImageDataset
+from .decode import BrokenImageError
+from .loader import build_image_loader, build_pretrain_loader
+from .paths import ImageSource, PathTable, coco_images, image_folder, scenes, text_list
+from .views import TestView, TrainView
+
+__all__ = [
+    "BrokenImageError",
+    "BrokenImages",
+    "ImageDataset",
+    "ImageSource",
+    "PathTable",
+    "TestView",
+    "TrainView",
+    "build_image_loader",
+    "build_pretrain_loader",
+    "coco_images",
+    "image_folder",
+    "scenes",
+    "text_list",
+]

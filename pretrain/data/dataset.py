@@ -1,0 +1,78 @@
+"""Images of a source, seen through a view; broken ones are replaced and reported."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from itpn_d2.data import DatasetError
+from itpn_d2.data.sampler import Place
+
+from .decode import BrokenImageError, open_image
+from .paths import ImageSource
+
+View = Callable[[Image.Image, int], dict[str, torch.Tensor]]
+Sample = dict[str, Any]
+_MAX_TRIES = 100
+_STEP = 2_147_483_647  # a prime larger than any number of images, so that a walk in such steps visits all
+
+
+def _candidates(index: int, position: int, length: int) -> Iterator[int]:
+    """``index``, then others, each once: a function of the place alone, so that replacing is reproducible."""
+    yield index
+    for step in range(min(_MAX_TRIES, length) - 1):
+        offset = 1 + (position * 7919 + step * _STEP) % (length - 1)
+        yield (index + offset) % length
+
+
+class ImageDataset(Dataset[Sample]):
+    """Samples by index, or by the (position, index) of a sampler; the view draws from the position.
+
+    A sample has the view's tensors, ``index`` (of the image that is shown), ``label`` where the source has
+    labels, and ``broken``: (index, reason) of images that could not be read and that this one stands in for.
+    """
+
+    def __init__(self, source: ImageSource, view: View):
+        self.source, self.view = source, view
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, place: int | Place) -> Sample:
+        """
+        Raises:
+            DatasetError: this image and all its stand-ins are broken.
+        """
+        position, index = place if isinstance(place, tuple) else (int(place), int(place))
+        broken: list[tuple[int, str]] = []
+        for candidate in _candidates(index, position, len(self.source)):
+            try:
+                with open_image(self.source.path(candidate)) as image:
+                    sample: Sample = dict(self.view(image, position))
+            except BrokenImageError as error:
+                broken.append((candidate, str(error)))
+                continue
+            sample.update(index=candidate, broken=broken)
+            if self.source.labels is not None:
+                sample["label"] = int(self.source.labels[candidate])
+            return sample
+        raise DatasetError(
+            f"{self.source.path(index)}: {broken[0][1]}; the {len(broken) - 1} drawn instead of it can't be "
+            f"read either; check that {self.source.root or 'the source'} holds the images"
+        )
+
+
+def collate(samples: list[Sample]) -> Sample:
+    """Stack tensors to ``(B, ...)``, integers to int64 ``(B,)``, and join the lists of broken images."""
+    batch: Sample = {}
+    for key, first in samples[0].items():
+        values = [sample[key] for sample in samples]
+        if key == "broken":
+            batch[key] = [entry for entries in values for entry in entries]
+        elif isinstance(first, torch.Tensor):
+            batch[key] = torch.stack(values)
+        else:
+            batch[key] = torch.tensor(values, dtype=torch.int64)
+    return batch

@@ -1,0 +1,222 @@
+"""Where the images are: millions of paths in two arrays, and the four kinds of source that fill them."""
+
+import json as json_format
+import os
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itpn_d2.data import DatasetError, generate_scenes
+from itpn_d2.data.registry import cache_root
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+
+
+class PathTable:
+    """Read-only sequence of strings, held as one block of bytes and the offset of each string in it.
+
+    Two arrays, whatever the length: forked workers share them without touching a reference count, and
+    spawned ones get two copies of memory instead of unpickling millions of objects. Names that are no UTF-8
+    survive the round trip.
+    """
+
+    def __init__(self, strings: Iterable[str]):
+        """Consume ``strings`` one by one; no list of them is made."""
+        data, offsets = bytearray(), array("q", [0])
+        for string in strings:
+            data += string.encode("utf-8", "surrogateescape")
+            offsets.append(len(data))
+        self._data = np.frombuffer(data, dtype=np.uint8)
+        self._offsets = np.frombuffer(offsets, dtype=np.int64)
+        self._data.flags.writeable = self._offsets.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, index: int) -> str:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} in a table of {len(self)}")
+        start, end = self._offsets[index % len(self) :][:2]
+        return self._data[start:end].tobytes().decode("utf-8", "surrogateescape")
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the two arrays, in bytes."""
+        return self._data.nbytes + self._offsets.nbytes
+
+
+@dataclass(frozen=True, eq=False)  # arrays don't compare to one truth value
+class ImageSource:
+    """A set of images.
+
+    Attributes:
+        paths: relative to ``root`` (or absolute, which then wins).
+        root: the folder, stored once.
+        summary: what to write in a checkpoint: ``kind``, ``root`` (and ``file``), number of ``images``.
+        labels: (N,) int32 indices into ``classes``, None without labels.
+        classes: class names.
+    """
+
+    paths: PathTable
+    root: str
+    summary: dict[str, Any]
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, index: int) -> str:
+        """The file of image ``index``."""
+        return os.path.join(self.root, self.paths[index])
+
+
+def image_folder(root: str, extensions: tuple[str, ...] = EXTENSIONS, labelled: bool = False) -> ImageSource:
+    """Every image below ``root``, in the order of the sorted names. Hidden files and folders are left out.
+
+    Args:
+        extensions: endings that make a file an image, in lower case; those of the files may be upper case.
+        labelled: take each folder directly in ``root`` as a class; an empty one keeps its number.
+
+    Raises:
+        DatasetError: no such folder, no image in it, or ``labelled`` and an image outside the class folders.
+    """
+    _require_folder(root, "the image folder")
+    endings = tuple(e.lower() for e in extensions)
+    remedy = f"files ending in {', '.join(endings)} are looked for"
+    if not labelled:
+        table = PathTable(_walk(str(root), "", endings, ()))
+        return _source("folder", str(root), table, remedy)
+    folders, loose = _entries(str(root), endings)
+    if loose:
+        raise DatasetError(
+            f"{os.path.join(root, loose[0])}: not in a class folder; move it, or labelled=False"
+        )
+    labels = array("i")
+
+    def labelled_paths() -> Iterator[str]:
+        for label, folder in enumerate(folders):
+            for path in _walk(str(root), folder, endings, ()):
+                labels.append(label)
+                yield path
+
+    table = PathTable(labelled_paths())
+    return _source("folder", str(root), table, remedy, np.array(labels, dtype=np.int32), tuple(folders))
+
+
+def coco_images(json: str, images: str) -> ImageSource:
+    """The images of a COCO json, in its order; annotations are not looked at.
+
+    Raises:
+        DatasetError: no such json or folder, or the json is broken or lists no image.
+    """
+    if not Path(json).is_file():
+        raise DatasetError(f"{json or 'json'}: no such file; give the path of a COCO json")
+    _require_folder(images, "the folder of the json's images")
+    try:
+        with open(json, encoding="utf-8") as file:
+            data = json_format.load(file)
+    except ValueError as error:
+        raise DatasetError(f"{json}: not a json file ({error}); write it again") from error
+    records = data.get("images") if isinstance(data, dict) else None
+    if not isinstance(records, list):
+        raise DatasetError(f'{json}: has no list "images"; a COCO json is needed')
+
+    def names() -> Iterator[str]:
+        for number, record in enumerate(records):
+            name = record.get("file_name") if isinstance(record, dict) else None
+            if not isinstance(name, str) or not name:
+                raise DatasetError(f"{json}: images[{number}] has no file_name; add it or remove the record")
+            yield name
+
+    return _source("coco", str(images), PathTable(names()), "its list of images is empty", file=str(json))
+
+
+def text_list(file: str, root: str = "") -> ImageSource:
+    """The images named in a text file, one path per line; blank lines and those that start with # are
+    skipped.
+
+    Args:
+        root: what relative paths are relative to; by default the folder of the file.
+
+    Raises:
+        DatasetError: no such file or folder, or no path in the file.
+    """
+    if not Path(file).is_file():
+        raise DatasetError(f"{file or 'file'}: no such file; give a text file with one image path per line")
+    if root:
+        _require_folder(root, "the folder of the listed images")
+    with open(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
+        stripped = (line.strip() for line in lines)
+        table = PathTable(line for line in stripped if line and not line.startswith("#"))
+    return _source("list", str(root or Path(file).parent), table, "write one path per line", file=str(file))
+
+
+def scenes(
+    split: str = "train", num_images: int = 256, size: int = 160, seed: int = 7, root: str | None = None
+) -> ImageSource:
+    """Quick-start scenes, drawn on first use under ``root`` (default: the cache); see
+    :func:`itpn_d2.data.generate_scenes`."""
+    base = Path(root) if root else cache_root() / "quickstart"
+    folder = str(generate_scenes(base, split, num_images, size, seed) / "images")
+    return _source(
+        "scenes",
+        folder,
+        PathTable(_walk(folder, "", (".png",), ())),
+        "delete the folder to have it drawn anew",
+    )
+
+
+def _require_folder(path: str, what: str) -> None:
+    if not path or not Path(path).is_dir():
+        raise DatasetError(f"{path or repr(path)}: no such folder; give the path of {what}")
+
+
+def _source(
+    kind: str,
+    root: str,
+    table: PathTable,
+    remedy: str,
+    labels: np.ndarray | None = None,
+    classes: tuple[str, ...] = (),
+    **where: str,
+) -> ImageSource:
+    if not len(table):
+        raise DatasetError(f"{where.get('file', root)}: no image; {remedy}")
+    return ImageSource(
+        table, root, {"kind": kind, "root": root, **where, "images": len(table)}, labels, classes
+    )
+
+
+def _entries(folder: str, endings: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Sorted names of the sub-folders and of the images directly in ``folder``."""
+    folders, files = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.name.lower().endswith(endings):
+                    files.append(entry.name)
+    except OSError as error:
+        raise DatasetError(f"{folder}: can't be listed ({error.strerror}); check its permissions") from error
+    return sorted(folders), sorted(files)
+
+
+def _walk(root: str, relative: str, endings: tuple[str, ...], above: tuple[str, ...]) -> Iterator[str]:
+    """Paths relative to ``root``; one folder's names are in memory at a time."""
+    folder = os.path.join(root, relative)
+    real = os.path.realpath(folder)
+    if real in above:  # a link to a folder that holds it
+        return
+    folders, files = _entries(folder, endings)
+    for name in files:
+        yield os.path.join(relative, name)
+    for name in folders:
+        yield from _walk(root, os.path.join(relative, name), endings, (*above, real))

@@ -1,0 +1,142 @@
+"""What of an image a model gets to see. Views take Pillow images, decoded or only opened."""
+
+import math
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .decode import decode, upright_size
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the upright image
+_INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_STREAM = 1  # keeps a view's random numbers apart from the sampler's, which has the same seed
+_REDUCING_GAP = 2.0  # a JPEG is decoded smaller only to at least this many times the size of the result
+
+
+def _interpolation(name: str) -> Image.Resampling:
+    if name not in _INTERPOLATIONS:
+        raise ValueError(f"interpolation {name!r}: choose from {', '.join(_INTERPOLATIONS)}")
+    return _INTERPOLATIONS[name]
+
+
+def _check_size(**sizes: int | None) -> None:
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise ValueError(f"{name}={size}: at least 1 pixel")
+
+
+def _decode_for(image: Image.Image, box: Box, size: int) -> tuple[Image.Image, Box]:
+    """The pixels, with as many as ``box`` at ``size`` x ``size`` needs, and the box in their coordinates."""
+    width, height = upright_size(image)
+    pixels = decode(image, min(box[2] - box[0], box[3] - box[1]) / (_REDUCING_GAP * size))
+    x, y = pixels.width / width, pixels.height / height
+    return pixels, (box[0] * x, box[1] * y, min(box[2] * x, pixels.width), min(box[3] * y, pixels.height))
+
+
+def _cut(pixels: Image.Image, box: Box, size: int, how: Image.Resampling, flip: bool = False) -> torch.Tensor:
+    """``box``, antialiased, as uint8 ``(3, size, size)``."""
+    # Pillow's filters widen with the reduction, so this is the antialiased resize.
+    view = pixels.resize((size, size), how, box=box)
+    if flip:
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return torch.from_numpy(np.array(view)).permute(2, 0, 1).contiguous()
+
+
+class TrainView:
+    """A random crop of random shape, flipped half of the time, resized to a square; where a teacher looks on,
+    it gets the same crop and flip at its own size.
+
+    All randomness comes from ``seed`` and the position in the sequence of samples: the same for any number of
+    workers or processes, and after a resume. At another ``size`` the same crops are drawn.
+
+    Args:
+        size: side of the view in pixels.
+        scale: range of the crop's share of the image's area.
+        ratio: range of the crop's width / height.
+        flip: mirror every other crop.
+        interpolation: nearest, bilinear, bicubic or lanczos.
+        teacher_size: side of the teacher's view, None for none.
+    """
+
+    def __init__(
+        self,
+        size: int = 224,
+        scale: tuple[float, float] = (0.2, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        flip: bool = True,
+        interpolation: str = "bicubic",
+        teacher_size: int | None = None,
+        teacher_interpolation: str = "bicubic",
+        seed: int = 0,
+    ):
+        _check_size(size=size, teacher_size=teacher_size)
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"scale={tuple(scale)}: needs 0 < low <= high <= 1")
+        if not 0 < ratio[0] <= ratio[1]:
+            raise ValueError(f"ratio={tuple(ratio)}: needs 0 < low <= high")
+        self.size, self.teacher_size = size, teacher_size
+        self.scale, self.ratio = (scale[0], scale[1]), (ratio[0], ratio[1])  # whatever sequences they were
+        self.flip, self.seed = flip, seed
+        self.interpolation = _interpolation(interpolation)
+        self.teacher_interpolation = _interpolation(teacher_interpolation)
+
+    def draw(self, width: int, height: int, position: int) -> tuple[Box, bool]:
+        """The crop of an image of ``width`` x ``height`` pixels, and whether to mirror it."""
+        rng = np.random.default_rng([self.seed & 0xFFFFFFFF, position, _STREAM])
+        flip = self.flip and bool(rng.random() < 0.5)
+        for _ in range(10):  # as torchvision's RandomResizedCrop: ten tries, then the largest crop that fits
+            area = width * height * rng.uniform(*self.scale)
+            shape = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
+            w, h = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+            if 0 < w <= width and 0 < h <= height:
+                left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+                return (float(left), float(top), float(left + w), float(top + h)), flip
+        shape = min(max(width / height, self.ratio[0]), self.ratio[1])
+        w, h = max(1, min(width, round(height * shape))), max(1, min(height, round(width / shape)))
+        left, top = (width - w) // 2, (height - h) // 2
+        return (float(left), float(top), float(left + w), float(top + h)), flip
+
+    def __call__(self, image: Image.Image, position: int = 0) -> dict[str, torch.Tensor]:
+        """``image`` uint8 ``(3, size, size)``, and ``teacher_image`` with a ``teacher_size``.
+
+        Raises:
+            BrokenImageError: the pixels can't be read.
+        """
+        box, flip = self.draw(*upright_size(image), position)
+        pixels, box = _decode_for(image, box, max(self.size, self.teacher_size or 0))
+        views = {"image": _cut(pixels, box, self.size, self.interpolation, flip)}
+        if self.teacher_size is not None:
+            views["teacher_image"] = _cut(pixels, box, self.teacher_size, self.teacher_interpolation, flip)
+        return views
+
+
+class TestView:
+    """The square in the middle, of ``crop_fraction`` of the short side, resized to ``size`` pixels: what
+    resizing the short side to ``size / crop_fraction`` and cropping gives, in one step."""
+
+    __test__ = False  # not a test, whatever its name
+
+    def __init__(self, size: int = 224, crop_fraction: float = 0.875, interpolation: str = "bicubic"):
+        _check_size(size=size)
+        if not 0 < crop_fraction <= 1:
+            raise ValueError(f"crop_fraction={crop_fraction}: needs 0 < crop_fraction <= 1")
+        self.size, self.crop_fraction = size, crop_fraction
+        self.interpolation = _interpolation(interpolation)
+
+    def __call__(self, image: Image.Image, position: int = 0) -> dict[str, torch.Tensor]:
+        """``image`` uint8 ``(3, size, size)``; the position does not matter.
+
+        Raises:
+            BrokenImageError: the pixels can't be read.
+        """
+        width, height = upright_size(image)
+        side = self.crop_fraction * min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        pixels, box = _decode_for(image, (left, top, left + side, top + side), self.size)
+        return {"image": _cut(pixels, box, self.size, self.interpolation)}

@@ -1,0 +1,194 @@
+"""Batches: the same for any workers and after a resume; broken images are replaced and reported once."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from detectron2.utils import comm
+from PIL import Image
+
+from itpn_d2.data import DatasetError
+from pretrain.data import (
+    BrokenImages,
+    ImageDataset,
+    TestView,
+    TrainView,
+    build_image_loader,
+    build_pretrain_loader,
+    image_folder,
+)
+from pretrain.data.dataset import _candidates
+
+COUNT = 11
+
+
+def fill(folder, count=COUNT):
+    """``count`` images in two class folders; image ``i`` of the sorted paths is grey 20 i."""
+    for i in range(count):
+        path = folder / ("a" if i < count // 2 else "b") / f"{i:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((40, 50, 3), 20 * i, np.uint8)).save(path)
+
+
+@pytest.fixture
+def source(tmp_path):
+    fill(tmp_path)
+    return image_folder(str(tmp_path), labelled=True)
+
+
+@pytest.fixture
+def damaged(tmp_path, source):
+    """The source after three of its images broke, each in its way."""
+    whole = (tmp_path / "a" / "01.png").read_bytes()
+    (tmp_path / "a" / "01.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "a" / "03.png").write_text("text")
+    (tmp_path / "b" / "08.png").write_bytes(b"")
+    return source
+
+
+BROKEN = {1, 3, 8}
+
+
+def view(**options):
+    return TrainView(**{"size": 16, "teacher_size": 24, "seed": 2, **options})
+
+
+def take(source, count, **options):
+    options = {"total_batch_size": 4, "seed": 3, **options}
+    return list(itertools.islice(build_pretrain_loader(source, view(), **options), count))
+
+
+def assert_same(a, b):
+    assert len(a) == len(b)
+    for one, other in zip(a, b, strict=True):
+        assert one.keys() == other.keys() and one["broken"] == other["broken"]
+        assert all(torch.equal(one[k], other[k]) for k in one if k != "broken")
+
+
+def test_batches_hold_what_the_view_and_the_source_give(source):
+    batch = take(source, 1)[0]
+    assert {k: (v.shape, v.dtype) for k, v in batch.items() if k != "broken"} == {
+        "image": ((4, 3, 16, 16), torch.uint8),
+        "teacher_image": ((4, 3, 24, 24), torch.uint8),
+        "index": ((4,), torch.int64),
+        "label": ((4,), torch.int64),
+    }
+    assert batch["broken"] == []
+    assert batch["image"].amax((1, 2, 3)).tolist() == (20 * batch["index"]).tolist()
+    assert batch["label"].tolist() == (batch["index"] >= COUNT // 2).int().tolist()
+
+
+def test_no_labels_no_teacher(tmp_path, source):
+    plain = image_folder(str(tmp_path))
+    batch = next(iter(build_pretrain_loader(plain, view(teacher_size=None), 2)))
+    assert set(batch) == {"image", "index", "broken"}
+
+
+def test_an_epoch_shows_everything_once(source):
+    shown = torch.cat([b["index"] for b in take(source, COUNT)])  # four epochs
+    assert [sorted(e.tolist()) for e in shown.split(COUNT)] == [list(range(COUNT))] * 4
+
+
+def test_workers_do_not_matter(damaged):
+    assert_same(take(damaged, 7), take(damaged, 7, num_workers=2))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_resuming_gives_the_same_batches(damaged, num_workers):
+    assert_same(take(damaged, 3, start_iter=5, num_workers=num_workers), take(damaged, 8)[5:])
+
+
+def test_processes_share_a_batch(source, monkeypatch):
+    whole = take(source, 3)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        shares.append(take(source, 3))
+    for i, batch in enumerate(whole):
+        assert torch.equal(torch.cat([s[i]["image"] for s in shares]), batch["image"])
+    with pytest.raises(ValueError, match="multiple of 2"):
+        take(source, 1, total_batch_size=3)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_broken_images_are_replaced_and_counted_once(damaged, num_workers):
+    broken = BrokenImages(damaged)
+    for batch in take(damaged, 2 * COUNT, num_workers=num_workers):  # each is met eight times
+        assert len(batch["image"]) == 4 and not BROKEN & set(batch["index"].tolist())
+        assert batch["image"].amax((1, 2, 3)).tolist() == (20 * batch["index"]).tolist()
+        broken.add(batch)
+    assert set(broken.reasons) == BROKEN and len(broken) == 3
+    assert broken.reasons[1] == "OSError: image file is truncated"
+    assert "UnidentifiedImageError" in broken.reasons[3]
+
+
+def test_stand_ins_differ_from_the_broken_image_and_from_each_other():
+    for length in (2, 7, 150):
+        for index, position in ((0, 0), (1, 12345), (length - 1, 10**12)):
+            walk = list(_candidates(index, position, length))
+            assert walk[0] == index and len(walk) == len(set(walk)) == min(length, 100)
+            assert all(0 <= i < length for i in walk)
+    assert list(_candidates(0, 9, 1)) == [0]
+    assert len({list(_candidates(5, p, 150))[1] for p in range(20)}) > 10  # not always the same one
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_nothing_but_broken_images_is_fatal(tmp_path, count):
+    for i in range(count):
+        (tmp_path / f"{i}.png").write_text("text")
+    with pytest.raises(DatasetError, match=r"\.png: UnidentifiedImageError.*holds the images"):
+        ImageDataset(image_folder(str(tmp_path)), view())[0]
+
+
+def test_errors_of_a_view_are_not_taken_for_broken_images(source):
+    with pytest.raises(KeyError):
+        ImageDataset(source, lambda image, position: {}["image"])[0]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_one_pass_in_order(damaged, num_workers):
+    batches = list(build_image_loader(damaged, TestView(16), 4, num_workers))
+    shown = torch.cat([b["index"] for b in batches]).tolist()
+    assert len(shown) == COUNT
+    assert all(seen == i for i, seen in enumerate(shown) if i not in BROKEN)
+    assert {i for b in batches for i, _ in b["broken"]} == BROKEN
+
+
+def test_report_and_file_name_each_path_once(damaged, tmp_path):
+    broken = BrokenImages(damaged)
+    assert broken.report() == "no broken images"
+    for batch in take(damaged, COUNT):
+        broken.add(batch)
+    head, *lines = broken.report(limit=2).splitlines()
+    assert head.startswith("3 of 11 images could not be read")
+    assert [line.split("\t")[0].strip() for line in lines[:2]] == [damaged.path(1), damaged.path(3)]
+    assert lines[2:] == ["  ... and 1 more"]
+    out = tmp_path / "out" / "broken_images.txt"
+    broken.write(out)
+    assert [line.split("\t")[0] for line in out.read_text().splitlines()] == [
+        damaged.path(i) for i in sorted(BROKEN)
+    ]
+    assert [p.name for p in out.parent.iterdir()] == ["broken_images.txt"]
+
+
+def test_gathering_joins_what_the_processes_met(source, monkeypatch):
+    broken = BrokenImages(source)
+    broken.add({"broken": [(1, "mine"), (1, "again")]})
+    broken.gather()  # one process
+    assert broken.reasons == {1: "mine"}
+    monkeypatch.setattr(comm, "gather", lambda data: [data, {1: "theirs", 2: "theirs"}])
+    broken.gather()
+    assert broken.reasons == {1: "mine", 2: "theirs"}
+
+
+def test_a_strange_name_does_not_spoil_the_report(tmp_path):
+    name = b"x\xff\ny.png".decode("utf-8", "surrogateescape")
+    (tmp_path / name).write_text("text")
+    source = image_folder(str(tmp_path))
+    broken = BrokenImages(source)
+    broken.add({"broken": [(0, "no image")]})
+    broken.write(tmp_path / "broken.txt")
+    assert (tmp_path / "broken.txt").read_text().count("\n") == 1
+    assert "\\udcff" in broken.report()
