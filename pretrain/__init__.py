@@ -1,0 +1,1 @@
+"""Masked image modelling that pre-trains a trunk together with its pyramid."""
