@@ -54,13 +54,13 @@ class HOG(nn.Module):
         step = x[..., :-2, :] - x[..., 2:, :]
         gy = step[..., :-2] + 2 * step[..., 1:-1] + step[..., 2:]
         magnitude = (gx.square() + gy.square()).sqrt_()
-        # Opposite directions are folded before the angle is taken: an angle of exactly pi would rely on pi / pi
-        # being 1, which a device that multiplies by the reciprocal does not promise.
-        gy = torch.where(gx == 0, gy.abs(), torch.where(gx < 0, -gy, gy))
-        bins = torch.atan2(gx.abs_(), gy).mul_(self.bins / math.pi).floor_().remainder_(self.bins)
-        # One pass per bin instead of a scatter: its order of summation, and so the result, is fixed
+        # Opposite directions are folded before the angle is taken, and gx = 0 becomes the angle 0: an angle of
+        # pi would rely on pi / pi being exactly 1, which a device multiplying by reciprocals does not promise.
+        bins = torch.atan2(gx.abs(), gy.mul_(gx.sign())).mul_(self.bins / math.pi).floor_()
+        bins = bins.mul_(bins < self.bins).to(torch.uint8)
+        # One pass per bin instead of a scatter: its order of summation, and so the result, is fixed.
         shape = (*image.shape[:2], rows, self.cell, columns, self.cell)
-        votes = [(magnitude * (bins == k)).reshape(shape).sum((3, 5)) for k in range(self.bins)]
+        votes = [(magnitude * (bins == k)).reshape(shape).sum(3).sum(-1) for k in range(self.bins)]
         histogram = torch.stack(votes, 2)
         if self.normalise:
             histogram = F.normalize(histogram, dim=2, eps=self.eps)
