@@ -93,7 +93,7 @@ def test_errors_name_the_sizes():
         HOG()(torch.zeros(1, 3, 20, 16))
     with pytest.raises(ValueError, match="stride 12"):
         HOG().tokens(torch.zeros(1, 3, 24, 24), 12)
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="bins 0"):
         HOG(bins=0)
     with pytest.raises(ValueError, match="3x3 squares"):
         HOG().split(torch.zeros(1, 1, 108), 16, 3)
