@@ -1,8 +1,9 @@
 """Which cells of a grid are masked.
 
-Every class has one call form, ``masking(batch, grid, generator, device) -> (B, N) bool``, True where masked, N
-row-major over ``grid`` = (rows, columns). Random numbers come from torch on the CPU, from ``generator`` or else from
-the global state, so that a run that seeds either draws the same masks on any device and after a resume.
+Every class has one call form, ``masking(batch, grid, generator, device) -> (B, N) bool``, True where masked,
+N row-major over ``grid`` = (rows, columns). Random numbers come from torch on the CPU, from ``generator`` or
+else from the global state, so that a run that seeds either draws the same masks on any device and after a
+resume.
 """
 
 import math
@@ -45,7 +46,7 @@ class RandomMasking:
     ) -> Tensor:
         count = grid[0] * grid[1]
         kept = int(count * (1 - self.ratio))
-        order = torch.rand(batch, count, generator=generator).argsort(1, stable=True)
+        order = torch.rand(batch, count, generator=generator).argsort(dim=1)
         mask = torch.ones(batch, count, dtype=torch.bool)
         return mask.scatter_(1, order[:, :kept], False).to(device)
 
@@ -68,15 +69,17 @@ class GridMasking(RandomMasking):
 class BlockMasking:
     """Random rectangles until a number of cells is covered (BEiT; iTPN on features and Fast-iTPN).
 
-    A rectangle's area is uniform between ``min_block`` and what is still to be masked, its aspect log-uniform; it
-    counts if it adds at least one cell and no more than that. Generation ends when ``attempts`` rectangles in a row
-    were refused, so the number of masked cells varies below ``num_masked`` (14x14 with 75: 74.5 on average).
+    A rectangle's area is uniform between ``min_block`` and what is still to be masked, its aspect
+    log-uniform; it counts if it adds at least one cell and no more than that. Generation ends when
+    ``attempts`` rectangles in a row were refused, so the number of masked cells varies below ``num_masked``
+    (14x14 with 75: 74.5 on average).
 
     Args:
         num_masked: cells to mask.
         min_block, max_block: smallest and largest area of a rectangle in cells; None: ``num_masked``.
         aspect: smallest and largest height over width.
-        exact: fill up with single random cells, so that every sample has ``num_masked`` (not in the reference).
+        exact: fill up with single random cells, so that every sample has ``num_masked`` (an option of
+            ours).
     """
 
     def __init__(

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import parity_fastmim
 from itpn_d2.backbone import FastITPN, IntegralPyramid, TrunkClassifier
 from itpn_d2.checkpoint import CheckpointError, load_pretrained
 from itpn_d2.layers import resample_grid
@@ -180,7 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
 def compare(sidecar: dict[str, Any], tensors: Outputs, strict: bool) -> int:
     build, entries = sidecar["build"], sidecar["tensors"]
     compared, failed, uncovered = 0, 0, 0
-    if build["family"] != "fast_itpn":
+    other = parity_fastmim if build["family"] in parity_fastmim.FAMILIES else None
+    if other is None and build["family"] != "fast_itpn":
         raise Unsupported(f"family {build['family']}")
 
     def judge(key: str, ours: Tensor | None) -> None:
@@ -199,8 +201,8 @@ def compare(sidecar: dict[str, Any], tensors: Outputs, strict: bool) -> int:
     for variant in build["variants"].values():
         for case in variant["cases"]:
             # roles beyond the image (masks, targets) belong to the pre-training model
-            covered = not case["inputs"]
-            found: Outputs = {}
+            covered = not case["inputs"] and other is None
+            found: Outputs = other.run_case(build, variant, case, tensors) if other else {}
             if covered:
                 weights = variant_weights(variant, case, tensors)
                 grid = position_table(weights, case, build["patch_size"])
@@ -213,7 +215,9 @@ def compare(sidecar: dict[str, Any], tensors: Outputs, strict: bool) -> int:
             for name in case["outputs"]:
                 judge(case["prefix"] + name, found.get(name))
     for check in build["checks"] if "checks" in build else sidecar.get("checks", []):
-        judge(check["tensor"], run_check(check, tensors))
+        judge(
+            check["tensor"], other.run_check(check, tensors, build) if other else run_check(check, tensors)
+        )
     print(
         f"{compared} compared, {failed} above tolerance, {uncovered} not compared (they need another model)"
     )

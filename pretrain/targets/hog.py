@@ -54,8 +54,8 @@ class HOG(nn.Module):
         step = x[..., :-2, :] - x[..., 2:, :]
         gy = step[..., :-2] + 2 * step[..., 1:-1] + step[..., 2:]
         magnitude = (gx.square() + gy.square()).sqrt_()
-        # Opposite directions are folded before the angle is taken, and gx = 0 becomes the angle 0: bin 0 for an
-        # angle of pi would rely on pi / pi being exactly 1, which not every device's division promises.
+        # Opposite directions are folded before the angle is taken, and gx = 0 becomes the angle 0: bin 0 for
+        # an angle of pi would rely on pi / pi being exactly 1, which not every device's division promises.
         bins = torch.atan2(gx.abs(), gy.mul_(gx.sign())).mul_(self.bins / math.pi).floor_()
         bins = bins.mul_(bins < self.bins).to(torch.uint8)
         # One pass per bin instead of a scatter: its order of summation, and so the result, is fixed.
