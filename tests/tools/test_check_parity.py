@@ -15,7 +15,10 @@ check_parity = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(check_parity)
 
 
-@pytest.mark.parametrize(("name", "compared"), [("fast_itpn_cls", 19), ("fast_itpn_pretrain", 7)])
+FASTMIM = [("fastmim_hog", 8), ("fastmim_vit", 12), ("fastmim_swin", 11)]
+
+
+@pytest.mark.parametrize(("name", "compared"), [("fast_itpn_cls", 19), ("fast_itpn_pretrain", 7), *FASTMIM])
 def test_fixture(name, compared, capsys):
     assert check_parity.main([str(FIXTURES / f"{name}.safetensors")]) == 0
     assert f"{compared} compared, 0 above tolerance" in capsys.readouterr().out
@@ -40,6 +43,23 @@ def test_a_changed_weight_is_noticed(weight, tmp_path):
 
 def test_strict_fails_on_what_is_not_compared():
     assert check_parity.main([str(FIXTURES / "fast_itpn_pretrain.safetensors"), "--strict"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [
+        ("fastmim_vit", "mask_token"),
+        ("fastmim_vit", "pos_embed"),
+        ("fastmim_swin", "encoder.layers.0.blocks.1.attn.relative_position_bias_table"),
+        ("fastmim_swin", "decoder_norm.bias"),
+    ],
+)
+def test_a_changed_fastmim_weight_is_noticed(name, weight, tmp_path):
+    path = copy_of(name, tmp_path)
+    tensors = load_file(path)
+    tensors[f"weights/{weight}"].flatten()[0] += 0.1
+    save_file(tensors, path)
+    assert check_parity.main([str(path)]) == 1
 
 
 def test_unknown_family_and_missing_file(tmp_path, capsys):
