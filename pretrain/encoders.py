@@ -42,6 +42,8 @@ class Encoder(nn.Module):
     def set_input_size(self, size: tuple[int, int]) -> list[str]:
         """Make positions, windows and relative biases fit images of ``size`` = (height, width) pixels.
 
+        A state dict holds positions and biases of the size it was saved at: set that size before loading it.
+
         Returns:
             The names of parameters that are new objects of a new shape: an optimizer must take these instead
             of the old ones, without their moments.
