@@ -215,9 +215,7 @@ def compare(sidecar: dict[str, Any], tensors: Outputs, strict: bool) -> int:
             for name in case["outputs"]:
                 judge(case["prefix"] + name, found.get(name))
     for check in build["checks"] if "checks" in build else sidecar.get("checks", []):
-        judge(
-            check["tensor"], other.run_check(check, tensors, build) if other else run_check(check, tensors)
-        )
+        judge(check["tensor"], other.run_check(check, tensors, build) if other else run_check(check, tensors))
     print(
         f"{compared} compared, {failed} above tolerance, {uncovered} not compared (they need another model)"
     )

@@ -1,9 +1,4 @@
-"""Token encoders: image ``(B, 3, H, W)`` to tokens of one stride, for methods that drop nothing.
-
-Each holds the network that is kept after pre-training as ``backbone``; what else it has (a fusion of pyramid
-levels, a norm) belongs to pre-training. ``drop_last`` leaves out the last blocks of the backbone while it is
-pre-trained (partial encoder of FastMIM); the names of the remaining ones do not change.
-"""
+"""Encoders over timm's networks."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,60 +9,10 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from itpn_d2.backbone import FastITPN, IntegralPyramid
-from itpn_d2.layers.units import map_to_tokens, map_to_units
+from itpn_d2.layers.units import map_to_tokens
 
-from .positions import sincos_2d
-
-
-class Encoder(nn.Module):
-    """What the methods ask of an encoder.
-
-    Attributes:
-        backbone: the network that is kept.
-        stride: pixels per token.
-        width: channels per token.
-        num_prefix: leading tokens that stand for no place (class token).
-    """
-
-    backbone: nn.Module
-    stride: int
-    width: int
-    num_prefix: int = 0
-
-    def forward(self, image: Tensor) -> Tensor:
-        """``(B, 3, H, W)``, normalised, to ``(B, num_prefix + N, width)``, N row-major."""
-        raise NotImplementedError
-
-    def set_input_size(self, size: tuple[int, int]) -> list[str]:
-        """Make positions, windows and relative biases fit images of ``size`` = (height, width) pixels.
-
-        A state dict holds positions and biases of the size it was saved at: set that size before loading it.
-
-        Returns:
-            The names of parameters that are new objects of a new shape: an optimizer must take these instead
-            of the old ones, without their moments.
-        """
-        before = {name: id(p) for name, p in self.named_parameters()}
-        self._resize(size)
-        return [name for name, p in self.named_parameters() if before.get(name) != id(p)]
-
-    def _resize(self, size: tuple[int, int]) -> None:
-        """Nothing to do for a network that takes any size."""
-
-
-def _check_drop(drop_last: int, blocks: int) -> None:
-    if not 0 <= drop_last < blocks:
-        raise ValueError(f"drop_last {drop_last}: of {blocks} blocks, 0 to {blocks - 1} can be left out")
-
-
-def xavier_linears(module: nn.Module) -> None:
-    """Xavier-uniform weights and zero biases for every linear layer, the start of MAE and FastMIM."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.xavier_uniform_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+from ..positions import sincos_2d
+from .base import Encoder, check_drop, xavier_linears
 
 
 class ViTEncoder(Encoder):
@@ -96,7 +41,7 @@ class ViTEncoder(Encoder):
         **options: Any,
     ):
         super().__init__()
-        _check_drop(drop_last, depth)
+        check_drop(drop_last, depth)
         self.backbone = VisionTransformer(
             img_size=img_size,
             patch_size=patch_size,
@@ -160,7 +105,7 @@ class SwinEncoder(Encoder):
         **options: Any,
     ):
         super().__init__()
-        _check_drop(drop_last, sum(depths[-2:]))
+        check_drop(drop_last, sum(depths[-2:]))
         self.backbone = SwinTransformer(
             img_size=img_size,
             patch_size=patch_size,
@@ -213,56 +158,3 @@ class TimmEncoder(Encoder):
     def forward(self, image: Tensor) -> Tensor:
         x = self.backbone(image)[-1]
         return self.norm(map_to_tokens(x if self.channels_last else x.permute(0, 2, 3, 1)))
-
-
-class Backbone(nn.Module):
-    """Trunk and pyramid under the names they have in a detector."""
-
-    def __init__(self, trunk: FastITPN, pyramid: IntegralPyramid):
-        super().__init__()
-        self.trunk, self.pyramid = trunk, pyramid
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``(B, 3, H, W)`` to p4, p3, p2, channel-last maps at strides 16, 8, 4."""
-        return self.pyramid.top_down(*self.trunk(image))
-
-
-class PyramidEncoder(Encoder):
-    """Fast-iTPN trunk with its pyramid; a token is the sum of what each level has at its 16x16 pixels.
-
-    Per level: LayerNorm, then a linear layer over the 1, 2x2 or 4x4 cells of the token (the fusion of
-    Fast-iTPN's own pre-training), so that the pyramid learns with the trunk. Positions resample themselves,
-    any size that is a multiple of 16 works at any time.
-
-    Args:
-        width: channels per token, None for the width of the trunk's last stage.
-        drop_last: stage-3 blocks left out at the end.
-    """
-
-    backbone: Backbone
-
-    def __init__(
-        self, backbone: Backbone, width: int | None = None, drop_last: int = 0, norm_eps: float = 1e-6
-    ):
-        super().__init__()
-        trunk, dim = backbone.trunk, backbone.pyramid.fpn_dim
-        _check_drop(drop_last, len(trunk.stage3))
-        if drop_last:
-            trunk.stage3 = trunk.stage3[:-drop_last]
-            trunk.depths = (*trunk.depths[:2], len(trunk.stage3))
-        self.backbone = backbone
-        self.stride, self.width = 16, width or trunk.channels[-1]
-        self.units = (1, 2, 4)
-        self.level_norms = nn.ModuleList(nn.LayerNorm(dim, eps=norm_eps) for _ in self.units)
-        self.level_embeds = nn.ModuleList(nn.Linear(u * u * dim, self.width) for u in self.units)
-        self.norm = nn.LayerNorm(self.width, eps=norm_eps)
-
-    def forward(self, image: Tensor) -> Tensor:
-        levels = self.backbone(image)
-        embedded = [
-            embed(map_to_units(norm(x), unit).flatten(2))
-            for x, unit, norm, embed in zip(
-                levels, self.units, self.level_norms, self.level_embeds, strict=True
-            )
-        ]
-        return self.norm(embedded[0] + embedded[1] + embedded[2])
