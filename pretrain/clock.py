@@ -48,11 +48,9 @@ class Clock:
         if epochs < 1 or batch < 1:
             raise ValueError(f"train.epochs={epochs}, total_batch_size={batch}: both must be at least 1")
         self.epochs = epochs
-        stages = (
-            schedule.stages
-            if schedule is not None
-            else ProgressiveSchedule([{"epoch": 0, "size": size}], 1).stages
-        )
+        if schedule is None:
+            schedule = ProgressiveSchedule([{"epoch": 0, "size": size}], divisor=1)
+        stages = schedule.stages
         self.segments: list[Segment] = []
         start = 0
         for number, stage in enumerate(stages):

@@ -74,7 +74,8 @@ def replace_parameter(optimizer: torch.optim.Optimizer, old: nn.Parameter, new: 
 
 
 class EpochCheckpoints(HookBase):
-    """``model_<iteration>.pth`` every so many epochs, of which the last few are kept, and ``model_final.pth``."""
+    """``model_<iteration>.pth`` every so many epochs, of which the last few are kept, and
+    ``model_final.pth``."""
 
     def __init__(self, checkpointer: Any, clock: Clock, period: float, max_to_keep: int | None):
         self.clock, self.period = clock, period
@@ -86,7 +87,8 @@ class EpochCheckpoints(HookBase):
 
 
 class Origin:
-    """What a checkpoint says about where it comes from; written with every one, never read back into a run."""
+    """What a checkpoint says about where it comes from; written with every one, never read back into a
+    run."""
 
     def __init__(self, **facts: Any):
         self.facts = facts

@@ -33,8 +33,8 @@ class PretrainRun:
     """Everything of one pre-training run. Building it lists the images.
 
     Args:
-        cfg: as from :func:`itpn_d2.engine.load_config`. ``train.output_dir`` is made and gets ``config.yaml``,
-            ``log.txt``, ``metrics.json``, ``results.json``, checkpoints and pictures.
+        cfg: as from :func:`itpn_d2.engine.load_config`. ``train.output_dir`` is made and gets
+            ``config.yaml``, ``log.txt``, ``metrics.json``, ``results.json``, checkpoints and pictures.
     """
 
     def __init__(self, cfg: DictConfig):
@@ -69,15 +69,16 @@ class PretrainRun:
         try:
             schedule = None
             if stages:
-                schedule = ProgressiveSchedule(OmegaConf.to_container(stages), cfg.train.size_divisor)
+                entries: Any = OmegaConf.to_container(stages)
+                schedule = ProgressiveSchedule(entries, cfg.train.size_divisor)
             size, batch = loader.view.get("size", 224), loader.total_batch_size
             return Clock(len(self.source), cfg.train.epochs, size, batch, cfg.optimizer.lr, schedule)
         except ValueError as error:
             raise ConfigError(f"train.progressive, train.epochs or the batch: {error}") from error
 
     def train(self, resume: bool = False) -> dict[str, float]:
-        """Train for ``train.epochs``; with ``resume`` from the last checkpoint in the output folder, if there is
-        one.
+        """Train for ``train.epochs``; with ``resume`` from the last checkpoint in the output folder, if there
+        is one.
 
         Returns the last value of every metric.
         """

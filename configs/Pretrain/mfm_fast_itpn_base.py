@@ -1,4 +1,5 @@
-"""Masked feature modelling with a moving-average teacher, beside the pixels (idea of Fast-iTPN; settings ours)."""
+"""Masked feature modelling with a moving-average teacher, beside pixels (idea of Fast-iTPN; settings
+ours)."""
 
 from detectron2.config import LazyCall as L
 

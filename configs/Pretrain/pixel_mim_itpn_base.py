@@ -1,4 +1,4 @@
-"""Pixel reconstruction with dropped patches: iTPN-B, 224 pixels, 1600 epochs of batch 4096 (iTPN, CVPR'23)."""
+"""Pixel reconstruction with dropped patches: iTPN-B, 224 pixels, 1600 epochs, batch 4096 (iTPN, CVPR'23)."""
 
 from detectron2.config import LazyCall as L
 

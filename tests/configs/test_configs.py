@@ -7,11 +7,23 @@ import torch
 from detectron2.config import instantiate
 from detectron2.solver.lr_scheduler import LRMultiplier
 from fvcore.common.param_scheduler import ParamScheduler
+from omegaconf import OmegaConf
 
 from itpn_d2.engine.config import ConfigError, load_config
+from pretrain.schedule import ProgressiveSchedule
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
-CONFIGS = sorted(p for p in ROOT.rglob("*") if p.suffix in (".py", ".yaml") and "common" not in p.parts)
+ALL = sorted(p for p in ROOT.rglob("*") if p.suffix in (".py", ".yaml") and "common" not in p.parts)
+PRETRAIN = [p for p in ALL if p.parent.name == "Pretrain" or p.name.startswith("pretrain_")]
+CONFIGS = [p for p in ALL if p not in PRETRAIN]
+METHODS = {
+    "pixel": "PixelMIM",
+    "pretrain": "PixelMIM",
+    "mfm": "MFM",
+    "distillation": "FeatureDistillation",
+    "clip": "CLIPDistillation",
+    "fastmim": "FastMIM",
+}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
@@ -42,8 +54,32 @@ def test_config(path):
     assert cfg.train.output_dir not in ("", "./output")
 
 
+@pytest.mark.parametrize("path", PRETRAIN, ids=lambda p: str(p.relative_to(ROOT)))
+def test_pretraining_config(path):
+    cfg = load_config(str(path))
+    if "teacher" in cfg.model:
+        cfg.model.teacher.random = True  # instead of a file
+    with torch.device("meta"):
+        method = instantiate(cfg.model)
+    assert type(method).__name__ == METHODS[path.stem.split("_")[0]]
+    encoder = cfg.model.get("encoder", cfg.model)
+    assert path.stem.endswith(encoder.get("backbone", {}).get("name", ""))
+    cfg.optimizer.params.model = method
+    optimizer = instantiate(cfg.optimizer)
+    trained = {id(p) for p in method.parameters() if p.requires_grad}
+    assert {id(p) for g in optimizer.param_groups for p in g["params"]} == trained
+    multiplier = instantiate(cfg.lr_multiplier)
+    assert multiplier(0.0) < 0.1 and multiplier(0.2) > multiplier(0.999)
+    assert instantiate(cfg.dataloader.train.view).size % 16 == 0
+    if cfg.train.progressive:
+        stages = OmegaConf.to_container(cfg.train.progressive)
+        schedule = ProgressiveSchedule(stages, cfg.train.size_divisor)
+        assert schedule.stages[-1].epoch < cfg.train.epochs
+    assert cfg.train.output_dir not in ("", "./output", "./output/pretrain")
+
+
 def test_output_folders_are_distinct():
-    folders = [load_config(str(p)).train.output_dir for p in CONFIGS]
+    folders = [load_config(str(p)).train.output_dir for p in ALL]
     assert len(set(folders)) == len(folders)
 
 
