@@ -1,0 +1,186 @@
+"""Does pre-training help a detector, and does the pyramid's part of it help? Several seeds, equal
+fine-tuning.
+
+    python tools/transfer.py --output OUT --seeds 3 \\
+        --finetune-config configs/Quickstart/mask_rcnn_fast_itpn_nano.py \\
+        --finetune train.max_iter=400 --pretrain dataset.train._target_=pretrain.data.scenes ...
+
+Arms: ``none``; ``trunk`` (pixel pre-training, its pyramid thrown away); ``pixel``, ``mfm``, ``fastmim``
+(trunk and
+pyramid). Every seed pre-trains and fine-tunes anew. What is done already is not done again. Writes
+``OUT/transfer.json``, ``OUT/transfer.md`` and ``OUT/transfer.png``.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from itpn_d2.checkpoint import load_state_file, to_native, unwrap
+from itpn_d2.evaluation.curves import read_metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = {
+    "pixel": "configs/Pretrain/pixel_mim_fast_itpn_nano.py",
+    "mfm": "configs/Pretrain/mfm_fast_itpn_nano.py",
+    "fastmim": "configs/Pretrain/fastmim_hog_fast_itpn_nano.py",
+}
+ARMS = {"none": None, "trunk": "pixel", "pixel": "pixel", "mfm": "mfm", "fastmim": "fastmim"}
+LABELS = {
+    "none": "nothing",
+    "trunk": "trunk (pixels), pyramid fresh",
+    "pixel": "trunk and pyramid (pixels)",
+    "mfm": "trunk and pyramid (MFM)",
+    "fastmim": "trunk and pyramid (FastMIM, HOG)",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run; see the command's help."""
+
+    output: Path
+    finetune_config: str
+    finetune: tuple[str, ...]
+    pretrain: tuple[str, ...]
+    metric: str
+    threads: int
+
+
+def run(plan: Plan, command: list[str], folder: Path) -> None:
+    """Run unless ``folder`` holds the results of an earlier time; the output goes to ``stdout.txt`` there."""
+    if (folder / "results.json").is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    threads = {"OMP_NUM_THREADS": str(plan.threads)} if plan.threads else {}
+    with open(folder / "stdout.txt", "w", encoding="utf-8") as log:
+        status = subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ, **threads},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ).returncode
+    if status:
+        raise RuntimeError(f"exit status {status}: see {folder / 'stdout.txt'}")
+
+
+def pretrain(plan: Plan, method: str, seed: int) -> Path:
+    """The checkpoint of one pre-training."""
+    folder = plan.output / f"pretrain_{method}_{seed}"
+    options = [*plan.pretrain, f"train.seed={seed}", f"train.output_dir={folder}"]
+    run(plan, ["-m", "pretrain", "--resume", "--config-file", CONFIGS[method], *options], folder)
+    return folder / "model_final.pth"
+
+
+def without_pyramid(checkpoint: Path) -> Path:
+    """A copy that holds the trunk only."""
+    path = checkpoint.with_name("trunk.safetensors")
+    if not path.is_file():
+        state = to_native(unwrap(load_state_file(checkpoint))).state
+        trunk = {k: v.contiguous() for k, v in state.items() if k.startswith("trunk.")}
+        partial = path.with_name("trunk.partial.safetensors")
+        save_file(trunk, partial)
+        os.replace(partial, path)
+    return path
+
+
+def finetune(plan: Plan, arm: str, seed: int) -> dict[str, Any]:
+    """The metrics of one fine-tuning."""
+    folder = plan.output / f"{arm}_{seed}"
+    options = [*plan.finetune, f"train.seed={seed}", f"train.output_dir={folder}"]
+    method = ARMS[arm]
+    if method is not None:
+        checkpoint = plan.output / f"pretrain_{method}_{seed}" / "model_final.pth"
+        options.append(
+            f"train.init_checkpoint={without_pyramid(checkpoint) if arm == 'trunk' else checkpoint}"
+        )
+    run(plan, ["train_net.py", "--resume", "--config-file", plan.finetune_config, *options], folder)
+    x, y = read_metrics(folder / "metrics.json")[plan.metric]
+    final = json.loads((folder / "results.json").read_text())
+    return {"final": final, "curve": [(int(a) + 1, float(b)) for a, b in zip(x, y, strict=True)]}
+
+
+def summarise(found: dict[str, list[dict[str, Any]]], metric: str) -> str:
+    """A Markdown table: mean and spread over the seeds, and each seed."""
+    lines = [f"| start from | {metric}, mean | standard deviation | seeds |", "|---|---|---|---|"]
+    for arm, runs in found.items():
+        values = [r["final"][metric] for r in runs]
+        spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+        each = ", ".join(f"{v:.1f}" for v in values)
+        lines.append(f"| {LABELS[arm]} | {statistics.mean(values):.1f} | {spread:.1f} | {each} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(found: dict[str, list[dict[str, Any]]], metric: str, path: Path) -> None:
+    """AP over iterations: mean of the seeds as a line, their range as a band."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    for arm, runs in found.items():
+        columns = list(zip(*(r["curve"] for r in runs), strict=False))
+        x = [c[0][0] for c in columns]
+        values = [[point[1] for point in c] for c in columns]
+        (line,) = axis.plot(x, [statistics.mean(v) for v in values], marker="o", label=LABELS[arm])
+        axis.fill_between(
+            x, [min(v) for v in values], [max(v) for v in values], color=line.get_color(), alpha=0.15
+        )
+    axis.set(xlabel="fine-tuning iterations", ylabel=metric)
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--finetune-config", default="configs/Quickstart/mask_rcnn_fast_itpn_nano.py")
+    parser.add_argument("--finetune", nargs="*", default=[], metavar="key=value")
+    parser.add_argument("--pretrain", nargs="*", default=[], metavar="key=value")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--metric", default="segm/AP", help="as in metrics.json")
+    parser.add_argument("--parallel", type=int, default=1, help="runs side by side")
+    parser.add_argument("--threads", type=int, default=0, help="of each run; 0: torch decides")
+    args = parser.parse_args(arguments)
+    plan = Plan(
+        args.output.resolve(),
+        args.finetune_config,
+        tuple(args.finetune),
+        tuple(args.pretrain),
+        args.metric,
+        args.threads,
+    )
+    wanted = {ARMS[arm] for arm in args.arms}
+    methods = [method for method in CONFIGS if method in wanted]
+    with ThreadPoolExecutor(args.parallel) as pool:
+        # seed by seed, so that a run that is cut short has whole comparisons
+        for seed in args.seeds:
+            list(pool.map(lambda m, s=seed: pretrain(plan, m, s), methods))
+            list(pool.map(lambda a, s=seed: finetune(plan, a, s), args.arms))
+            print(f"seed {seed} done", flush=True)
+    found = {arm: [finetune(plan, arm, seed) for seed in args.seeds] for arm in args.arms}
+    (plan.output / "transfer.json").write_text(json.dumps(found, indent=1))
+    table = summarise(found, args.metric)
+    (plan.output / "transfer.md").write_text(table)
+    plot(found, args.metric, plan.output / "transfer.png")
+    print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
