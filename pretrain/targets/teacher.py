@@ -30,7 +30,8 @@ class CLIPTeacher(nn.Module):
             or with OpenAI's weights, which need another activation, ``vit_base_patch16_clip_quickgelu_224``
             and so on; with open_clip ``ViT-B-16``, ``ViT-L-14-quickgelu``, ...
         weights: a local file, .safetensors or torch, with the tower or the whole CLIP model. Nothing is
-            ever downloaded.
+            ever downloaded. OpenAI's own download is a TorchScript program, which is not run: take its
+            tensors as .safetensors, as the model hubs have them.
         source: library that builds the tower; timm reads open_clip's and OpenAI's files too.
         image_size: side T in pixels, default: the model's own. Positions are resampled to it. T over the
             patch size has to be the student's grid: 196 with patches of 14 for a student at 224.

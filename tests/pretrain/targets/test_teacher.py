@@ -10,7 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from itpn_d2.checkpoint import CheckpointError
-from pretrain.targets.teacher import CLIP_MEAN, CLIP_STD, CLIPTeacher
+from itpn_d2.solver.ema import WeightAverage
+from pretrain.targets import CLIPTeacher
+from pretrain.targets.teacher import CLIP_MEAN, CLIP_STD
 
 NAME, QUICK = "vit_base_patch16_clip_224", "vit_base_patch16_clip_quickgelu_224"
 WIDTH, HEADS, PATCH = 32, 2, 16
@@ -203,6 +205,16 @@ def test_copies_share_the_teacher_and_moves_reach_it():
     assert twin.teacher is method.teacher and twin.student is not method.student
     method.double()
     assert {t.dtype for t in (*method.teacher.parameters(), *method.teacher.buffers())} == {torch.float64}
+
+
+def test_moving_average_leaves_it_out(images):
+    method = Method()
+    average = WeightAverage(method)
+    average.update(method, 0)
+    assert list(average.state_dict()) == list(method.state_dict())
+    expected = method.teacher(images)
+    with average.swapped_into(method):
+        assert torch.equal(method.teacher(images), expected)
 
 
 def test_random_weights_are_seeded_apart(images):

@@ -1,0 +1,5 @@
+"""What masked tokens have to predict."""
+
+from .teacher import CLIPTeacher
+
+__all__ = ["CLIPTeacher"]
