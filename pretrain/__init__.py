@@ -1,1 +1,1 @@
-"""Masked-image pre-training of the backbones."""
+"""Masked pre-training of a trunk together with its pyramid: ``python -m pretrain --config-file F``."""

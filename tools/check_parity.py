@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -19,16 +20,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import parity_backbones
+import parity_fastmim
+import parity_pretrain
 from itpn_d2.checkpoint import CheckpointError
 from parity_backbones import Outputs, Unsupported
 
 
-def run_case(
-    build: dict[str, Any], variant: dict[str, Any], case: dict[str, Any], tensors: Outputs
-) -> Outputs:
-    """What we compute for one case, by the names of its outputs; what we can't is absent."""
-    # roles beyond the image (masks, targets) belong to the pre-training model
-    return {} if case["inputs"] else parity_backbones.run_case(build, variant, case, tensors)
+def runner(build: dict[str, Any]) -> ModuleType:
+    """The module whose ``run_case`` and ``run_check`` know this kind of fixture."""
+    if build["family"] in parity_fastmim.FAMILIES:
+        return parity_fastmim
+    return parity_pretrain if build["task"] in parity_pretrain.TASKS else parity_backbones
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,27 +56,28 @@ def main(arguments: list[str] | None = None) -> int:
 def compare(sidecar: dict[str, Any], tensors: Outputs, strict: bool) -> int:
     build, entries = sidecar["build"], sidecar["tensors"]
     compared, failed, uncovered = 0, 0, 0
+    ours = runner(build)
 
-    def judge(key: str, ours: Tensor | None) -> None:
+    def judge(key: str, computed: Tensor | None) -> None:
         nonlocal compared, failed, uncovered
-        if ours is None:
+        if computed is None:
             uncovered += 1
             print(f"{key:50} {'not compared':>12}")
             return
         expected, atol = tensors[key], entries[key]["atol"]
-        same_shape = ours.shape == expected.shape
-        worst = (ours.double() - expected.double()).abs().max().item() if same_shape else float("nan")
+        same_shape = computed.shape == expected.shape
+        worst = (computed.double() - expected.double()).abs().max().item() if same_shape else float("nan")
         good = worst <= atol
         compared, failed = compared + 1, failed + (not good)
         print(f"{key:50} {worst:12.3e} atol {atol:.1e} {'ok' if good else 'FAILED'}")
 
     for variant in build["variants"].values():
         for case in variant["cases"]:
-            found = run_case(build, variant, case, tensors)
+            found = ours.run_case(build, variant, case, tensors)
             for name in case["outputs"]:
                 judge(case["prefix"] + name, found.get(name))
     for check in build["checks"] if "checks" in build else sidecar.get("checks", []):
-        judge(check["tensor"], parity_backbones.run_check(check, tensors))
+        judge(check["tensor"], ours.run_check(check, tensors, build))
     print(
         f"{compared} compared, {failed} above tolerance, {uncovered} not compared (they need another model)"
     )

@@ -181,7 +181,7 @@ def run_case(build: Block, variant: Block, case: Block, tensors: Outputs) -> Out
     return run_model(build, model, tensors[case["image"]])
 
 
-def run_check(check: Block, tensors: Outputs) -> Tensor | None:
+def run_check(check: Block, tensors: Outputs, build: Block) -> Tensor | None:
     """A stored tensor that needs no network, recomputed; None if the operation belongs to another family."""
     if not check.get("source"):
         return None

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..layers import PositionCache, ResampleRule, token_mask
+from ..layers import DecomposedBias, PatchEmbed, PositionCache, ResampleRule, TableBias, token_mask
 from ..layers.units import map_to_tokens, tokens_to_map
 
 TOKEN_STRIDE = 16
@@ -22,7 +22,7 @@ class Trunk(nn.Module):
     of the patches in unit layout: :meth:`local_stages`, then :meth:`global_stage`.
     """
 
-    patch_embed: nn.Module
+    patch_embed: PatchEmbed
     stage1: nn.ModuleList
     merge1: nn.Module
     stage2: nn.ModuleList
@@ -47,6 +47,11 @@ class Trunk(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Parameters of more than one dimension that are not decayed."""
         return {"pos_embed"}
+
+    @property
+    def has_relative_positions(self) -> bool:
+        """Whether stage 3 needs to know the grid of its tokens."""
+        return any(isinstance(m, (TableBias, DecomposedBias)) for m in self.modules())
 
     def set_grad_checkpointing(self, stages: bool | tuple[int, ...] = True) -> None:
         """Recompute the activations of the given stages (1, 2, 3; True for all) in the backward pass."""

@@ -38,11 +38,15 @@ def load_pretrained(
     own = model.state_dict()
     to_own = _own_names(own)
     report = LoadReport(name, mapped.layout, ignored=mapped.ignored)
+    origin = content.get("pretraining")
+    if isinstance(origin, dict):
+        _warn_of_normalisation(model, origin, name)
     chosen: dict[str, Tensor] = {}
     for key, value in mapped.state.items():
         target = to_own(key)
         if target not in own:
-            report.unexpected.append(key)
+            heads = isinstance(origin, dict) and not key.startswith(("trunk.", "pyramid."))
+            (report.ignored if heads else report.unexpected).append(key)
         elif value.shape == own[target].shape:
             report.loaded.append(target)
             chosen[target] = value
@@ -61,6 +65,27 @@ def load_pretrained(
     model.load_state_dict(chosen, strict=False)
     logger.info("Checkpoint %s", report)
     return report
+
+
+def _warn_of_normalisation(model: nn.Module, origin: dict, name: str) -> None:
+    """Say so where the model normalises its images differently from the pre-training the file comes from."""
+    for key in ("pixel_mean", "pixel_std"):
+        own = next((b for n, b in model.named_buffers() if n.rsplit(".", 1)[-1] == key), None)
+        theirs = origin.get(key)
+        if own is None or theirs is None:
+            continue
+        values = own.flatten().tolist()
+        if getattr(model, "input_format", "RGB") == "BGR":
+            values.reverse()
+        if len(values) != len(theirs) or any(abs(a - b) > 0.01 for a, b in zip(values, theirs, strict=True)):
+            logger.warning(
+                "%s was pre-trained with %s %s of RGB, the model has %s: set model.%s to the former",
+                name or "the state dict",
+                key,
+                [round(v, 3) for v in theirs],
+                [round(v, 3) for v in values],
+                key,
+            )
 
 
 def _own_names(own: dict[str, Tensor]) -> Callable[[str], str]:

@@ -1,8 +1,9 @@
 """The training loop, its hooks, and how a config becomes a run."""
 
+from .cli import base_parser, run_command
 from .config import ConfigError, load_config
 from .launch import launch
 from .run import Run
 from .trainer import Trainer
 
-__all__ = ["ConfigError", "Run", "Trainer", "launch", "load_config"]
+__all__ = ["ConfigError", "Run", "Trainer", "base_parser", "launch", "load_config", "run_command"]

@@ -2,16 +2,12 @@
 
 import logging
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.config import LazyConfig, instantiate
-from detectron2.engine import create_ddp_model, hooks
+from detectron2.engine import hooks
 from detectron2.utils import comm
-from detectron2.utils.collect_env import collect_env_info
-from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
-from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from torch import nn
 
@@ -21,7 +17,7 @@ from ..solver import WeightAverage, group_table, parameter_rules
 from .config import ConfigError
 from .evaluate import evaluate
 from .hooks import BestCheckpoint, Curves, Evaluation, SaveOnSignal, ValidationLoss, VisualizePredictions
-from .precision import resolve_device, resolve_dtype
+from .prepare import distribute, prepare, writers
 from .progress import ProgressBar
 from .seed import seed_step
 from .trainer import Trainer
@@ -40,22 +36,7 @@ class Run:
 
     def __init__(self, cfg: DictConfig):
         self.cfg = cfg
-        self.output_dir = Path(cfg.train.output_dir)
-        if comm.is_main_process():
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-        comm.synchronize()
-        for name in ("itpn_d2", "detectron2", "fvcore"):
-            setup_logger(str(self.output_dir), distributed_rank=comm.get_rank(), name=name)
-        logger.info("Environment:\n%s", collect_env_info())
-        self.device = resolve_device(cfg.train.device)
-        self.dtype = resolve_dtype(cfg.train.amp.dtype, self.device)
-        logger.info(
-            "%s, %s, %d process(es), output in %s",
-            self.device,
-            str(self.dtype).removeprefix("torch."),
-            comm.get_world_size(),
-            self.output_dir,
-        )
+        self.output_dir, self.device, self.dtype = prepare(cfg)
         prepare_datasets(cfg.dataset)
         if comm.is_main_process():
             LazyConfig.save(cfg, str(self.output_dir / "config.yaml"))
@@ -103,12 +84,7 @@ class Run:
             )
             logger.info("Parameter groups\n%s", group_table(rules, cfg.optimizer.lr))
         cfg.optimizer.params.model = None
-        distributed = create_ddp_model(
-            self.model,
-            broadcast_buffers=False,
-            device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            find_unused_parameters=cfg.train.ddp.find_unused_parameters,
-        )
+        distributed = distribute(self.model, cfg, self.device)
         trainer = Trainer(
             distributed,
             optimizer,
@@ -187,12 +163,8 @@ class Run:
                 )
             )
         if comm.is_main_process():
-            writers = [
-                CommonMetricPrinter(train.max_iter),
-                JSONWriter(str(self.output_dir / "metrics.json")),
-                TensorboardXWriter(str(self.output_dir)),
-            ]
-            registered.append(hooks.PeriodicWriter(writers, period=train.log_period))
+            logs = writers(self.output_dir, train.max_iter)
+            registered.append(hooks.PeriodicWriter(logs, period=train.log_period))
             registered.append(hooks.PeriodicWriter([ProgressBar(train.max_iter)], period=1))
             registered.append(Curves(period or train.checkpointer.period, str(self.output_dir)))
 

@@ -19,8 +19,13 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Linear(in_channels * size * size, dim)
         self.norm = nn.Identity() if norm_eps is None else nn.LayerNorm(dim, eps=norm_eps)
 
+    def project(self, cells: Tensor) -> Tensor:
+        """The cells of :func:`~itpn_d2.layers.units.image_to_cells`, all or a part of them, ``(...,
+        C*size*size)`` to ``(..., dim)``."""
+        return self.norm(self.proj(cells))
+
     def forward(self, image: Tensor) -> Tensor:
-        return self.norm(self.proj(image_to_cells(image, self.size)))
+        return self.project(image_to_cells(image, self.size))
 
 
 class PatchMerge(nn.Module):

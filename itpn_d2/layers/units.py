@@ -57,3 +57,9 @@ def map_to_tokens(x: Tensor) -> Tensor:
 def tokens_to_map(x: Tensor, grid: tuple[int, int]) -> Tensor:
     """``(B, H*W, C) -> (B, H, W, C)``."""
     return x.unflatten(1, grid)
+
+
+def gather_units(x: Tensor, chosen: Tensor) -> Tensor:
+    """Units ``(B, N, ..., C)`` at the indices ``chosen (B, K)``: ``(B, K, ..., C)``."""
+    index = chosen.reshape(*chosen.shape, *(1,) * (x.ndim - 2))
+    return x.gather(1, index.expand(-1, -1, *x.shape[2:]))

@@ -21,9 +21,14 @@ spec.loader.exec_module(check_parity)
     ("name", "compared"),
     [
         ("fast_itpn_cls", 19),
-        ("fast_itpn_pretrain", 7),
+        ("fast_itpn_pretrain", 29),
+        ("fastmim_hog", 8),
+        ("fastmim_swin", 11),
+        ("fastmim_vit", 12),
+        ("itpn_clip_mfm", 18),
         ("itpn_cls_rpe", 17),
         ("itpn_det", 26),
+        ("itpn_pixel_mim", 17),
         ("itpn_pixel_pyramid", 25),
     ],
 )
@@ -49,8 +54,15 @@ def test_a_changed_weight_is_noticed(weight, tmp_path):
     assert check_parity.main([str(path)]) == 1
 
 
-def test_strict_fails_on_what_is_not_compared():
-    assert check_parity.main([str(FIXTURES / "fast_itpn_pretrain.safetensors"), "--strict"]) == 1
+def test_strict_fails_on_what_is_not_compared(tmp_path):
+    path = copy_of("fast_itpn_cls", tmp_path)
+    assert check_parity.main([str(path), "--strict"]) == 0
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    case = next(iter(sidecar["build"]["variants"].values()))["cases"][0]
+    case["outputs"].append("something_else")
+    path.with_suffix(".json").write_text(json.dumps(sidecar))
+    assert check_parity.main([str(path)]) == 0
+    assert check_parity.main([str(path), "--strict"]) == 1
 
 
 def test_unknown_family_and_missing_file(tmp_path, capsys):

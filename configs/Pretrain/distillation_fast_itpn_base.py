@@ -1,0 +1,28 @@
+"""Distillation of CLIP-L/14 into Fast-iTPN-B: block-wise masks, negative cosine on masked patches (TPAMI'24).
+
+The teacher's weights are a local file: model.teacher.weights=FILE.
+"""
+
+from detectron2.config import LazyCall as L
+
+from pretrain.encoders import build_backbone
+from pretrain.masking import BlockMasking
+from pretrain.methods import FeatureDistillation
+from pretrain.targets import CLIPTeacher
+
+from ..common.pretrain import dataloader, dataset, optimizer, train, warm_cosine
+
+model = L(FeatureDistillation)(
+    backbone=L(build_backbone)(name="fast_itpn_base", fpn_dim=256, image_size=224, drop_path=0.1),
+    # 196 pixels in patches of 14 give the student's 14x14 grid
+    teacher=L(CLIPTeacher)(
+        name="vit_large_patch14_clip_224", weights=None, image_size=196, features="tokens"
+    ),
+    masking=L(BlockMasking)(num_masked=75, min_block=16),
+    stem_gradient=0.1,
+)
+dataloader.train.view.teacher_size = 196
+dataloader.train.total_batch_size = 1024  # the reference's launcher: 16 GPUs of 64
+optimizer.update(lr=1.5e-3, betas=(0.9, 0.98), eps=1e-6)
+lr_multiplier = warm_cosine(1600, 10, end=1e-5 / 1.5e-3)
+train.update(output_dir="output/distillation_fast_itpn_base", base_lr=None, clip_grad_norm=3.0)

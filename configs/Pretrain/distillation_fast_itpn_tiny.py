@@ -1,0 +1,4 @@
+from .distillation_fast_itpn_base import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+model.backbone.name = "fast_itpn_tiny"
+train.output_dir = "output/distillation_fast_itpn_tiny"

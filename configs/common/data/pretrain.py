@@ -1,0 +1,16 @@
+"""Images for pre-training: by default a folder, dataset.train.root=..."""
+
+from detectron2.config import LazyCall as L
+
+from pretrain.data import TrainView, image_folder
+
+# other sources: coco_images(json, images), text_list(file, root), scenes(split, num_images, size, seed)
+dataset = dict(train=L(image_folder)(root=""))
+
+dataloader = dict(
+    train=dict(
+        view=L(TrainView)(size=224, scale=(0.2, 1.0), flip=True),  # seed and size follow the run
+        total_batch_size=4096,  # over all processes and micro-batches
+        num_workers=8,
+    )
+)

@@ -1,0 +1,46 @@
+"""What the command lines share: where processes run, and how errors of use end."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from ..checkpoint import CheckpointError
+from ..data import DatasetError
+from .config import ConfigError
+from .launch import launch
+
+
+def base_parser(description: str | None) -> argparse.ArgumentParser:
+    """``--config-file``, ``--resume``, the launch arguments, and ``key=value`` overrides at the end."""
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--config-file", required=True, metavar="FILE", help="LazyConfig .py, or yacs .yaml")
+    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in train.output_dir")
+    p.add_argument("--show-groups", action="store_true", help="print the optimizer's parameter groups")
+    p.add_argument(
+        "--num-gpus", type=int, default=0, help="GPUs of this machine, one process each (0: no launcher)"
+    )
+    p.add_argument("--num-processes", type=int, default=1, help="processes on the CPU, through gloo")
+    p.add_argument("--num-machines", type=int, default=1)
+    p.add_argument("--machine-rank", type=int, default=0, help="the rank of this machine, from 0")
+    p.add_argument("--dist-url", default="auto", help="address of the first machine: tcp://HOST:PORT")
+    p.add_argument("opts", nargs=argparse.REMAINDER, metavar="key=value", help="overrides of the config")
+    return p
+
+
+def run_command(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
+    """``main(arguments)`` in as many processes as they ask for; errors of use end with their message alone."""
+    # the processes are joined before the config is read: where they run has to be known here
+    device = next((o.partition("=")[2] for o in arguments.opts if o.startswith("train.device=")), None)
+    try:
+        launch(
+            main,
+            num_gpus=arguments.num_gpus,
+            num_machines=arguments.num_machines,
+            machine_rank=arguments.machine_rank,
+            dist_url=arguments.dist_url,
+            num_processes=arguments.num_processes,
+            device=None if device == "auto" else device,
+            args=(arguments,),
+        )
+    except (ConfigError, DatasetError, CheckpointError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

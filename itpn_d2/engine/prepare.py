@@ -1,0 +1,54 @@
+"""The steps that every run begins with."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.engine import create_ddp_model
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
+from torch import nn
+
+from .precision import resolve_device, resolve_dtype
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(cfg: DictConfig) -> tuple[Path, torch.device, torch.dtype]:
+    """Make ``train.output_dir``, send the logs to its ``log.txt``, and choose device and precision."""
+    output_dir = Path(cfg.train.output_dir)
+    if comm.is_main_process():
+        output_dir.mkdir(parents=True, exist_ok=True)
+    comm.synchronize()
+    for name in ("itpn_d2", "pretrain", "detectron2", "fvcore"):
+        setup_logger(str(output_dir), distributed_rank=comm.get_rank(), name=name)
+    logger.info("Environment:\n%s", collect_env_info())
+    device = resolve_device(cfg.train.device)
+    dtype = resolve_dtype(cfg.train.amp.dtype, device)
+    kind, count = str(dtype).removeprefix("torch."), comm.get_world_size()
+    logger.info("%s, %s, %d process(es), output in %s", device, kind, count, output_dir)
+    return output_dir, device, dtype
+
+
+def distribute(model: nn.Module, cfg: DictConfig, device: torch.device) -> nn.Module:
+    """The model wrapped for several processes; itself in one."""
+    return create_ddp_model(
+        model,
+        broadcast_buffers=False,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        find_unused_parameters=cfg.train.ddp.find_unused_parameters,
+    )
+
+
+def writers(output_dir: Path, max_iter: int) -> list[EventWriter]:
+    """Plain lines for the log, ``metrics.json``, and TensorBoard."""
+    found: list[Any] = [
+        CommonMetricPrinter(max_iter),
+        JSONWriter(str(output_dir / "metrics.json")),
+        TensorboardXWriter(str(output_dir)),
+    ]
+    return found

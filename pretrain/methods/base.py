@@ -1,0 +1,60 @@
+"""What all methods have in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class Method(nn.Module):
+    """A batch in, a dict of losses out; their sum is what is minimised.
+
+    A batch has ``image`` ``(B, 3, H, W)``, uint8 or float RGB in 0..255; what else it may have each method
+    says.
+
+    Args:
+        pixel_mean, pixel_std: of RGB in 0..255; what the network sees is (image - mean) / std.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self, pixel_mean: Sequence[float] = IMAGENET_MEAN, pixel_std: Sequence[float] = IMAGENET_STD
+    ):
+        super().__init__()
+        self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(1, 3, 1, 1), persistent=False)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8 or float RGB in 0..255 to float32 as the network sees it."""
+        return (image.float() - self.pixel_mean) / self.pixel_std
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Losses by name, each a scalar."""
+        raise NotImplementedError
+
+    def predict(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """What a picture of the method needs.
+
+        Returns:
+            ``image`` as given, ``mask`` ``(B, rows, columns)`` bool, ``prediction`` and ``target`` ``(B, N,
+            C)``, ``stride`` in pixels, ``kind``: pixels, hog or features.
+        """
+        raise NotImplementedError
+
+    def set_input_size(self, size: tuple[int, int]) -> list[str]:
+        """Follow a change of the image size in (height, width); names of parameters that are new objects."""
+        return []
+
+    def after_step(self, epoch: float) -> None:
+        """Called after every optimizer step with the epochs done so far."""
+
+
+def masked_mean(error: Tensor, mask: Tensor) -> Tensor:
+    """Mean of ``error (B, N)`` over the True places of ``mask (B, N)``; 0 if there are none."""
+    return (error * mask).sum() / mask.sum().clamp(min=1)
