@@ -1,15 +1,17 @@
 """What a pre-trained model predicts for the patches it does not see, as one picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from torch import Tensor
 
 from itpn_d2.evaluation.files import save_png
+
+from .methods.base import IMAGENET_MEAN, IMAGENET_STD
 
 _TITLES = ("input", "masked input", "prediction", "target")
 _TITLE_HEIGHT, _GAP = 34, 8  # pixels
@@ -42,8 +44,8 @@ class Panel:
     kind: Literal["pixels", "hog", "features"]
     stride: int
     normalised: bool = True
-    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    pixel_mean: Sequence[float] = IMAGENET_MEAN
+    pixel_std: Sequence[float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
         if self.kind not in ("pixels", "hog", "features"):
@@ -71,6 +73,23 @@ class Panel:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens."""
         return self.image.shape[-2] // self.stride, self.image.shape[-1] // self.stride
+
+
+def to_panels(
+    predicted: Mapping[str, Any],
+    normalised: bool = True,
+    pixel_mean: Sequence[float] = IMAGENET_MEAN,
+    pixel_std: Sequence[float] = IMAGENET_STD,
+) -> list[Panel]:
+    """A panel for each image of what :meth:`pretrain.methods.Method.predict` returns; the rest as in
+    :class:`Panel`."""
+    images = predicted["image"].float().round().clamp(0, 255).byte()
+    parts = (predicted[name] for name in ("mask", "prediction", "target"))
+    kind, stride = predicted["kind"], predicted["stride"]
+    return [
+        Panel(image, mask, prediction, target, kind, stride, normalised, pixel_mean, pixel_std)
+        for image, mask, prediction, target in zip(images, *parts, strict=True)
+    ]
 
 
 def _array(tokens: Tensor) -> np.ndarray:

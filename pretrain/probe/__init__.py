@@ -5,5 +5,13 @@
 
 from .classifiers import knn_accuracy, linear_probe
 from .features import TrunkFeatures, extract_features
+from .sources import as_classes, labelled_source
 
-__all__ = ["TrunkFeatures", "extract_features", "knn_accuracy", "linear_probe"]
+__all__ = [
+    "TrunkFeatures",
+    "as_classes",
+    "extract_features",
+    "knn_accuracy",
+    "labelled_source",
+    "linear_probe",
+]

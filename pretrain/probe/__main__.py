@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,9 +20,10 @@ from itpn_d2.checkpoint import CheckpointError, load_pretrained
 from itpn_d2.data import DatasetError
 from itpn_d2.data.registry import write_atomically
 
-from ..data import BrokenImages, ImageSource, TestView, build_image_loader, image_folder, text_list
+from ..data import BrokenImages, TestView, build_image_loader
 from .classifiers import Accuracy, knn_accuracy, linear_probe
 from .features import LEVELS, TrunkFeatures, extract_features
+from .sources import as_classes, labelled_source
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -56,30 +56,6 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def labelled_source(place: str, root: str = "") -> ImageSource:
-    """A folder of class folders, or a text file of ``path,label`` lines relative to ``root``.
-
-    Raises:
-        DatasetError: see :func:`pretrain.data.image_folder` and :func:`pretrain.data.text_list`.
-    """
-    if Path(place).is_file():
-        return text_list(place, root, labelled=True)
-    return image_folder(place, labelled=True)
-
-
-def _as_classes(labels: Tensor, source: ImageSource, classes: tuple[str, ...]) -> Tensor:
-    """Labels of ``source`` as numbers of ``classes``: two places need not have the same classes."""
-    number = {name: i for i, name in enumerate(classes)}
-    seen = sorted({source.classes[i] for i in labels.unique().tolist()})
-    unknown = [name for name in seen if name not in number]
-    if unknown:
-        raise DatasetError(
-            f"{source.summary.get('file', source.root)}: class {', '.join(unknown[:5])} has no training "
-            f"image; add some, or leave it out of the test"
-        )
-    return torch.from_numpy(np.array([number.get(name, -1) for name in source.classes]))[labels]
-
-
 def _model(args: argparse.Namespace) -> TrunkFeatures:
     torch.manual_seed(args.seed)
     whole: Any = create_model(args.name, pyramid=args.level != "f3")
@@ -109,7 +85,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if len(broken):
             print(broken.report(), file=sys.stderr)
     classes = sources["train"].classes
-    labels = _as_classes(data["test"][1], sources["test"], classes)
+    labels = as_classes(data["test"][1], sources["test"], classes)
     both = (*data["train"], data["test"][0], labels)
     most = int(data["train"][1].bincount().argmax())
     return {

@@ -1,6 +1,6 @@
 """Images to one vector each, by a trunk or its pyramid."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -33,8 +33,8 @@ class TrunkFeatures(nn.Module):
     def __init__(
         self,
         trunk: Trunk,
-        pixel_mean: tuple[float, ...] = PIXEL_MEAN,
-        pixel_std: tuple[float, ...] = PIXEL_STD,
+        pixel_mean: Sequence[float] = PIXEL_MEAN,
+        pixel_std: Sequence[float] = PIXEL_STD,
         pyramid: IntegralPyramid | None = None,
         level: str = "f3",
     ):
@@ -44,8 +44,8 @@ class TrunkFeatures(nn.Module):
         if level != "f3" and pyramid is None:
             raise ValueError(f"level {level!r} is the pyramid's: give it, or choose f3")
         self.trunk, self.pyramid, self.level = trunk, pyramid, level
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         size = (image.shape[-2], image.shape[-1])

@@ -1,14 +1,15 @@
 """A frozen CLIP image tower, whose patch features are what masked tokens have to predict."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from .base import Teacher
 from .towers import build_open_clip, build_timm, random_projection, read_tower_weights
 
 # CLIP's statistics, RGB, 0..255: (0.48145466, 0.4578275, 0.40821073) and (0.26862954, 0.26130258,
@@ -18,7 +19,7 @@ CLIP_STD = (68.5005327, 66.6321579, 70.32316305)
 _NORM_EPS = 1e-5
 
 
-class CLIPTeacher(nn.Module):
+class CLIPTeacher(Teacher):
     """Images ``(B, 3, T, T)`` in RGB, 0..255, to patch features ``(B, N, dim)``; never trained or saved.
 
     The state dict of a module that holds a teacher has no trace of it, and loads strictly without: the
@@ -45,7 +46,7 @@ class CLIPTeacher(nn.Module):
     Attributes:
         dim: width of a feature.
         grid: rows and columns of tokens.
-        image_size: T.
+        image_size: (T, T).
 
     Raises:
         ValueError: neither or both of ``weights`` and ``random``; an unknown choice; a size that patches do
@@ -66,10 +67,10 @@ class CLIPTeacher(nn.Module):
         image_size: int | None = None,
         features: Literal["tokens", "projected"] = "tokens",
         normalise: bool = False,
-        pixel_mean: tuple[float, ...] = CLIP_MEAN,
-        pixel_std: tuple[float, ...] = CLIP_STD,
+        pixel_mean: Sequence[float] = CLIP_MEAN,
+        pixel_std: Sequence[float] = CLIP_STD,
         random: bool = False,
-        options: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         if source not in ("timm", "open_clip"):
@@ -90,7 +91,7 @@ class CLIPTeacher(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             if source == "timm":
-                tower = build_timm(name, state, image_size, options or {})
+                tower = build_timm(name, state, image_size, dict(options or {}))
             else:
                 tower = build_open_clip(name, state, image_size)
             projection = None
@@ -102,11 +103,12 @@ class CLIPTeacher(nn.Module):
                         f"features='tokens' needs none"
                     )
         self.dim = tower.width if projection is None else projection.shape[1]
-        self.grid, self.image_size, self.normalise = tower.grid, tower.image_size, normalise
+        self.grid, self.image_size = tower.grid, (tower.image_size, tower.image_size)
+        self.normalise = normalise
         self.tower = tower.module
         self.register_buffer("projection", projection)
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1))
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1))
+        self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1))
+        self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1))
         self.requires_grad_(False)
         self.eval()
 
@@ -123,9 +125,9 @@ class CLIPTeacher(nn.Module):
         Raises:
             ValueError: another size than ``image_size``.
         """
-        if image.shape[1:] != (3, self.image_size, self.image_size):
+        if image.shape[1:] != (3, *self.image_size):
             raise ValueError(
-                f"the teacher takes images (B, 3, {self.image_size}, {self.image_size}), "
+                f"the teacher takes images (B, 3, {self.image_size[0]}, {self.image_size[1]}), "
                 f"not {tuple(image.shape)}: set the data's teacher size, or the teacher's image_size"
             )
         dtype = next(self.tower.parameters()).dtype

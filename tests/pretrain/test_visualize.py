@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.visualize import Panel, _Colours, _glyphs, draw_predictions, prediction_picture
+from pretrain.targets import HOG, Pixels
+from pretrain.visualize import Panel, _Colours, _glyphs, draw_predictions, prediction_picture, to_panels
 
 TITLE, GAP = 34, 8  # pixels
 MEAN = torch.tensor((123.675, 116.28, 103.53)).view(3, 1, 1)
@@ -155,6 +156,23 @@ def test_colours_follow_the_largest_variance():
     assert red[:50].mean() < 80 and red[-50:].mean() > 170
     few = _Colours([tokens[:, :2]])(tokens[:, :2])
     assert few.shape == (500, 3) and (few[:, 2] == 128).all()
+
+
+@pytest.mark.parametrize("target", [HOG(), Pixels(), Pixels(normalise=False)])
+def test_draws_what_methods_return(target):
+    """A prediction that is the target, of two images, through the targets of this package."""
+    images = torch.stack([random_image(), random_image(seed=1)])
+    tokens = target.tokens((images - MEAN) / STD, 16)
+    predicted = {"image": images.float(), "mask": half_masked().expand(2, 2, 2), "prediction": tokens}
+    predicted |= {"target": tokens, "stride": 16, "kind": target.name}
+    panels = to_panels(predicted, normalised=target.normalise)
+    picture = prediction_picture(panels, side=32)
+    for row, image in enumerate(images):
+        shown = cut(picture, 32, row)
+        assert np.array_equal(shown[0], rgb(image))
+        assert np.array_equal(shown[2][:, :16], shown[3][:, :16])
+        if target.name == "pixels":
+            assert np.array_equal(shown[3], rgb(image))
 
 
 def test_written_whole_and_repeatable(tmp_path):

@@ -128,7 +128,7 @@ def test_grids_follow_the_image_size(file):
     for size, grid in ((64, (4, 4)), (96, (6, 6)), (48, (3, 3))):
         teacher = loaded(path, image_size=size)
         tokens = teacher(torch.zeros(1, 3, size, size))
-        assert teacher.grid == grid and teacher.image_size == size
+        assert teacher.grid == grid and teacher.image_size == (size, size)
         assert tokens.shape == (1, grid[0] * grid[1], WIDTH) == (1, grid[0] * grid[1], teacher.dim)
     large = micro(name="vit_large_patch14_clip_224", image_size=196)
     assert large.grid == (14, 14) and micro(image_size=None).grid == (14, 14)
