@@ -136,24 +136,49 @@ def coco_images(json: str, images: str) -> ImageSource:
     return _source("coco", str(images), PathTable(names()), "its list of images is empty", file=str(json))
 
 
-def text_list(file: str, root: str = "") -> ImageSource:
+def text_list(file: str, root: str = "", labelled: bool = False) -> ImageSource:
     """The images named in a text file, one path per line; blank lines and those that start with # are
     skipped.
 
     Args:
         root: what relative paths are relative to; by default the folder of the file.
+        labelled: lines are ``path<tab>label`` or ``path,label`` (the last comma counts; a first line of just
+            these words is a heading). The classes are the labels found, sorted; as numbers if all are.
 
     Raises:
-        DatasetError: no such file or folder, or no path in the file.
+        DatasetError: no such file or folder, no path in the file, or ``labelled`` and a line without a label.
     """
     if not Path(file).is_file():
         raise DatasetError(f"{file or 'file'}: no such file; give a text file with one image path per line")
     if root:
         _require_folder(root, "the folder of the listed images")
-    with open(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
-        stripped = (line.strip() for line in lines)
-        table = PathTable(line for line in stripped if line and not line.startswith("#"))
-    return _source("list", str(root or Path(file).parent), table, "write one path per line", file=str(file))
+    found: dict[str, int] = {}  # label to its number, in the order of appearance
+    numbers = array("i")
+
+    def paths() -> Iterator[str]:
+        with open(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
+            for number, line in enumerate(map(str.strip, lines), 1):
+                if not line or line.startswith("#"):
+                    continue
+                if labelled:
+                    path, _, label = (p.strip() for p in line.rpartition("\t" if "\t" in line else ","))
+                    if not path or not label:
+                        raise DatasetError(f"{file}, line {number}: no label; write path,label")
+                    if not numbers and (path.lower(), label.lower()) == ("path", "label"):
+                        continue
+                    numbers.append(found.setdefault(label, len(found)))
+                    line = path
+                yield line
+
+    table = PathTable(paths())
+    where = str(root or Path(file).parent)
+    if not labelled:
+        return _source("list", where, table, "write one path per line", file=str(file))
+    classes = sorted(found, key=int if all(label.isdecimal() for label in found) else None)
+    order = {label: i for i, label in enumerate(classes)}
+    places = np.array([order[label] for label in found], dtype=np.int32)
+    labels = places[np.array(numbers, dtype=np.int32)] if numbers else places
+    return _source("list", where, table, "write path,label lines", labels, tuple(classes), file=str(file))
 
 
 def scenes(

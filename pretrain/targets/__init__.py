@@ -1,7 +1,8 @@
 """What masked tokens have to predict."""
 
-from .base import Target
+from .base import Target, Teacher
 from .hog import HOG
 from .pixels import Pixels
+from .teacher import CLIPTeacher
 
-__all__ = ["HOG", "Pixels", "Target"]
+__all__ = ["HOG", "CLIPTeacher", "Pixels", "Target", "Teacher"]

@@ -145,6 +145,35 @@ def test_list_refuses(tmp_path):
         text_list(str(file), str(tmp_path / "none"))
 
 
+def test_list_with_labels(tmp_path):
+    file = tmp_path / "images.csv"
+    file.write_text("# mine\npath,label\na, b.jpg,hat\nc.jpg\tred, dress\n\nd.jpg , hat\n")
+    source = text_list(str(file), labelled=True)
+    assert listed(source) == ["a, b.jpg", "c.jpg", "d.jpg"]
+    assert source.classes == ("hat", "red, dress") and source.labels is not None
+    assert source.labels.tolist() == [0, 1, 0] and source.labels.dtype == np.int32
+    assert source.summary == {"kind": "list", "root": str(tmp_path), "file": str(file), "images": 3}
+    file.write_text("a,10\nb,9\nc,10\npath,9\n")
+    source = text_list(str(file), labelled=True)
+    assert source.classes == ("9", "10") and source.labels is not None
+    assert source.labels.tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("line", ["b.jpg", "b.jpg,", ",hat"])
+def test_list_misses_a_label(tmp_path, line):
+    file = tmp_path / "images.csv"
+    file.write_text(f"a.jpg,hat\n{line}\n")
+    with pytest.raises(DatasetError, match=r"images\.csv, line 2: no label; write path,label"):
+        text_list(str(file), labelled=True)
+
+
+def test_list_of_labels_is_empty(tmp_path):
+    file = tmp_path / "images.csv"
+    file.write_text("path,label\n")
+    with pytest.raises(DatasetError, match=r"images\.csv: no image; write path,label"):
+        text_list(str(file), labelled=True)
+
+
 def test_scenes_are_drawn_once(tmp_path):
     source = scenes("train", 3, 48, 5, root=str(tmp_path))
     assert listed(source) == ["00000.png", "00001.png", "00002.png"]

@@ -1,0 +1,138 @@
+"""Probe the features of a pre-trained trunk on labelled images, without fine-tuning it.
+
+python -m pretrain.probe --weights FILE --name fast_itpn_nano --train PLACE --test PLACE
+
+A PLACE is a folder with one sub-folder per class, or a text file with lines path,label.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from itpn_d2.backbone import create_model
+from itpn_d2.checkpoint import CheckpointError, load_pretrained
+from itpn_d2.data import DatasetError
+from itpn_d2.data.registry import write_atomically
+
+from ..data import BrokenImages, TestView, build_image_loader
+from .classifiers import Accuracy, knn_accuracy, linear_probe
+from .features import LEVELS, TrunkFeatures, extract_features
+from .sources import as_classes, labelled_source
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m pretrain.probe",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    start = p.add_mutually_exclusive_group(required=True)
+    start.add_argument("--weights", metavar="FILE", help="checkpoint of any known layout")
+    start.add_argument("--random", action="store_true", help="no weights: what the random trunk gives")
+    p.add_argument("--average", action="store_true", help="take the file's moving average if it has one")
+    p.add_argument("--name", required=True, help="variant, such as fast_itpn_nano")
+    p.add_argument("--train", required=True, metavar="PLACE", help="images to learn from")
+    p.add_argument("--test", required=True, metavar="PLACE", help="images to judge by")
+    p.add_argument("--root", default="", help="what relative paths in text files are relative to")
+    p.add_argument("--image-size", type=int, default=224, help="side in pixels (default: %(default)s)")
+    p.add_argument("--crop-fraction", type=float, default=0.875, help="share of the short side that is seen")
+    p.add_argument("--level", default="f3", choices=LEVELS, help="map to average: stage 3, or the pyramid's")
+    p.add_argument("--k", type=int, default=20, help="neighbours")
+    p.add_argument("--temperature", type=float, default=0.07, help="of the neighbours' votes")
+    p.add_argument("--batch-size", type=int, default=64)
+    p.add_argument("--num-workers", type=int, default=2)
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    p.add_argument("--dtype", default="float32", choices=_DTYPES, help="of the trunk's autocast")
+    p.add_argument("--seed", type=int, default=0, help="of random weights and of the held-out part")
+    p.add_argument("--json", metavar="OUT", help="write the numbers there, too")
+    return p
+
+
+def _model(args: argparse.Namespace) -> TrunkFeatures:
+    torch.manual_seed(args.seed)
+    whole: Any = create_model(args.name, pyramid=args.level != "f3")
+    if args.weights:
+        report = load_pretrained(whole, args.weights, prefer_average=args.average)
+        print(report, file=sys.stderr)
+        if any(name.startswith("pyramid.") for name in report.missing):
+            raise CheckpointError(f"{args.weights}: its pyramid is missing or incomplete; choose --level f3")
+    if args.level == "f3":
+        return TrunkFeatures(whole)
+    return TrunkFeatures(whole.trunk, pyramid=whole.pyramid, level=args.level)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Everything the command reports, as plain numbers.
+
+    Raises:
+        DatasetError, CheckpointError, ValueError, KeyError: with what to change.
+    """
+    sources = {split: labelled_source(getattr(args, split), args.root) for split in ("train", "test")}
+    model, view = _model(args), TestView(args.image_size, args.crop_fraction)
+    data: dict[str, tuple[Tensor, Tensor]] = {}
+    for split, source in sources.items():
+        broken = BrokenImages(source)
+        loader = build_image_loader(source, view, args.batch_size, args.num_workers)
+        data[split] = extract_features(model, loader, args.device, _DTYPES[args.dtype], broken)
+        if len(broken):
+            print(broken.report(), file=sys.stderr)
+    classes = sources["train"].classes
+    labels = as_classes(data["test"][1], sources["test"], classes)
+    both = (*data["train"], data["test"][0], labels)
+    most = int(data["train"][1].bincount().argmax())
+    return {
+        "name": args.name,
+        "weights": args.weights,
+        "level": args.level,
+        "image_size": args.image_size,
+        "classes": len(classes),
+        "sources": {split: source.summary for split, source in sources.items()},
+        "largest_class": {"top1": 100 * (labels == most).double().mean().item()},
+        "knn": {**knn_accuracy(*both, k=args.k, temperature=args.temperature), "k": args.k},
+        "linear": linear_probe(*both, seed=args.seed),
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The accuracies in percent, a line each."""
+    rows: list[tuple[str, Accuracy]] = [
+        ("largest class", result["largest_class"]),
+        (f"k-NN, k = {result['knn']['k']}", result["knn"]),
+        (f"linear, L2 = {result['linear']['l2']:g}", result["linear"]),
+    ]
+    lines = [f"{'':<22}{'top-1':>8}{'top-5':>8}"]
+    for name, values in rows:
+        cells = (f"{values[key]:8.2f}" if key in values else f"{'-':>8}" for key in ("top1", "top5"))
+        lines.append(f"{name:<22}{''.join(cells)}")
+    images = [result["sources"][split]["images"] for split in ("train", "test")]
+    start = result["weights"] or "random weights"
+    head = f"{result['name']}, {start}: {result['level']} at {result['image_size']} pixels"
+    return "\n".join([head, f"{images[0]} training and {images[1]} test images", *lines])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    try:
+        result = run(args)
+    except (DatasetError, CheckpointError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyError as error:
+        print(f"error: {error.args[0]}", file=sys.stderr)
+        return 1
+    print(table(result))
+    if args.json:
+        write_atomically(Path(args.json), json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Images to one vector each, by a trunk or its pyramid."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from itpn_d2.backbone import IntegralPyramid, Trunk
+from itpn_d2.backbone.padding import pad_to_multiple
+from itpn_d2.backbone.trunk import TOKEN_STRIDE
+
+from ..data import BrokenImages
+
+PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, RGB, 0..255
+LEVELS = ("f3", "p2", "p3", "p4")
+
+
+class TrunkFeatures(nn.Module):
+    """Images ``(B, 3, H, W)`` in 0..255 to one vector each, ``(B, C)``: a level's mean over the image.
+
+    Args:
+        trunk: whose stage 3 is ``level`` f3.
+        pixel_mean, pixel_std: in 0..255, in the order of the images' channels.
+        pyramid: needed for the levels p2, p3 and p4.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        pixel_mean: Sequence[float] = PIXEL_MEAN,
+        pixel_std: Sequence[float] = PIXEL_STD,
+        pyramid: IntegralPyramid | None = None,
+        level: str = "f3",
+    ):
+        super().__init__()
+        if level not in LEVELS:
+            raise ValueError(f"level {level!r}: choose from {', '.join(LEVELS)}")
+        if level != "f3" and pyramid is None:
+            raise ValueError(f"level {level!r} is the pyramid's: give it, or choose f3")
+        self.trunk, self.pyramid, self.level = trunk, pyramid, level
+        self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        size = (image.shape[-2], image.shape[-1])
+        x = pad_to_multiple((image.float() - self.pixel_mean) / self.pixel_std, TOKEN_STRIDE)
+        maps = self.trunk(x, None if x.shape[-2:] == size else [size] * len(x))
+        if self.level == "f3" or self.pyramid is None:
+            return maps[-1].float().mean((1, 2))
+        return self.pyramid(*maps)[self.level].float().mean((2, 3))
+
+
+@torch.no_grad()
+def extract_features(
+    model: nn.Module,
+    loader: Iterable[dict[str, Any]],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    broken: BrokenImages | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run ``model`` in evaluation mode over a labelled loader.
+
+    Args:
+        model: uint8 images ``(B, 3, H, W)`` to vectors ``(B, C)``, as :class:`TrunkFeatures`.
+        loader: batches with ``image`` and ``label``, from :func:`pretrain.data.build_image_loader`.
+        dtype: of autocast; float32 for none.
+        broken: takes note of the images that could not be read.
+
+    Returns:
+        Features ``(N, C)`` float32 and labels ``(N,)`` int64, on the CPU.
+
+    Raises:
+        ValueError: the batches have no label, or there is none.
+    """
+    device = torch.device(device)
+    mode = model.training
+    model.to(device).eval()
+    features, labels = [], []
+    mixed = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+    try:
+        for batch in tqdm(loader, desc="features", unit="batch", disable=None):
+            if "label" not in batch:
+                raise ValueError("the images have no labels: build their source with labelled=True")
+            with mixed:
+                features.append(model(batch["image"].to(device, non_blocking=True)).float().cpu())
+            labels.append(batch["label"])
+            if broken is not None:
+                broken.add(batch)
+    finally:
+        model.train(mode)
+    if not features:
+        raise ValueError("the loader has no batch")
+    return torch.cat(features), torch.cat(labels)

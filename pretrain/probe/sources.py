@@ -1,0 +1,39 @@
+"""Labelled images from wherever they are, with common class numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itpn_d2.data import DatasetError
+
+from ..data import ImageSource, image_folder, text_list
+
+
+def labelled_source(place: str, root: str = "") -> ImageSource:
+    """A folder of class folders, or a text file of ``path,label`` lines relative to ``root``.
+
+    Raises:
+        DatasetError: see :func:`pretrain.data.image_folder` and :func:`pretrain.data.text_list`.
+    """
+    if Path(place).is_file():
+        return text_list(place, root, labelled=True)
+    return image_folder(place, labelled=True)
+
+
+def as_classes(labels: Tensor, source: ImageSource, classes: tuple[str, ...]) -> Tensor:
+    """Labels of ``source`` ``(N,)`` as numbers of ``classes``: two places need not have the same classes.
+
+    Raises:
+        DatasetError: a label that ``classes`` lacks.
+    """
+    number = {name: i for i, name in enumerate(classes)}
+    seen = sorted({source.classes[i] for i in labels.unique().tolist()})
+    unknown = [name for name in seen if name not in number]
+    if unknown:
+        raise DatasetError(
+            f"{source.summary.get('file', source.root)}: class {', '.join(unknown[:5])} has no training "
+            f"image; add some, or leave it out of the test"
+        )
+    return torch.from_numpy(np.array([number.get(name, -1) for name in source.classes]))[labels]
