@@ -1,6 +1,7 @@
 """What happens between iterations of a pre-training run."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,18 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from fvcore.common.checkpoint import PeriodicCheckpointer
 from torch import nn
+from torch.utils.data import DataLoader
 
 from itpn_d2.engine.config import ConfigError
+from itpn_d2.engine.hooks import not_worth_a_run
+from itpn_d2.evaluation import write_results
 from itpn_d2.solver import WeightAverage
 
 from .clock import Clock
+from .data import ImageDataset, ImageSource, TestView, collate
 from .methods import Method
+from .probe import TrunkFeatures, as_classes, extract_features, knn_accuracy
+from .visualize import draw_predictions, to_panels
 
 logger = logging.getLogger(__name__)
 
@@ -111,10 +118,91 @@ class OriginEpochs(HookBase):
         self.origin.epochs = self.clock.epoch(self.trainer.iter + 1)
 
 
+class Pictures(HookBase):
+    """Every so many epochs, ``predictions_<epoch>.png`` (and ``predictions.png``): what the method predicts
+    of the same few images under the same masks."""
+
+    def __init__(
+        self, method: Method, source: ImageSource, clock: Clock, period: float, images: int, output_dir: Path
+    ):
+        self.method, self.source, self.clock, self.period = method, source, clock, period
+        self.count, self.output_dir = min(images, len(source)), output_dir
+
+    def after_step(self) -> None:
+        if self.count and self.clock.due(self.trainer.iter, self.period) and comm.is_main_process():
+            with not_worth_a_run("predictions"):
+                epoch = self.clock.epoch(self.trainer.iter + 1)
+                path = self.output_dir / f"predictions_{round(epoch):04d}.png"
+                self.draw(path)
+                shutil.copyfile(path, path.with_name("predictions.png"))
+
+    def draw(self, path: Path) -> None:
+        """Write the picture to ``path``."""
+        view = TestView(self.clock.segment(self.trainer.iter).size, crop_fraction=1.0)
+        images = ImageDataset(self.source, view)
+        places = [i * len(self.source) // self.count for i in range(self.count)]
+        batch = {"image": torch.stack([images[i]["image"] for i in places]).to(self.method.pixel_mean.device)}
+        training = self.method.training
+        self.method.eval()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            predicted = self.method.predict(batch)
+        self.method.train(training)
+        normalised = getattr(getattr(self.method, "target", None), "normalise", True)
+        mean, std = (t.flatten().tolist() for t in (self.method.pixel_mean, self.method.pixel_std))
+        draw_predictions(to_panels(predicted, bool(normalised), mean, std), path)
+        logger.info("Predictions drawn: %s", path)
+
+
+class NearestNeighbours(HookBase):
+    """Every so many epochs, the k-NN accuracy of the trunk's mean tokens on labelled images, as ``knn/top1``.
+
+    The main process works, the others wait.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        clock: Clock,
+        period: float,
+        train: ImageSource,
+        test: ImageSource,
+        size: int,
+        neighbours: int,
+        dtype: torch.dtype,
+    ):
+        self.method, self.clock, self.period = method, clock, period
+        self.train, self.test, self.size = train, test, size
+        self.neighbours, self.dtype = neighbours, dtype
+
+    def after_step(self) -> None:
+        if not self.clock.due(self.trainer.iter, self.period):
+            return
+        if comm.is_main_process():
+            accuracy = self.measure()
+            self.trainer.storage.put_scalars(
+                smoothing_hint=False, **{f"knn/{name}": value for name, value in accuracy.items()}
+            )
+            logger.info("k-NN accuracy: %s", ", ".join(f"{k} {v:.2f}" for k, v in accuracy.items()))
+        comm.synchronize()
+
+    def measure(self) -> dict[str, float]:
+        """Accuracies in percent by name."""
+        backbone: Any = self.method.backbone
+        mean, std = (t.flatten().tolist() for t in (self.method.pixel_mean, self.method.pixel_std))
+        model = TrunkFeatures(backbone.trunk, mean, std)
+        device = self.method.pixel_mean.device
+        found = []
+        for source in (self.train, self.test):
+            loader = DataLoader(ImageDataset(source, TestView(self.size)), 64, collate_fn=collate)
+            found.append(extract_features(model, loader, device, self.dtype))
+        (train, train_labels), (test, test_labels) = found
+        test_labels = as_classes(test_labels, self.test, self.train.classes)
+        return knn_accuracy(train, train_labels, test, test_labels, self.neighbours)
+
+
 def write_summary(path: Path, storage: Any) -> dict[str, float]:
     """``results.json``: the last value of every metric of the run."""
-    from itpn_d2.evaluation import write_results
-
     latest = {k: float(v[0]) for k, v in storage.latest().items()}
     write_results(path, latest)
     return latest

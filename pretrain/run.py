@@ -12,6 +12,7 @@ from detectron2.solver.lr_scheduler import LRMultiplier
 from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
+from itpn_d2.backbone import Trunk
 from itpn_d2.checkpoint import Checkpointer, load_state_file
 from itpn_d2.engine import ConfigError, Trainer
 from itpn_d2.engine.hooks import Curves, SaveOnSignal
@@ -22,8 +23,18 @@ from itpn_d2.solver import WeightAverage, group_table, parameter_rules
 
 from .clock import Clock, ClockedScheduler
 from .data import BrokenImages, build_pretrain_loader
-from .hooks import EpochCheckpoints, FollowSize, MethodSteps, Origin, OriginEpochs, write_summary
+from .hooks import (
+    EpochCheckpoints,
+    FollowSize,
+    MethodSteps,
+    NearestNeighbours,
+    Origin,
+    OriginEpochs,
+    Pictures,
+    write_summary,
+)
 from .methods import Method
+from .probe import labelled_source
 from .schedule import ProgressiveSchedule
 
 logger = logging.getLogger(__name__)
@@ -186,6 +197,13 @@ class PretrainRun:
             MethodSteps(self.method, self.clock),
             OriginEpochs(origin, self.clock),
         ]
+        neighbours = self._neighbours()
+        if neighbours is not None:
+            registered.append(neighbours)
+        shown = train.visualize
+        registered.append(
+            Pictures(self.method, self.source, self.clock, shown.epochs, shown.images, self.output_dir)
+        )
         if comm.is_main_process():
             logs = writers(self.output_dir, self.clock.max_iter)
             registered.append(hooks.PeriodicWriter(logs, period=train.log_period))
@@ -201,6 +219,25 @@ class PretrainRun:
         registered.append(SaveOnSignal(save))
         trainer.register_hooks(registered)
 
+    def _neighbours(self) -> NearestNeighbours | None:
+        knn = self.cfg.train.knn
+        if not knn.epochs:
+            return None
+        if not (knn.train and knn.test):
+            raise ConfigError("train.knn.epochs needs labelled images: train.knn.train= and train.knn.test=")
+        if not isinstance(getattr(self.method.backbone, "trunk", None), Trunk):
+            raise ConfigError("train.knn.epochs: k-NN is measured on the trunks of this project only")
+        return NearestNeighbours(
+            self.method,
+            self.clock,
+            knn.epochs,
+            labelled_source(knn.train),
+            labelled_source(knn.test),
+            knn.image_size or self.clock.segments[0].size,
+            knn.neighbours,
+            self.dtype,
+        )
+
     def _end(self, trainer: Trainer) -> dict[str, float]:
         self.broken.gather()
         if not comm.is_main_process():
@@ -212,7 +249,7 @@ class PretrainRun:
             logger.info("Stopped after iteration %d; go on with --resume", trainer.iter - 1)
             return {}
         results = write_summary(self.output_dir / "results.json", trainer.storage)
-        for name in ("results.json", "curves.png", "model_final.pth", "broken_images.txt"):
+        for name in ("results.json", "predictions.png", "curves.png", "model_final.pth", "broken_images.txt"):
             path = Path(self.output_dir / name)
             if path.is_file():
                 print(f"{name.split('.')[0]}: {path.resolve()}")

@@ -1,7 +1,7 @@
 """Images for pre-training: sources, views and loaders."""
 
 from .broken import BrokenImages
-from .dataset import ImageDataset
+from .dataset import ImageDataset, collate
 from .decode import BrokenImageError
 from .loader import build_image_loader, build_pretrain_loader
 from .paths import ImageSource, PathTable, coco_images, image_folder, scenes, text_list
@@ -18,6 +18,7 @@ __all__ = [
     "build_image_loader",
     "build_pretrain_loader",
     "coco_images",
+    "collate",
     "image_folder",
     "scenes",
     "text_list",

@@ -88,7 +88,7 @@ def test_a_run_and_what_it_leaves(method, folder, tmp_path):
     results = run.train()
     assert run.clock.max_iter == 6 and iterations(tmp_path) == list(range(6))
     assert results["epoch"] == 2 and json.loads((tmp_path / "results.json").read_text())["total_loss"] > 0
-    for name in ("config.yaml", "log.txt", "curves.png", "model_final.pth"):
+    for name in ("config.yaml", "log.txt", "curves.png", "predictions.png", "model_final.pth"):
         assert (tmp_path / name).is_file()
     origin = load_state_file(tmp_path / "model_final.pth")["pretraining"]
     assert origin["epochs_done"] == 2 and origin["data"]["images"] == 12
@@ -214,6 +214,21 @@ def test_broken_images_are_reported_and_survived(folder, tmp_path, caplog):
     listed = (tmp_path / "out" / "broken_images.txt").read_text()
     assert listed.count("\n") == 1 and "03.png" in listed
     assert "1 of 12 images could not be read" in (tmp_path / "out" / "log.txt").read_text()
+
+
+def test_neighbours_are_measured_on_the_way(folder, tmp_path):
+    import cv2
+
+    for number in range(12):
+        place = tmp_path / "labelled" / f"class{number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place / f"{number}.png"), draw_scene([5, number], 64)[0])
+    where = str(tmp_path / "labelled")
+    knn = ["train.knn.epochs=1", f"train.knn.train={where}", f"train.knn.test={where}"]
+    run = PretrainRun(config(folder, tmp_path / "out", *knn, "train.knn.neighbours=1"))
+    assert run.train()["knn/top1"] == 100  # every image is its own neighbour
+    with pytest.raises(ConfigError, match="needs labelled images"):
+        PretrainRun(config(folder, tmp_path / "other", knn[0])).train()
 
 
 def test_learning_rate_from_the_base_rate(folder, tmp_path):
