@@ -45,6 +45,22 @@ def _not_crowd(record: dict[str, Any]) -> bool:
     return any(not a.get("iscrowd", 0) for a in record.get("annotations", ()))
 
 
+def _require_masks(dataset: str, records: list[dict[str, Any]]) -> None:
+    """DatasetError that names the first annotation without a segmentation, and how many there are."""
+    without = [
+        (r, number)
+        for r in records
+        for number, a in enumerate(r.get("annotations", ()))
+        if not (a.get("segmentation") or a.get("iscrowd", 0))
+    ]
+    if without:
+        record, number = without[0]
+        raise DatasetError(
+            f"dataset {dataset!r}: {len(without)} annotations have no segmentation, the first is "
+            f"number {number} of {record['file_name']}. Give each a mask, or train boxes only with a faster_rcnn config"
+        )
+
+
 def build_train_loader(
     dataset: str,
     mapper: Mapper,
@@ -63,12 +79,17 @@ def build_train_loader(
         start_iter: the first batch to yield; see :class:`ResumableBatchSampler`.
         filter_empty: leave out images without annotations (other than crowds).
         repeat_threshold: category frequency below which images are repeated (LVIS), None for none.
+
+    Raises:
+        DatasetError: nothing to train on, or the mapper wants masks and an annotation has none.
     """
     records = DatasetCatalog.get(dataset)
     if filter_empty:
         records = [r for r in records if _not_crowd(r)]
     if not records:
         raise DatasetError(f"dataset {dataset!r} has no image with annotations to train on")
+    if getattr(mapper, "use_instance_mask", False):
+        _require_masks(dataset, records)
     repeats = None
     if repeat_threshold is not None:
         factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(

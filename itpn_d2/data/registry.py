@@ -117,8 +117,12 @@ def register_builtin(name: str) -> str:
 
 
 def has_masks(name: str) -> bool:
-    """Whether any annotation of the registered dataset has a segmentation."""
-    return any(a.get("segmentation") for r in DatasetCatalog.get(name) for a in r.get("annotations", ()))
+    """Whether every annotation of the registered dataset has a segmentation, and there is one at all.
+
+    COCO's evaluation of masks can't do with some of them missing.
+    """
+    found = [bool(a.get("segmentation")) for r in DatasetCatalog.get(name) for a in r.get("annotations", ())]
+    return bool(found) and all(found)
 
 
 def prepare_datasets(dataset: DictConfig) -> None:

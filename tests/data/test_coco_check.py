@@ -9,9 +9,18 @@ import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import transforms as T
 from omegaconf import OmegaConf
 
-from itpn_d2.data import DatasetError, check_coco, has_masks, prepare_datasets, register_coco
+from itpn_d2.data import (
+    DatasetError,
+    TrainMapper,
+    build_train_loader,
+    check_coco,
+    has_masks,
+    prepare_datasets,
+    register_coco,
+)
 from itpn_d2.data.registry import register_builtin
 
 SQUARE = [2, 2, 12, 2, 12, 12, 2, 12]
@@ -152,13 +161,28 @@ def test_registration_maps_ids_and_replaces(tmp_path, images, monkeypatch):
     name = register_coco("check_train", str(path), str(images))
     assert MetadataCatalog.get(name).thing_classes == ["nut", "bolt"]  # by id
     assert [r["annotations"][0]["category_id"] for r in DatasetCatalog.get(name)] == [0, 1, 1]
-    assert has_masks(name)
+    assert not has_masks(name)  # the third has none
     data = good()
     BAD["unknown category"][0](data)
     path = write(tmp_path, data)
     register_coco(name, str(path), str(images), skip_bad_records=True)
     cleaned = json.loads(Path(MetadataCatalog.get(name).json_file).read_text())
     assert len(cleaned["annotations"]) == 2 and "cache" in MetadataCatalog.get(name).json_file
+
+
+def test_some_masks_missing(tmp_path, images):
+    """Such data train and evaluate boxes; a model with masks is refused before it starts."""
+    data = good()
+    name = register_coco("partly_masked", str(write(tmp_path, data)), str(images))
+    assert not has_masks(name)
+    view = [T.ResizeShortestEdge(64, 64)]
+    build_train_loader(name, TrainMapper(view, use_instance_mask=False), 1)
+    with pytest.raises(DatasetError, match=r"1 annotations have no segmentation.*faster_rcnn config"):
+        build_train_loader(name, TrainMapper(view), 1)
+    data["annotations"].pop()
+    register_coco(name, str(write(tmp_path, data)), str(images))
+    assert has_masks(name)
+    build_train_loader(name, TrainMapper(view), 1)
 
 
 def test_missing_paths_say_which_override():
