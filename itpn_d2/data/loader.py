@@ -57,7 +57,8 @@ def _require_masks(dataset: str, records: list[dict[str, Any]]) -> None:
         record, number = without[0]
         raise DatasetError(
             f"dataset {dataset!r}: {len(without)} annotations have no segmentation, the first is "
-            f"number {number} of {record['file_name']}. Give each a mask, or train boxes only with a faster_rcnn config"
+            f"number {number} of {record['file_name']}. "
+            f"Give each a mask, or train boxes only with a faster_rcnn config"
         )
 
 
