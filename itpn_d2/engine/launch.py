@@ -5,6 +5,7 @@ Detectron2 0.6 can only start processes on GPUs; on the CPU and under torchrun t
 """
 
 import datetime
+import gc
 import os
 import pickle
 import tempfile
@@ -236,6 +237,11 @@ def _run(main: _Main, args: tuple[Any, ...], per_machine: int) -> Any:
     comm.synchronize()
     result = main(*args)
     comm.synchronize()  # nobody hangs up while another still talks
+    # A group that outlives this function is taken down by the interpreter's exit, when its threads may still
+    # run: drop what refers to one (Detectron2's globals, DDP wrappers in reference cycles) before destroying.
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._get_global_gloo_group.cache_clear()
+    gc.collect()
     dist.destroy_process_group()
     return result
 
