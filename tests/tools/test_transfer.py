@@ -1,0 +1,71 @@
+"""The comparison of starting points: what is run, in which order, and what the table says."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import transfer
+from itpn_d2.checkpoint import load_pretrained
+from pretrain.encoders import build_backbone
+
+SIZES = dict(channels=(8, 16, 32), depths=(1, 1, 2), num_heads=2, fpn_dim=16, image_size=64)
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Instead of a run: note the command and leave what it would have left."""
+    seen = []
+
+    def fake(command, cwd, env, stdout, stderr):
+        text = " ".join(command)
+        seen.append(text)
+        folder = Path(next(c for c in command if c.startswith("train.output_dir=")).split("=", 1)[1])
+        if "-m pretrain" in text:
+            torch.manual_seed(0)
+            backbone = build_backbone("fast_itpn_nano", **SIZES)
+            state = {f"backbone.{k}": v for k, v in backbone.state_dict().items()}
+            torch.save({"model": state, "pretraining": {}}, folder / "model_final.pth")
+        final = 30.0 if "init_checkpoint" in text else 20.0
+        lines = [{"iteration": i, "segm/AP": final * (i + 1) / 100} for i in (49, 99)]
+        (folder / "metrics.json").write_text("\n".join(map(json.dumps, lines)))
+        (folder / "results.json").write_text(json.dumps({"segm/AP": final + ("seed=2" in text)}))
+        return type("Done", (), {"returncode": 0})()
+
+    monkeypatch.setattr(transfer.subprocess, "run", fake)
+    return seen
+
+
+def test_every_arm_and_seed_once(commands, tmp_path, capsys):
+    arguments = ["--output", str(tmp_path), "--seeds", "1", "2", "--arms", "none", "trunk", "pixel"]
+    assert (
+        transfer.main([*arguments, "--finetune", "train.max_iter=100", "--pretrain", "train.epochs=3"]) == 0
+    )
+    assert len(commands) == 2 * (1 + 3)
+    assert all("train.epochs=3" in c for c in commands if "-m pretrain" in c)
+    assert all("train.max_iter=100" in c for c in commands if "train_net.py" in c)
+    table = capsys.readouterr().out
+    assert "| nothing | 20.5 | 0.7 | 20.0, 21.0 |" in table
+    assert "| trunk and pyramid (pixels) | 30.5 |" in table
+    assert (tmp_path / "transfer.png").stat().st_size > 5000
+    before = len(commands)
+    transfer.main(arguments)
+    assert len(commands) == before  # nothing is done twice
+
+
+def test_the_trunk_alone_has_no_pyramid(commands, tmp_path):
+    transfer.main(["--output", str(tmp_path), "--seeds", "1", "--arms", "trunk"])
+    path = tmp_path / "pretrain_pixel_1" / "trunk.safetensors"
+    assert {k.split(".")[0] for k in load_file(path)} == {"trunk"}
+    assert f"train.init_checkpoint={path}" in commands[-1]
+    report = load_pretrained(build_backbone("fast_itpn_nano", **SIZES), path)
+    assert report.missing and all(k.startswith("pyramid.") for k in report.missing)
+
+
+def test_a_failed_run_is_named(monkeypatch, tmp_path):
+    failed = type("Done", (), {"returncode": 3})()
+    monkeypatch.setattr(transfer.subprocess, "run", lambda *a, **k: failed)
+    with pytest.raises(RuntimeError, match=r"exit status 3: see .*none_1"):
+        transfer.main(["--output", str(tmp_path), "--seeds", "1", "--arms", "none"])
