@@ -1,14 +1,17 @@
 """Feature distillation of Fast-iTPN (TPAMI'24): masked patches predict a teacher's tokens."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from itpn_d2.backbone import FastITPN
+
 from ..encoders import Backbone, Features, encode_masked_patches
 from ..fusion import Form, LevelFusion
+from ..initialise import cut_normal, fast_itpn_start, xavier_normal_linear
 from ..masking import BlockMasking, Masking
 from ..targets.base import Teacher, token_grid
 from .base import IMAGENET_MEAN, IMAGENET_STD, Method, masked_mean
@@ -26,6 +29,9 @@ class FeatureDistillation(Method):
         teacher_dim: width of the target, needed without a teacher.
         masking: block-wise; 75 of 196 patches by default.
         stem_gradient: factor on the gradient of the patch embedding (0.1 in the reference's launcher).
+        init: ``reference`` overwrites the weights of a Fast-iTPN backbone and the head's
+            (:mod:`pretrain.initialise`); another trunk, for which there is no reference, keeps its own.
+            ``plain`` leaves the backbone as it came, and the head as PyTorch makes it.
     """
 
     def __init__(
@@ -37,10 +43,13 @@ class FeatureDistillation(Method):
         fusion: Form = "patches",
         stem_gradient: float = 1.0,
         norm_eps: float = 1e-6,
+        init: Literal["reference", "plain"] = "reference",
         pixel_mean: Sequence[float] = IMAGENET_MEAN,
         pixel_std: Sequence[float] = IMAGENET_STD,
     ):
         super().__init__(pixel_mean, pixel_std)
+        if init not in ("reference", "plain"):
+            raise ValueError(f"init {init!r}: choose reference or plain")
         trunk = backbone.trunk
         dim = trunk.channels[-1]
         self.backbone = backbone
@@ -48,11 +57,14 @@ class FeatureDistillation(Method):
         self.masking: Masking = BlockMasking(75) if masking is None else masking
         self.stem_gradient = stem_gradient
         self.mask_token = nn.Parameter(torch.empty(4, 4, trunk.channels[0]))
-        nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
+        cut_normal(self.mask_token)
         self.fusion = LevelFusion(backbone.pyramid.fpn_dim, dim, fusion, norm_eps)
         # the reference norms the fused tokens with the trunk's own last norm; v1 has none
         self.own_norm = None if isinstance(trunk.norm, nn.LayerNorm) else nn.LayerNorm(dim, eps=norm_eps)
         self.head = nn.Linear(dim, target_width(teacher, teacher_dim))
+        if init == "reference" and isinstance(trunk, FastITPN):
+            fast_itpn_start(backbone)
+            xavier_normal_linear(self.head)
 
     def encode(self, image: Tensor, mask: Tensor) -> Features:
         """Normalised image and mask ``(B, N)`` to features of all patches."""
