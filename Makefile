@@ -25,8 +25,15 @@ help:
 
 env: $(STAMPS)/project
 
+# Pre-train; the same short fine-tuning with and without it; then a detector trained for longer.
+DEMO := output/quickstart
+DEMO_DETECTOR := configs/Quickstart/mask_rcnn_fast_itpn_nano.py
+
 demo: env
-	$(PY) train_net.py --config-file configs/Quickstart/mask_rcnn_fast_itpn_nano.py
+	$(PY) tools/transfer.py --output $(DEMO)/pretraining --seeds 1 --arms none pixel \
+	  --finetune-config $(DEMO_DETECTOR) --finetune train.max_iter=150 train.eval_period=75 train.ema.enabled=False
+	$(PY) train_net.py --config-file $(DEMO_DETECTOR) \
+	  train.init_checkpoint=$(DEMO)/pretraining/pretrain_pixel_1/model_final.pth
 
 test: env
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)

@@ -1,13 +1,9 @@
-"""Does pre-training help a detector, and does the pyramid's part of it help? Several seeds, equal
-fine-tuning.
+"""Does pre-training help a detector, and does its pyramid's part? Several seeds, equal fine-tuning.
 
-    python tools/transfer.py --output OUT --seeds 3 \\
-        --finetune-config configs/Quickstart/mask_rcnn_fast_itpn_nano.py \\
-        --finetune train.max_iter=400 --pretrain dataset.train._target_=pretrain.data.scenes ...
+    python tools/transfer.py --output OUT --seeds 1 2 3 --finetune train.max_iter=300 train.eval_period=100
 
 Arms: ``none``; ``trunk`` (pixel pre-training, its pyramid thrown away); ``pixel``, ``mfm``, ``fastmim``
-(trunk and
-pyramid). Every seed pre-trains and fine-tunes anew. What is done already is not done again. Writes
+(trunk and pyramid). Every seed pre-trains and fine-tunes anew. What is done already is not done again. Writes
 ``OUT/transfer.json``, ``OUT/transfer.md`` and ``OUT/transfer.png``.
 """
 
@@ -18,6 +14,7 @@ import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +25,10 @@ from itpn_d2.checkpoint import load_state_file, to_native, unwrap
 from itpn_d2.evaluation.curves import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = {
-    "pixel": "configs/Pretrain/pixel_mim_fast_itpn_nano.py",
-    "mfm": "configs/Pretrain/mfm_fast_itpn_nano.py",
-    "fastmim": "configs/Pretrain/fastmim_hog_fast_itpn_nano.py",
+CONFIGS = {  # of the images that the default detector is trained on
+    "pixel": "configs/Quickstart/pixel_mim_fast_itpn_nano.py",
+    "mfm": "configs/Quickstart/mfm_fast_itpn_nano.py",
+    "fastmim": "configs/Quickstart/fastmim_hog_fast_itpn_nano.py",
 }
 ARMS = {"none": None, "trunk": "pixel", "pixel": "pixel", "mfm": "mfm", "fastmim": "fastmim"}
 LABELS = {
@@ -53,24 +50,27 @@ class Plan:
     pretrain: tuple[str, ...]
     metric: str
     threads: int
+    parallel: int
 
 
 def run(plan: Plan, command: list[str], folder: Path) -> None:
-    """Run unless ``folder`` holds the results of an earlier time; the output goes to ``stdout.txt`` there."""
+    """Run unless ``folder`` holds the results of an earlier time; the output of runs side by side goes to
+    ``stdout.txt`` there."""
     if (folder / "results.json").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
     threads = {"OMP_NUM_THREADS": str(plan.threads)} if plan.threads else {}
-    with open(folder / "stdout.txt", "w", encoding="utf-8") as log:
+    with ExitStack() as stack:
+        log = stack.enter_context(open(folder / "stdout.txt", "w")) if plan.parallel > 1 else None
         status = subprocess.run(
             [sys.executable, *command],
             cwd=ROOT,
             env={**os.environ, **threads},
             stdout=log,
-            stderr=subprocess.STDOUT,
+            stderr=log and subprocess.STDOUT,
         ).returncode
     if status:
-        raise RuntimeError(f"exit status {status}: see {folder / 'stdout.txt'}")
+        raise RuntimeError(f"{' '.join(command)}: exit status {status}; its log is in {folder}")
 
 
 def pretrain(plan: Plan, method: str, seed: int) -> Path:
@@ -114,9 +114,9 @@ def summarise(found: dict[str, list[dict[str, Any]]], metric: str) -> str:
     lines = [f"| start from | {metric}, mean | standard deviation | seeds |", "|---|---|---|---|"]
     for arm, runs in found.items():
         values = [r["final"][metric] for r in runs]
-        spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+        spread = f"{statistics.stdev(values):.1f}" if len(values) > 1 else "-"
         each = ", ".join(f"{v:.1f}" for v in values)
-        lines.append(f"| {LABELS[arm]} | {statistics.mean(values):.1f} | {spread:.1f} | {each} |")
+        lines.append(f"| {LABELS[arm]} | {statistics.mean(values):.1f} | {spread} | {each} |")
     return "\n".join(lines) + "\n"
 
 
@@ -164,6 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
         tuple(args.pretrain),
         args.metric,
         args.threads,
+        args.parallel,
     )
     wanted = {ARMS[arm] for arm in args.arms}
     methods = [method for method in CONFIGS if method in wanted]

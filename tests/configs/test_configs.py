@@ -14,11 +14,10 @@ from pretrain.schedule import ProgressiveSchedule
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
 ALL = sorted(p for p in ROOT.rglob("*") if p.suffix in (".py", ".yaml") and "common" not in p.parts)
-PRETRAIN = [p for p in ALL if p.parent.name == "Pretrain" or p.name.startswith("pretrain_")]
+PRETRAIN = [p for p in ALL if "Pretrain" in p.parts or ("Quickstart" in p.parts and "rcnn" not in p.name)]
 CONFIGS = [p for p in ALL if p not in PRETRAIN]
 METHODS = {
     "pixel": "PixelMIM",
-    "pretrain": "PixelMIM",
     "mfm": "MFM",
     "distillation": "FeatureDistillation",
     "clip": "CLIPDistillation",

@@ -67,5 +67,13 @@ def test_the_trunk_alone_has_no_pyramid(commands, tmp_path):
 def test_a_failed_run_is_named(monkeypatch, tmp_path):
     failed = type("Done", (), {"returncode": 3})()
     monkeypatch.setattr(transfer.subprocess, "run", lambda *a, **k: failed)
-    with pytest.raises(RuntimeError, match=r"exit status 3: see .*none_1"):
+    with pytest.raises(RuntimeError, match=r"train_net.py .*exit status 3; its log is in .*none_1"):
         transfer.main(["--output", str(tmp_path), "--seeds", "1", "--arms", "none"])
+
+
+def test_runs_side_by_side_keep_their_output_apart(commands, tmp_path):
+    arguments = ["--output", str(tmp_path), "--seeds", "1", "--arms", "none", "pixel"]
+    transfer.main([*arguments, "--parallel", "2"])
+    folders = {p.parent.name for p in tmp_path.glob("*/stdout.txt")}
+    assert folders == {"none_1", "pixel_1", "pretrain_pixel_1"}
+    assert "| nothing | 20.0 | - | 20.0 |" in (tmp_path / "transfer.md").read_text()

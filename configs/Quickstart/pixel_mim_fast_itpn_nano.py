@@ -8,5 +8,6 @@ from ..common.pretrain import warm_cosine
 from ..Pretrain.pixel_mim_fast_itpn_nano import dataloader, dataset, model, optimizer, train
 
 dataset.train = L(scenes)(split="train", num_images=800, size=128, seed=7, root=None)
-lr_multiplier = warm_cosine(40, 2)
-train.update(output_dir="output/quickstart_pretrain", epochs=40)
+lr_multiplier = warm_cosine(30, 2)
+train.update(output_dir="output/quickstart_pixel_mim", epochs=30)
+train.checkpointer.epochs = train.visualize.epochs = 15

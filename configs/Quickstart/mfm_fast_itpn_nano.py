@@ -1,0 +1,7 @@
+"""Masked feature modelling with the quick start's images."""
+
+from ..Pretrain.mfm_fast_itpn_nano import model
+from .pixel_mim_fast_itpn_nano import dataloader, dataset, lr_multiplier, optimizer, train
+
+model.momentum = [(0, 0.99), (30, 0.999)]
+train.output_dir = "output/quickstart_mfm"
