@@ -25,11 +25,7 @@ from itpn_d2.checkpoint import load_state_file, to_native, unwrap
 from itpn_d2.evaluation.curves import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = {  # of the images that the default detector is trained on
-    "pixel": "configs/Quickstart/pixel_mim_fast_itpn_nano.py",
-    "mfm": "configs/Quickstart/mfm_fast_itpn_nano.py",
-    "fastmim": "configs/Quickstart/fastmim_hog_fast_itpn_nano.py",
-}
+CONFIGS = {"pixel": "pixel_mim", "mfm": "mfm", "fastmim": "fastmim_hog"}
 ARMS = {"none": None, "trunk": "pixel", "pixel": "pixel", "mfm": "mfm", "fastmim": "fastmim"}
 LABELS = {
     "none": "nothing",
@@ -45,6 +41,7 @@ class Plan:
     """What to run; see the command's help."""
 
     output: Path
+    pretrain_configs: str
     finetune_config: str
     finetune: tuple[str, ...]
     pretrain: tuple[str, ...]
@@ -76,8 +73,9 @@ def run(plan: Plan, command: list[str], folder: Path) -> None:
 def pretrain(plan: Plan, method: str, seed: int) -> Path:
     """The checkpoint of one pre-training."""
     folder = plan.output / f"pretrain_{method}_{seed}"
+    config = plan.pretrain_configs.format(method=CONFIGS[method])
     options = [*plan.pretrain, f"train.seed={seed}", f"train.output_dir={folder}"]
-    run(plan, ["-m", "pretrain", "--resume", "--config-file", CONFIGS[method], *options], folder)
+    run(plan, ["-m", "pretrain", "--resume", "--config-file", config, *options], folder)
     return folder / "model_final.pth"
 
 
@@ -148,6 +146,11 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument(
+        "--pretrain-configs",
+        default="configs/Quickstart/{method}_fast_itpn_nano.py",
+        help=f"with {{method}}: {', '.join(CONFIGS.values())} (default: %(default)s)",
+    )
     parser.add_argument("--finetune-config", default="configs/Quickstart/mask_rcnn_fast_itpn_nano.py")
     parser.add_argument("--finetune", nargs="*", default=[], metavar="key=value")
     parser.add_argument("--pretrain", nargs="*", default=[], metavar="key=value")
@@ -159,6 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     plan = Plan(
         args.output.resolve(),
+        args.pretrain_configs,
         args.finetune_config,
         tuple(args.finetune),
         tuple(args.pretrain),
