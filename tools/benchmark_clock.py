@@ -1,15 +1,48 @@
-"""How the benchmarks take time and memory, and name the machine."""
+"""How the benchmarks take time and memory, each measurement in a process of its own, and name the machine."""
 
 import platform
 import resource
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
+T = TypeVar("T")
 Step = Callable[[int], None]  # gets the number of the input to run on
+
+
+class MeasurementError(RuntimeError):
+    """A measurement gave no result."""
+
+
+def own_process(function: Callable[..., T], *arguments: object) -> T:
+    """``function(*arguments)`` in a fresh process with this one's number of threads, so that neither compiled
+    code nor peak memory comes from another measurement.
+
+    Args:
+        function: of a module, not a local one; its arguments and its result are pickled.
+
+    Raises:
+        MeasurementError: it raised, or its process died.
+    """
+    name = f"{function.__name__}({', '.join(map(str, arguments))})"
+    threads = (torch.get_num_threads(),)
+    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, threads) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            raise MeasurementError(
+                f"{name}: the process ended before its result; was there enough memory?"
+            ) from None
+        except Exception as error:
+            raise MeasurementError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 def synchronize(device: torch.device) -> None:
@@ -17,11 +50,11 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def timed(step: Step, number: int, device: torch.device) -> float:
-    """Seconds of one call of ``step``."""
+def timed(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call."""
     synchronize(device)
     started = time.perf_counter()
-    step(number)
+    call()
     synchronize(device)
     return time.perf_counter() - started
 
@@ -34,12 +67,13 @@ def interleave(
     Both get the same input in a round, another one in the next; who begins alternates, so that a machine that
     slows down or speeds up favours neither.
     """
-    first(0), second(0)
+    for step in (first, second):
+        step(0)
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(1, rounds + 1):
         order = (0, 1) if number % 2 else (1, 0)
         for which in order:
-            times[which].append(timed((first, second)[which], number, device))
+            times[which].append(timed(partial((first, second)[which], number), device))
     return times
 
 
@@ -49,16 +83,16 @@ def compare(over: list[float], under: list[float]) -> dict[str, float]:
     return {"value": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
 
 
-def resident_mib() -> float:
-    """What the process has in memory now; where the system does not say, the most it ever had."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize() / 2**20
-    return peak_resident_mib()
+def resident_mib(field: str = "VmRSS") -> float:
+    """What the process has in memory now (``VmRSS``), or the most it ever had (``VmHWM``).
 
-
-def peak_resident_mib() -> float:
-    """The largest resident set the process ever had."""
+    Linux tells it; its ``ru_maxrss`` is no substitute, since it starts at the size of the parent process.
+    Elsewhere ``ru_maxrss`` is all there is, for either.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith(f"{field}:"))
+        return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
 
@@ -77,17 +111,16 @@ def peak_mib(step: Step, steps: int, device: torch.device) -> float:
     synchronize(device)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return peak_resident_mib() - before
+    return resident_mib("VmHWM") - before
 
 
-def machine(device: str = "auto") -> str:
-    """Processor and thread count, or the GPU, in words."""
-    if device != "cpu" and torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(
-            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model
-        )
+def machine(device: torch.device) -> str:
+    """The GPU or the processor in words, and torch's number of threads."""
+    if device.type == "cuda":
+        model = torch.cuda.get_device_name(device)
+    else:
+        cpuinfo = Path("/proc/cpuinfo")
+        lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+        names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        model = next(names, platform.processor() or platform.machine())
     return f"{model}, {torch.get_num_threads()} threads"
