@@ -1,6 +1,7 @@
-"""Speed and memory of training steps: ``train`` for detectors.
+"""Speed and memory of training steps: ``train`` for detectors, ``pretrain`` for masked image modelling.
 
     python tools/benchmark.py train --variants fast_itpn_nano fast_itpn_tiny --sizes 256 512
+    python tools/benchmark.py pretrain --variant fast_itpn_base --cases drop fastmim
 
 Prints a Markdown table; ``--markdown`` writes it to a file and ``--json`` everything that was measured. All
 inputs are random: no data set and no weights are needed.
@@ -11,10 +12,11 @@ import json
 import sys
 from pathlib import Path
 
+import benchmark_pretrain
 import benchmark_train
 from benchmark_clock import MeasurementError
 
-MODES = {"train": benchmark_train}
+MODES = {"train": benchmark_train, "pretrain": benchmark_pretrain}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

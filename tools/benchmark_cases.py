@@ -24,11 +24,11 @@ TEACHER_DIM = 768  # width of the random targets of distillation
 
 @dataclass(frozen=True)
 class Setting:
-    """How everything is measured.
+    """What is measured, and how.
 
     Attributes:
+        rounds: times that each side of a comparison is timed.
         dtype: auto, bf16, fp16 or fp32, as ``train.amp.dtype``.
-        threads: of torch, 0 for its own choice.
         backend: of ``torch.compile``.
     """
 
@@ -37,7 +37,6 @@ class Setting:
     rounds: int = 5
     device: str = "auto"
     dtype: str = "auto"
-    threads: int = 0
     backend: str = "inductor"
 
     def place(self) -> tuple[torch.device, torch.dtype]:
