@@ -28,10 +28,12 @@ env: $(STAMPS)/project
 # Pre-train; the same short fine-tuning with and without it; then a detector trained for longer.
 DEMO := output/quickstart
 DEMO_DETECTOR := configs/Quickstart/mask_rcnn_fast_itpn_nano.py
+DEMO_SHORT := --finetune train.max_iter=150 train.eval_period=75 train.best_metric=segm/AP \
+  train.ema.enabled=False train.validation_loss=False train.visualize.period=0
 
 demo: env
 	$(PY) tools/transfer.py --output $(DEMO)/pretraining --seeds 1 --arms none pixel \
-	  --finetune-config $(DEMO_DETECTOR) --finetune train.max_iter=150 train.eval_period=75 train.ema.enabled=False
+	  --finetune-config $(DEMO_DETECTOR) $(DEMO_SHORT)
 	$(PY) train_net.py --config-file $(DEMO_DETECTOR) \
 	  train.init_checkpoint=$(DEMO)/pretraining/pretrain_pixel_1/model_final.pth
 

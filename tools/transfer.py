@@ -13,7 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +107,13 @@ def finetune(plan: Plan, arm: str, seed: int) -> dict[str, Any]:
     return {"final": final, "curve": [(int(a) + 1, float(b)) for a, b in zip(x, y, strict=True)]}
 
 
+def finetune_when(ready: Future[Path] | None, plan: Plan, arm: str, seed: int) -> dict[str, Any]:
+    """:func:`finetune` after its pre-training, if it has one."""
+    if ready is not None:
+        ready.result()
+    return finetune(plan, arm, seed)
+
+
 def summarise(found: dict[str, list[dict[str, Any]]], metric: str) -> str:
     """A Markdown table: mean and spread over the seeds, and each seed."""
     lines = [f"| start from | {metric}, mean | standard deviation | seeds |", "|---|---|---|---|"]
@@ -170,15 +177,16 @@ def main(arguments: list[str] | None = None) -> int:
         args.threads,
         args.parallel,
     )
-    wanted = {ARMS[arm] for arm in args.arms}
-    methods = [method for method in CONFIGS if method in wanted]
+    methods = [method for method in CONFIGS if method in {ARMS[arm] for arm in args.arms}]
+    runs: dict[str, list[Future[dict[str, Any]]]] = {arm: [] for arm in args.arms}
     with ThreadPoolExecutor(args.parallel) as pool:
-        # seed by seed, so that a run that is cut short has whole comparisons
+        # seed by seed, so that a comparison that is cut short has whole seeds; what waits for a pre-training
+        # comes after it, so some run always goes on
         for seed in args.seeds:
-            list(pool.map(lambda m, s=seed: pretrain(plan, m, s), methods))
-            list(pool.map(lambda a, s=seed: finetune(plan, a, s), args.arms))
-            print(f"seed {seed} done", flush=True)
-    found = {arm: [finetune(plan, arm, seed) for seed in args.seeds] for arm in args.arms}
+            ready = {method: pool.submit(pretrain, plan, method, seed) for method in methods}
+            for arm in sorted(args.arms, key=lambda arm: ARMS[arm] is not None):
+                runs[arm].append(pool.submit(finetune_when, ready.get(ARMS[arm] or ""), plan, arm, seed))
+    found = {arm: [run.result() for run in of_arm] for arm, of_arm in runs.items()}
     (plan.output / "transfer.json").write_text(json.dumps(found, indent=1))
     table = summarise(found, args.metric)
     (plan.output / "transfer.md").write_text(table)
