@@ -27,7 +27,7 @@ class Windows:
     """W windows over a sequence of T tokens, one run after another.
 
     Attributes:
-        kinds: (number of windows, tokens of each), for every size that occurs, the largest first.
+        kinds: (number of windows, tokens of each), for every size that occurs.
         lengths: ``(W,)`` tokens of each window, in order.
         slots: ``(W, L)`` which token fills a slot, L being the size of the largest window; None where all
             windows have that size. Slots that are too many repeat some other token.
@@ -44,7 +44,7 @@ class Windows:
     @staticmethod
     def of(kinds: tuple[tuple[int, int], ...], lengths: Tensor) -> "Windows":
         """Windows with the index tables that they need."""
-        longest = kinds[0][1]
+        longest = max(length for _, length in kinds)
         if all(length == longest for _, length in kinds):
             return Windows(kinds, lengths)
         total = sum(count * length for count, length in kinds)
@@ -63,7 +63,7 @@ class Windows:
 
     @property
     def longest(self) -> int:
-        return self.kinds[0][1]
+        return max(length for _, length in self.kinds)
 
     @property
     def total(self) -> int:
@@ -81,7 +81,6 @@ class Windows:
     def drop(self, ratio: float) -> "Windows":
         """The same windows with the tokens that :meth:`keep` leaves out; some may be empty."""
         kinds = tuple((count, length - keep_count(length, ratio)) for count, length in self.kinds)
-        kinds = tuple(sorted(kinds, key=lambda kind: kind[1], reverse=True))
         return Windows.of(kinds, self.lengths - keep_count(self.lengths, ratio))
 
     def spread(self, x: Tensor) -> Tensor:
