@@ -161,9 +161,10 @@ def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 def count_macs(side: Side, size: int, setting: BackboneSetting) -> int:
-    """Multiply-accumulates of one image, by fvcore (norms and the like count there too)."""
-    model = build(side, size, setting).eval()
-    counter = FlopCountAnalysis(model, torch.zeros(1, 3, size, size))
+    """Multiply-accumulates of one image, by fvcore (norms and the like count there too), without computing."""
+    with torch.device("meta"):
+        model = build(side, size, setting).eval()
+        counter = FlopCountAnalysis(model, torch.zeros(1, 3, size, size))
     counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     counter.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
     return int(counter.total())

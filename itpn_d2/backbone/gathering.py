@@ -67,9 +67,8 @@ class TokenGathering(nn.Module):
         members = rows[:, :, None, :, None] & columns[:, None, :, None, :]
         weights = members.flatten(3).flatten(1, 2).to(tokens.dtype)
         weights = (weights / weights.sum(-1, keepdim=True)).expand(len(tokens), -1, -1)
-        with torch.autocast(tokens.device.type, enabled=False):  # a mean of many tokens, in their own type
-            means = weights @ tokens
-        return means + self.offset.to(tokens.dtype)
+        # normalised before the product: a sum over all tokens would overflow float16
+        return (weights @ tokens).to(tokens.dtype) + self.offset.to(tokens.dtype)
 
     def layout(self, block: int, windows: Windows, batch: int, content: Tensor | None) -> WindowLayout:
         """Who sees whom in a block; ``content`` ``(B, T)`` as in :meth:`WindowLayout.of`."""
