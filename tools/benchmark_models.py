@@ -161,7 +161,7 @@ def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 def count_macs(side: Side, size: int, setting: BackboneSetting) -> int:
-    """Multiply-accumulates of one image, by fvcore (norms and the like count there too), without computing."""
+    """Multiply-accumulates of one image, by fvcore (norms and the like count too), without computing."""
     with torch.device("meta"):
         model = build(side, size, setting).eval()
         counter = FlopCountAnalysis(model, torch.zeros(1, 3, size, size))

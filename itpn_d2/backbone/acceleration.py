@@ -17,16 +17,21 @@ class TokenState:
 
     Attributes:
         x: ``(B, T + G, C)``: tokens in window-major order, then gathering tokens.
-        cells: ``(B, T)`` the place of each token in the grid.
+        cells: ``(B, T)`` the place of each token in the grid; ``ordered``: it was another one from the start.
         content: ``(B, T)``, False on tokens that nobody sees; None where there are none.
         frozen: ``(B, T, C)`` what tokens were when the last drop left them behind as fillers, else None.
         left: tokens that have left, with their cells.
+        drops: the block before which each drop came, with ``cells`` and ``content`` after it.
     """
 
-    def __init__(self, x: Tensor, cells: Tensor, content: Tensor | None, windows: Windows):
+    def __init__(
+        self, x: Tensor, cells: Tensor, content: Tensor | None, windows: Windows, ordered: bool = False
+    ):
+        self.ordered = ordered
         self.x, self.cells, self.content, self.windows = x, cells, content, windows
         self.frozen: Tensor | None = None
         self.left: list[tuple[Tensor, Tensor]] = []
+        self.drops: list[tuple[int, Tensor, Tensor | None]] = []
 
     def tokens(self) -> Tensor:
         """``(B, T, C)``; what only fills a place is as it was when it should have left."""
@@ -37,16 +42,28 @@ class TokenState:
 
     def gathered(self) -> Tensor:
         """All tokens ``(B, N, C)``, each in its own cell of the row-major grid."""
+        if not self.left and not self.ordered:
+            return self.tokens()
         parts = [(self.tokens(), self.cells), *self.left]
         tokens, cells = (torch.cat([part[i] for part in parts], 1) for i in (0, 1))
         return gather_units(tokens, cells.argsort(1).expand(len(tokens), -1))
 
+    def exits(self, depth: int) -> Tensor:
+        """``(B, N)`` how many of ``depth`` blocks each cell's token went through; what never counted leaves
+        at the first drop."""
+        batch, total = len(self.x), self.windows.total + sum(cells.shape[1] for _, cells in self.left)
+        passed = self.cells.new_full((batch, total), depth)
+        for block, cells, content in reversed(self.drops):
+            there = torch.zeros_like(passed, dtype=torch.bool)
+            there.scatter_(1, cells, torch.ones_like(cells, dtype=torch.bool) if content is None else content)
+            passed = torch.where(there, passed, block)
+        return passed
 
-def accelerated_stage(
+
+def run_stage3(
     trunk: "Trunk", tokens: Tensor, grid: "Grid", content: Tensor | None, grids: "list[Grid] | None"
-) -> Tensor:
-    """Stage 3 and the final norm, as :meth:`Trunk.global_stage`, by what the trunk's ``migration`` and
-    ``gathering`` say.
+) -> TokenState:
+    """Stage 3 by what the trunk's ``migration`` and ``gathering`` say.
 
     Args:
         tokens: ``(B, N, C3)``, row-major over ``grid``, with positions.
@@ -64,13 +81,12 @@ def accelerated_stage(
             tokens, cells = tokens[:, order], order[None]
             content = None if content is None else content[:, order]
         tokens = torch.cat((tokens, shared), 1)
-    state = TokenState(tokens, cells, content, windows)
-    moved = order is not None
+    state = TokenState(tokens, cells, content, windows, ordered=order is not None)
     layouts: dict[bool, WindowLayout] = {}
     for number, block in enumerate(trunk.stage3):
         for drop in migration.drops_before(number) if migration is not None else ():
-            if _drop(trunk, state, drop):
-                moved, layouts = True, {}
+            if _drop(trunk, state, drop, number):
+                layouts = {}
         mask, layout = None, None
         if gathering is not None:
             kind = number in gathering.global_blocks
@@ -80,11 +96,11 @@ def accelerated_stage(
         elif state.content is not None:
             mask = state.content[:, None, None]
         state.x = trunk.run_block(3, block, state.x, mask, None, layout)
-    return trunk.norm(state.gathered() if moved else state.tokens())
+    return state
 
 
-def _drop(trunk: "Trunk", state: TokenState, number: int) -> bool:
-    """Let tokens leave at drop ``number``; whether any did."""
+def _drop(trunk: "Trunk", state: TokenState, number: int, block: int) -> bool:
+    """Let tokens leave at drop ``number``, before ``block``; whether any did."""
     migration = trunk.migration
     assert migration is not None
     tokens, batch = state.tokens(), len(state.x)
@@ -99,4 +115,5 @@ def _drop(trunk: "Trunk", state: TokenState, number: int) -> bool:
     state.x = torch.cat((staying, state.x[:, state.windows.total :]), 1)
     state.windows, state.content = split.windows, split.content
     state.frozen = None if split.content is None else staying
+    state.drops.append((block, state.cells, split.content))
     return True

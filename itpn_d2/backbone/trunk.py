@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from ..layers import DecomposedBias, PatchEmbed, PositionCache, ResampleRule, TableBias, token_mask
 from ..layers.units import map_to_tokens, tokens_to_map
 from ..layers.windows import WindowLayout
-from .acceleration import accelerated_stage
+from .acceleration import run_stage3
 from .gathering import TokenGathering
 from .migration import TokenMigration
 
@@ -165,6 +165,25 @@ class Trunk(nn.Module):
         Returns:
             f1 ``(B, H/4, W/4, C1)``, f2 ``(B, H/8, W/8, C2)``, f3 ``(B, H/16, W/16, C3)``.
         """
+        f1, f2, tokens, grid, content, grids = self._before_stage3(image, image_sizes)
+        if self.migration is not None or self.gathering is not None:
+            tokens = self.norm(run_stage3(self, tokens, grid, content, grids).gathered())
+        else:
+            tokens = self.global_stage(tokens, None if content is None else content[:, None, None], grid)
+        return f1, f2, tokens_to_map(tokens, grid)
+
+    def exit_blocks(self, image: Tensor, image_sizes: list[tuple[int, int]] | None = None) -> Tensor:
+        """``(B, H/16, W/16)`` how many blocks of stage 3 each token goes through before it migrates;
+        arguments as of :meth:`forward`."""
+        _, _, tokens, grid, content, grids = self._before_stage3(image, image_sizes)
+        state = run_stage3(self, tokens, grid, content, grids)
+        return tokens_to_map(state.exits(self.depths[2]), grid)
+
+    def _before_stage3(
+        self, image: Tensor, image_sizes: list[tuple[int, int]] | None
+    ) -> tuple[Tensor, Tensor, Tensor, Grid, Tensor | None, list[Grid] | None]:
+        """f1, f2, the tokens with their positions, their grid, which of them are real (None: all), and each
+        image's own grid where the batch is padded."""
         if image.shape[-2] % TOKEN_STRIDE or image.shape[-1] % TOKEN_STRIDE:
             raise ValueError(
                 f"image size {tuple(image.shape[-2:])} is not a multiple of {TOKEN_STRIDE}: "
@@ -180,11 +199,7 @@ class Trunk(nn.Module):
             else:
                 content = token_mask(grids, grid, x.device).flatten(1)
         tokens = map_to_tokens(self.add_positions(x, grids))
-        if self.migration is not None or self.gathering is not None:
-            tokens = accelerated_stage(self, tokens, grid, content, grids)
-        else:
-            tokens = self.global_stage(tokens, None if content is None else content[:, None, None], grid)
-        return f1, f2, tokens_to_map(tokens, grid)
+        return f1, f2, tokens, grid, content, grids
 
 
 def drop_path_rates(largest: float, depths: tuple[int, ...]) -> list[list[float]]:

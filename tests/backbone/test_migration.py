@@ -160,3 +160,19 @@ def test_affine_starts_as_identity_and_takes_leaving_tokens_only(micro):
 def test_wrong_arguments(options, words):
     with pytest.raises(ValueError, match=words):
         TokenMigration(8, 4, **options)
+
+
+@pytest.mark.parametrize("gathering", [None, {"window": 3}])
+def test_exits_tell_who_went_how_far(micro, padded, gathering):
+    image, sizes = padded
+    model = micro(migration={"keep": 0.5, "at": (0.25, 0.75)}, gathering=gathering)
+    exits = model.trunk.exit_blocks(image, sizes)
+    assert exits.shape == (2, 10, 12)
+    for i, (h, w) in enumerate(sizes):
+        own = exits[i, : h // 16, : w // 16]
+        assert torch.equal(own, model.trunk.exit_blocks(image[i : i + 1, :, :h, :w])[0])
+        assert set(own.flatten().tolist()) == {1, 3, 4}
+        if gathering is None:
+            here = keep_count(own.numel(), 0.5)
+            assert (own > 1).sum() == here and (own == 4).sum() == keep_count(here, 0.5)
+    assert (micro(gathering=gathering).trunk.exit_blocks(image, sizes) == 4).all()
