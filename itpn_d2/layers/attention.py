@@ -69,8 +69,7 @@ class Attention(nn.Module):
             bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         qkv = F.linear(x, self.qkv.weight, bias).reshape(b, n, 3, self.num_heads, c // self.num_heads)
         if layout is not None:
-            q, k, v = qkv.unbind(2)
-            return self.proj(window_attention(q, k, v, layout).reshape(b, n, c))
+            return self.proj(window_attention(qkv, layout).reshape(b, n, c))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         mask = key_mask
         if self.rel_pos is not None:

@@ -156,30 +156,23 @@ class WindowLayout:
         return WindowLayout(windows, shared, private, window_mask, shared_mask)
 
 
-def window_attention(q: Tensor, k: Tensor, v: Tensor, layout: WindowLayout) -> Tensor:
-    """``(B, T + G, heads, head_dim)`` queries, keys and values to the attended values of the same shape.
+def window_attention(qkv: Tensor, layout: WindowLayout) -> Tensor:
+    """Queries, keys and values ``(B, T + G, 3, heads, head_dim)`` to attended values ``(B, T + G, heads,
+    head_dim)``.
 
     A window's tokens see their window and the G shared tokens; the shared tokens see everything. The cost is
     linear in the number of windows.
     """
-    batch, total = q.shape[0], q.shape[1] - layout.shared
-    windows = layout.windows
-
-    def local(x: Tensor, with_shared: bool) -> Tensor:
-        parts = windows.spread(x[:, :total])
-        if with_shared:
-            shared = x[:, None, total:].expand(-1, parts.shape[1], -1, -1, -1)
-            parts = torch.cat((parts, shared), 2)
-        return parts.flatten(0, 1).transpose(1, 2)
-
-    seen = layout.shared > 0 and not layout.private
-    out = F.scaled_dot_product_attention(
-        local(q, False), local(k, seen), local(v, seen), attn_mask=layout.window_mask
-    )
+    batch, windows = len(qkv), layout.windows
+    total = windows.total
+    parts = windows.spread(qkv[:, :total])  # all three moved at once
+    if layout.shared and not layout.private:
+        parts = torch.cat((parts, qkv[:, None, total:].expand(-1, parts.shape[1], -1, -1, -1, -1)), 2)
+    q, k, v = parts.flatten(0, 1).permute(2, 0, 3, 1, 4).unbind(0)
+    out = F.scaled_dot_product_attention(q[:, :, : windows.longest], k, v, attn_mask=layout.window_mask)
     out = windows.join(out.transpose(1, 2).unflatten(0, (batch, -1)))
     if not layout.shared:
         return out
-    shared = F.scaled_dot_product_attention(
-        q[:, total:].transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=layout.shared_mask
-    )
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    shared = F.scaled_dot_product_attention(q[:, :, total:], k, v, attn_mask=layout.shared_mask)
     return torch.cat((out, shared.transpose(1, 2)), 1)

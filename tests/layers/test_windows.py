@@ -82,7 +82,7 @@ def test_attention_by_definition(grid, window, shared, private, masked):
     assert masked or windows.slots is not None or layout.window_mask is None  # no mask where none is needed
     # not every kernel gives a finite result where there is no key
     assert layout.window_mask is None or layout.window_mask.any(-1).all()
-    out = window_attention(q, k, v, layout)
+    out = window_attention(torch.stack((q, k, v), 2), layout)
 
     owner = torch.repeat_interleave(torch.arange(windows.count), windows.lengths)
     seen = torch.zeros(2, total + shared, total + shared, dtype=torch.bool)
@@ -106,9 +106,9 @@ def test_products_grow_with_the_number_of_windows(shared):
     counts = []
     for columns in (2, 4, 8):
         windows, _ = cut_windows((4, 4 * columns), 4, CPU)
-        q = torch.randn(1, windows.total + shared, 2, 8)
+        qkv = torch.randn(1, windows.total + shared, 3, 2, 8)
         with FlopCounterMode(display=False) as counter:
-            window_attention(q, q, q, WindowLayout.of(windows, shared, 1))
+            window_attention(qkv, WindowLayout.of(windows, shared, 1))
         counts.append(counter.get_total_flops())
     assert counts[2] - counts[1] == 2 * (counts[1] - counts[0]) > 0
     if not shared:
