@@ -10,14 +10,15 @@ backward. Trunk and pyramid together, but for the peers, which have no pyramid e
 import argparse
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmark_clock import MeasurementError, compare, interleave, machine, own_process, peak_mib
+from benchmark_clock import MeasurementError, compare, interleave, machine, own_process, peak_mib, timed
 from benchmark_models import ACCELERATED, PEERS, BackboneSetting, Side, count_macs, step_for
 from benchmark_plot import throughput_plot
 from benchmark_table import HEADER, Measure, Results, single
@@ -87,7 +88,7 @@ PAIRS: dict[str, Callable[[BackboneSetting, Sequence[str]], Iterator[Pair]]] = {
     "compile": compile_pairs,
     "peers": peer_pairs,
 }
-CASES = [*PAIRS, "memory", "macs"]
+CASES = [*PAIRS, "growth", "memory", "macs"]
 
 
 def measure_pair(pair: Pair, setting: BackboneSetting) -> dict[str, Any]:
@@ -100,6 +101,18 @@ def measure_pair(pair: Pair, setting: BackboneSetting) -> dict[str, Any]:
 def measure_peak(side: Side, size: int, mode: str, setting: BackboneSetting) -> float:
     """MiB of two steps, the second of which finds what the first has left."""
     return peak_mib(step_for(side, size, MODES[mode], setting), 2, setting.place()[0])
+
+
+def measure_growth(way: str, setting: BackboneSetting) -> dict[str, Any]:
+    """The exponent of the seconds of a forward pass in each round, all sizes in turn in one process."""
+    device, _ = setting.place()
+    steps = {size: step_for(Side(way), size, False, setting) for size in setting.sizes}
+    for step in steps.values():
+        step(0)
+    numbers = range(1, setting.rounds + 1)
+    rounds = [{size: timed(partial(s, n), device) for size, s in steps.items()} for n in numbers]
+    found = [exponent(seconds) for seconds in rounds]
+    return {"value": statistics.median(found), "low": min(found), "high": max(found), "seconds": rounds}
 
 
 def attempt(function: Callable[..., Any], *arguments: object) -> Any:
@@ -153,30 +166,35 @@ class Table:
                 found = {**single(dense / macs), "macs": macs}
                 self.add(f"macs/{way}/{size}", Measure(f"{size}: MACs dense / {way}"), found)
 
-    def costs(self, way: str) -> dict[str, dict[int, float]]:
-        """Seconds of a forward pass and MACs of an image by size, as far as they were measured."""
-        seconds: dict[int, list[float]] = {}
-        for found in self.results.values():
-            if "seconds" in found and found["mode"] == "forward":
-                for number, side in enumerate(("over", "under")):
-                    if found[side] == asdict(Side(way)):
-                        seconds.setdefault(found["size"], []).extend(found["seconds"][number])
-        keys = {size: f"macs/{way}/{size}" for size in self.setting.sizes}
-        macs = {size: self.results[key]["macs"] for size, key in keys.items() if key in self.results}
-        return {"seconds": {size: statistics.median(t) for size, t in seconds.items()}, "MACs": macs}
-
     def add_growth(self) -> None:
         """The exponent of cost against pixels: 1 is linear."""
         for way in ("dense", *ACCELERATED):
-            for unit, costs in self.costs(way).items():
-                if len(costs) > 1:
-                    text = f"exponent of {unit} against pixels, {way}"
-                    goal = (way, unit) == ("gathering", "seconds")
-                    measure = Measure(text, "<=", LINEAR) if goal else Measure(text)
-                    self.add(f"growth/{unit}/{way}", measure, single(exponent(costs)))
+            text = f"exponent of seconds against pixels, forward, {way}"
+            measure = Measure(text, "<=", LINEAR) if way == "gathering" else Measure(text)
+            self.add(f"growth/seconds/{way}", measure, attempt(measure_growth, way, self.setting))
+            macs = {size: count_macs(Side(way), size, self.setting) for size in self.setting.sizes}
+            found = {**single(exponent(macs)), "macs": macs}
+            self.add(f"growth/macs/{way}", Measure(f"exponent of MACs against pixels, {way}"), found)
+
+    def throughput(self) -> dict[str, dict[int, float]]:
+        """Images per second of a forward pass, by way and size, as far as pairs were timed.
+
+        Dense: from all its seconds. The others: that times their ratio, since only the two sides of a pair
+        were timed side by side.
+        """
+        dense, ratios = asdict(DENSE), dict[str, dict[int, float]]()
+        seconds: dict[int, list[float]] = {}
+        for found in self.results.values():
+            if found.get("mode") == "forward" and found["over"] == dense:
+                seconds.setdefault(found["size"], []).extend(found["seconds"][0])
+                name = found["under"]["model"] + (" compiled" if found["under"]["compiled"] else "")
+                ratios.setdefault(name, {})[found["size"]] = found["value"]
+        base = {size: self.setting.batch / statistics.median(times) for size, times in seconds.items()}
+        others = {way: {size: base[size] * r for size, r in row.items()} for way, row in ratios.items()}
+        return {"dense": base, **others}
 
 
-def exponent(costs: dict[int, float]) -> float:
+def exponent(costs: Mapping[int, float]) -> float:
     """Slope of log cost over log pixels (least squares) of costs by side of the image."""
     x = [2 * math.log(side) for side in costs]
     y = [math.log(cost) for cost in costs.values()]
@@ -219,18 +237,20 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         torch.set_num_threads(args.threads)
     names = ("variant", "batch", "rounds", "device", "dtype", "backend", "window", "tokens", "keep")
     setting = BackboneSetting(sizes=tuple(args.sizes), **{name: getattr(args, name) for name in names})
+    if len(set(setting.sizes)) < 2 and "growth" in args.cases:
+        raise MeasurementError("--cases growth: an exponent needs two --sizes or more")
     table = Table(setting)
     for case in args.cases:
         if case == "memory":
             table.add_memory(args.modes)
         elif case == "macs":
             table.add_macs()
+        elif case == "growth":
+            table.add_growth()
         else:
             table.add_pairs(case, args.modes)
-    table.add_growth()
     if args.plot:
-        curves = {way: table.costs(way)["seconds"] for way in ("dense", *ACCELERATED)}
-        throughput_plot(args.plot, curves, setting.batch, f"{setting.variant}, batch {setting.batch}")
+        throughput_plot(args.plot, table.throughput(), f"{setting.variant}, batch {setting.batch}, forward")
     where = machine(setting.place()[0])
     found = {
         "machine": where,

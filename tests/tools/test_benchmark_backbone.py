@@ -9,7 +9,17 @@ from torch.nn import functional as F
 
 import benchmark
 import benchmark_backbone
-from benchmark_backbone import DENSE, Pair, Side, Table, attempt, exponent, markdown, measure_pair
+from benchmark_backbone import (
+    DENSE,
+    Pair,
+    Side,
+    Table,
+    attempt,
+    exponent,
+    markdown,
+    measure_growth,
+    measure_pair,
+)
 from benchmark_clock import MeasurementError
 from benchmark_models import (
     ACCELERATED,
@@ -127,27 +137,33 @@ def test_a_pair_is_a_ratio_of_seconds():
     assert found["over"] == asdict(DENSE) and found["size"] == 64
 
 
-def test_costs_come_from_the_pairs_forward(monkeypatch):
-    table = Table(TINY)
-    ran = []
+def test_throughput_trusts_the_ratios_of_pairs(monkeypatch):
+    """A machine that was slower while one pair ran changes nothing between the ways."""
+    table, ran = Table(TINY), []
+    ratios = {"gathering": 1.5, "migration": 2.0, "both": 3.0}
 
     def fake(function, pair, setting):
         ran.append(pair)
-        dense = pair.size / 100
-        seconds = ([dense, dense], [dense**2 / 4, dense**2 / 4])
-        return {**single(1), "seconds": seconds, **asdict(pair)}
+        slow = 10.0 if pair.under.model == "both" else 1.0
+        dense, ratio = slow * pair.size / 64, ratios[pair.under.model]
+        return {**single(ratio), "seconds": ([dense], [dense / ratio]), **asdict(pair)}
 
     monkeypatch.setattr(benchmark_backbone, "own_process", fake)
     table.add_pairs("acceleration", ["forward", "training"])
     assert len(ran) == len(table.results) == 2 * 2 * 3
     goals = [pair for pair in ran if pair.measure.sign]
     assert [(p.size, p.mode, p.under.model) for p in goals] == [(128, "forward", "both")]
-    assert table.costs("dense")["seconds"] == {64: 0.64, 128: 1.28}
-    assert table.costs("both")["seconds"][128] == pytest.approx(1.28**2 / 4)
-    table.add_growth()
-    assert table.results["growth/seconds/dense"]["value"] == pytest.approx(0.5)
-    assert table.results["growth/seconds/gathering"]["value"] == pytest.approx(1)
-    assert "growth/MACs/dense" not in table.results
+    speeds = table.throughput()
+    assert speeds["dense"] == {64: 1.0, 128: 0.5}
+    assert all(speeds[way] == {64: r, 128: r / 2} for way, r in ratios.items())
+
+
+def test_growth_is_the_exponent_of_each_round(here, monkeypatch):
+    seconds = iter([1.0, 4.0, 1.0, 16.0, 2.0, 8.0])
+    monkeypatch.setattr(benchmark_backbone, "timed", lambda call, device: call() or next(seconds))
+    found = measure_growth("gathering", replace(TINY, rounds=3))
+    assert (found["low"], found["value"], found["high"]) == pytest.approx((1, 1, 2))
+    assert found["seconds"][1] == {64: 1.0, 128: 16.0}
 
 
 def test_memory_is_measured_once_for_each_side(monkeypatch):
@@ -180,7 +196,7 @@ def test_command_line(here, tmp_path, capsys):
     options = (
         "--variant fast_itpn_nano --sizes 64 96 --batch 1 --rounds 1 --device cpu --dtype fp32 --window 3"
     )
-    options += " --cases acceleration macs --modes forward"
+    options += " --cases acceleration macs growth --modes forward"
     files = ["--json", str(out), "--markdown", str(table), "--plot", str(plot)]
     benchmark.main(["backbone", *options.split(), *files])
     lines = table.read_text().splitlines()
@@ -189,7 +205,9 @@ def test_command_line(here, tmp_path, capsys):
     )
     rows = [line.split("|")[1].strip() for line in lines[4:]]
     assert rows[0] == "64, forward: seconds dense / gathering"
-    assert "96: MACs dense / both" in rows and "exponent of seconds against pixels, gathering" in rows
+    assert (
+        "96: MACs dense / both" in rows and "exponent of seconds against pixels, forward, gathering" in rows
+    )
     assert all(line.count("|") == 6 for line in lines[2:])
     assert table.read_text() in capsys.readouterr().out
     found = json.loads(out.read_text())
@@ -199,4 +217,9 @@ def test_command_line(here, tmp_path, capsys):
 
 def test_a_plot_of_nothing_is_refused(tmp_path):
     with pytest.raises(MeasurementError, match="no forward pass was timed"):
-        throughput_plot(tmp_path / "out.png", {"dense": {}}, 1, "")
+        throughput_plot(tmp_path / "out.png", {"dense": {}}, "")
+
+
+def test_an_exponent_needs_two_sizes():
+    with pytest.raises(SystemExit, match="needs two --sizes"):
+        benchmark.main(["backbone", "--sizes", "64", "64", "--cases", "growth"])
