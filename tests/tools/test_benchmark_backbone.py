@@ -153,7 +153,10 @@ def test_throughput_trusts_the_ratios_of_pairs(monkeypatch):
     assert len(ran) == len(table.results) == 2 * 2 * 3
     goals = [pair for pair in ran if pair.measure.sign]
     assert [(p.size, p.mode, p.under.model) for p in goals] == [(128, "forward", "both")]
+    compiled = Pair(Measure("m"), DENSE, replace(DENSE, compiled=True), 64, "forward")
+    table.add("c", Measure("m"), {**single(4), "seconds": ([1.0], [0.25]), **asdict(compiled)})
     speeds = table.throughput()
+    assert speeds.pop("dense compiled") == {64: 4.0}
     assert speeds["dense"] == {64: 1.0, 128: 0.5}
     assert all(speeds[way] == {64: r, 128: r / 2} for way, r in ratios.items())
 
@@ -191,7 +194,8 @@ def test_a_failure_is_a_reason(here, monkeypatch):
     assert attempt(measure_pair) == {"reason": "AssertionError: no such size"}
 
 
-def test_command_line(here, tmp_path, capsys):
+def test_command_line(here, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmark_backbone, "count_macs", lambda side, size, setting: size**3)
     out, table, plot = (tmp_path / f"out.{kind}" for kind in ("json", "md", "png"))
     options = (
         "--variant fast_itpn_nano --sizes 64 96 --batch 1 --rounds 1 --device cpu --dtype fp32 --window 3"
@@ -204,6 +208,7 @@ def test_command_line(here, tmp_path, capsys):
         "Backbone fast_itpn_nano, batch 1, float32, rounds 1, gathering with windows of 3"
     )
     rows = [line.split("|")[1].strip() for line in lines[4:]]
+    assert "| exponent of MACs against pixels, both | 1.50 |  |  |  |" in lines
     assert rows[0] == "64, forward: seconds dense / gathering"
     assert (
         "96: MACs dense / both" in rows and "exponent of seconds against pixels, forward, gathering" in rows
