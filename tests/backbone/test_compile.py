@@ -59,3 +59,14 @@ def test_training(micro, way):
         sum(level.square().mean() for level in run(image).values()).backward()
         gradients.append([p.grad.clone() for p in model.parameters()])
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.slow
+@each_way
+def test_padded_batch(micro, padded, way):
+    """Where the images' sizes are told; the search for padding would need a synchronisation."""
+    model = micro(**WAYS[way])
+    compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=False)
+    with torch.no_grad():
+        expected, found = model(*padded), compiled(*padded)
+    assert all(torch.allclose(expected[level], found[level], atol=1e-5) for level in expected)
