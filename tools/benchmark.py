@@ -1,5 +1,6 @@
-"""Speed and memory of training steps: ``train`` for detectors, ``pretrain`` for masked image modelling.
+"""Speed and memory: ``backbone`` alone, ``train`` for detectors, ``pretrain`` for masked image modelling.
 
+    python tools/benchmark.py backbone --variant fast_itpn_tiny --sizes 224 512 --plot OUT.png
     python tools/benchmark.py train --variants fast_itpn_nano fast_itpn_tiny --sizes 256 512
     python tools/benchmark.py pretrain --variant fast_itpn_base --cases drop fastmim
 
@@ -12,11 +13,12 @@ import json
 import sys
 from pathlib import Path
 
+import benchmark_backbone
 import benchmark_pretrain
 import benchmark_train
 from benchmark_clock import MeasurementError
 
-MODES = {"train": benchmark_train, "pretrain": benchmark_pretrain}
+MODES = {"backbone": benchmark_backbone, "train": benchmark_train, "pretrain": benchmark_pretrain}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -6,9 +6,8 @@ and backward, without optimizer. Memory is what steps add to the model on the CP
 """
 
 import argparse
-import operator
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -17,32 +16,8 @@ from torch import Tensor
 
 from benchmark_cases import Setting, distillation, fastmim, pixel_mim, step_of
 from benchmark_clock import Step, compare, interleave, machine, own_process, peak_mib
+from benchmark_table import HEADER, Measure, Results, single
 from itpn_d2.engine.precision import autocast
-
-# by name of the measure: value, low and high, with what they were made of; or the reason why there is none
-Results = dict[str, dict[str, Any]]
-SIGNS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, "=": operator.eq}
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A line of the table; ``sign`` and ``limit`` are the target, if there is one."""
-
-    text: str
-    sign: str = ""
-    limit: float = 0.0
-    form: str = ".2f"
-
-    def row(self, found: dict[str, Any]) -> str:
-        """The line of the table for a result."""
-        target = f"{self.sign} {self.limit:{self.form}}" if self.sign else ""
-        if "reason" in found:
-            return f"| {self.text} | not measured: {found['reason']} |  | {target} |  |"
-        value, low, high = (f"{found[x]:{self.form}}" for x in ("value", "low", "high"))
-        met = ("no", "yes")[SIGNS[self.sign](found["value"], self.limit)] if self.sign else ""
-        spread = "" if low == high else f"{low} to {high}"
-        return f"| {self.text} | {value} | {spread} | {target} | {met} |"
-
 
 MEASURES = {
     "drop": Measure("pixel MIM, trunk and pyramid: seconds with 75% of patches dropped / none", "<=", 0.40),
@@ -64,11 +39,6 @@ def ratio(over: Step, under: Step, setting: Setting) -> dict[str, Any]:
     """Ratio of the seconds of two steps, with those of every round."""
     seconds = interleave(over, under, setting.rounds, setting.place()[0])
     return {**compare(*seconds), "seconds": seconds}
-
-
-def single(value: float) -> dict[str, Any]:
-    """A result without rounds."""
-    return {"value": value, "low": value, "high": value}
 
 
 def measure_drop(setting: Setting) -> Results:
@@ -149,8 +119,7 @@ def markdown(results: Results, setting: Setting) -> str:
         f"Pre-training step of {setting.variant}, batch {setting.batch}, {precision}, "
         f"rounds {setting.rounds}, on {machine(device)}, torch {torch.__version__}.",
         "",
-        "| measure | value | range | target | met |",
-        "|---|---|---|---|---|",
+        *HEADER,
     ]
     lines += [measure.row(results[name]) for name, measure in MEASURES.items() if name in results]
     return "\n".join(lines) + "\n"

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from ..layers import content_sizes
 from .padding import pad_to_multiple
 from .pyramid import IntegralPyramid
-from .trunk import Trunk
+from .trunk import GatheringSpec, MigrationSpec, Trunk
 from .variants import get_variant
+from .yacs import yacs_options
 
 _STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
 
@@ -30,6 +31,7 @@ class ITPNBackbone(Backbone):
             caller that padding may be attended to (faster by a synchronisation; what the reference detectors
             do).
         square_size: side to pad a training image to (Detectron2 HEAD's ``padding_constraints``), 0 for none.
+        migration, gathering: where given, replace the trunk's; see :meth:`Trunk.accelerate`.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class ITPNBackbone(Backbone):
         checkpoint_stages: bool | tuple[int, ...] = (),
         mask_padding: bool = True,
         square_size: int = 0,
+        migration: MigrationSpec = None,
+        gathering: GatheringSpec = None,
     ):
         super().__init__()
         unknown = set(out_features) - set(_STRIDES)
@@ -51,23 +55,26 @@ class ITPNBackbone(Backbone):
         self.mask_padding = mask_padding
         self._out_features = list(out_features)
         self._square_size = square_size
+        if migration is not None or gathering is not None:
+            self.trunk.accelerate(migration, gathering)
         self.trunk.set_grad_checkpointing(checkpoint_stages)
         self.freeze(freeze_at)
 
     def freeze(self, freeze_at: int) -> None:
         """Stop the gradient of the first parts of the trunk; see the class docstring."""
         t = self.trunk
-        parts: list[list[nn.Module | nn.Parameter]] = [
+        parts: list[list[nn.Module | nn.Parameter | None]] = [
             [t.patch_embed],
             [t.stage1],
             [t.merge1, t.stage2],
-            [t.merge2, t.pos_embed, t.stage3, t.norm],
+            [t.merge2, t.pos_embed, t.stage3, t.norm, t.migration, t.gathering],
         ]
         if not 0 <= freeze_at <= len(parts):
             raise ValueError(f"freeze_at {freeze_at}: choose 0 to {len(parts)}")
         for part in parts[:freeze_at]:
             for item in part:
-                item.requires_grad_(False)
+                if item is not None:
+                    item.requires_grad_(False)
 
     @property
     def size_divisibility(self) -> int:
@@ -109,7 +116,13 @@ def build_itpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> I
     node = cfg.MODEL.ITPN
     variant = get_variant(node.NAME)
     in_channels = input_shape.channels if input_shape is not None else len(cfg.MODEL.PIXEL_MEAN)
-    trunk = variant.trunk(drop_path=node.DROP_PATH, pos_grid=tuple(node.POS_GRID), in_channels=in_channels)
+    trunk = variant.trunk(
+        drop_path=node.DROP_PATH,
+        pos_grid=tuple(node.POS_GRID),
+        in_channels=in_channels,
+        migration=yacs_options(node.MIGRATION),
+        gathering=yacs_options(node.GATHERING),
+    )
     pyramid = variant.pyramid(fpn_dim=node.FPN_DIM, fpn_depth=node.FPN_DEPTH)
     return ITPNBackbone(
         trunk,

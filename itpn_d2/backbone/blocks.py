@@ -4,7 +4,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from ..layers import Attention, Mlp, SwiGLU
+from ..layers import Attention, Mlp, SwiGLU, WindowLayout
 
 
 def drop_path(rate: float) -> nn.Module:
@@ -68,10 +68,14 @@ class AttentionBlock(nn.Module):
         self.gamma_2 = layer_scale_vector(dim, layer_scale)
 
     def forward(
-        self, x: Tensor, key_mask: Tensor | None = None, grid: tuple[int, int] | None = None
+        self,
+        x: Tensor,
+        key_mask: Tensor | None = None,
+        grid: tuple[int, int] | None = None,
+        layout: WindowLayout | None = None,
     ) -> Tensor:
-        """``key_mask`` and ``grid`` as in :meth:`itpn_d2.layers.Attention.forward`."""
-        update = self.attn(self.norm1(x), key_mask, grid)
+        """``key_mask``, ``grid`` and ``layout`` as in :meth:`itpn_d2.layers.Attention.forward`."""
+        update = self.attn(self.norm1(x), key_mask, grid, layout)
         x = x + self.drop_path(update if self.gamma_1 is None else update * self.gamma_1)
         update = self.mlp(self.norm2(x))
         return x + self.drop_path(update if self.gamma_2 is None else update * self.gamma_2)

@@ -5,7 +5,7 @@ from torch import nn
 
 from ..layers import Attention, PatchEmbed, PatchMerge, SwiGLU
 from .blocks import AttentionBlock, MlpBlock
-from .trunk import Grid, Trunk, drop_path_rates, init_linears
+from .trunk import GatheringSpec, Grid, MigrationSpec, Trunk, drop_path_rates, init_linears
 
 
 class FastITPN(Trunk):
@@ -20,6 +20,7 @@ class FastITPN(Trunk):
         pos_grid: rows and columns of the learned position table.
         drop_path: largest stochastic-depth rate, growing linearly over all blocks.
         final_norm: LayerNorm on f3. The pyramid needs it; a classifier that norms after pooling does not.
+        migration, gathering: see :meth:`Trunk.accelerate`.
     """
 
     def __init__(
@@ -35,6 +36,8 @@ class FastITPN(Trunk):
         final_norm: bool = True,
         in_channels: int = 3,
         norm_eps: float = 1e-6,
+        migration: MigrationSpec = None,
+        gathering: GatheringSpec = None,
     ):
         super().__init__(channels, depths, num_heads)
         c1, c2, c3 = channels
@@ -64,6 +67,7 @@ class FastITPN(Trunk):
         )
         self.norm = nn.LayerNorm(c3, eps=norm_eps) if final_norm else nn.Identity()
         self.reset_parameters()
+        self.accelerate(migration, gathering)
 
     def reset_parameters(self) -> None:
         """The reference's initialisation: truncated normal .02 for stage-3 linears and positions; layers that

@@ -6,7 +6,7 @@ from torch import nn
 from ..layers import Attention, Mlp, PatchEmbed, PatchMerge, ResampleRule
 from ..layers.attention import RelativePosition
 from .blocks import AttentionBlock, MlpBlock
-from .trunk import Grid, Trunk, drop_path_rates, init_linears
+from .trunk import GatheringSpec, Grid, MigrationSpec, Trunk, drop_path_rates, init_linears
 
 
 class ITPN(Trunk):
@@ -29,6 +29,7 @@ class ITPN(Trunk):
         drop_path: largest stochastic-depth rate, growing linearly over all blocks.
         final_norm: LayerNorm on f3, which only a classifier with ``norm_then_mean`` pooling asks for.
         norm_eps: 1e-6 in pre-training and classification; the reference's detectors have 1e-5.
+        migration, gathering: see :meth:`Trunk.accelerate`; they need ``rel_pos="none"``.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class ITPN(Trunk):
         final_norm: bool = False,
         in_channels: int = 3,
         norm_eps: float = 1e-6,
+        migration: MigrationSpec = None,
+        gathering: GatheringSpec = None,
     ):
         super().__init__(channels, depths, num_heads, pos_resample)
         c1, c2, c3 = channels
@@ -78,6 +81,7 @@ class ITPN(Trunk):
         )
         self.norm = nn.LayerNorm(c3, eps=norm_eps) if final_norm else nn.Identity()
         self.reset_parameters()
+        self.accelerate(migration, gathering)
 
     def reset_parameters(self) -> None:
         """Truncated normal .02 for all linear layers and positions; the patch embedding keeps PyTorch's

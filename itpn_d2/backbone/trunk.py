@@ -1,14 +1,24 @@
 """What both trunks share: how an image, or a part of its patches, runs through three stages."""
 
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..layers import DecomposedBias, PatchEmbed, PositionCache, ResampleRule, TableBias, token_mask
 from ..layers.units import map_to_tokens, tokens_to_map
+from ..layers.windows import WindowLayout
+from .acceleration import run_stage3
+from .gathering import TokenGathering
+from .migration import TokenMigration
 
 TOKEN_STRIDE = 16
 Grid = tuple[int, int]
+MigrationSpec = TokenMigration | Mapping[str, Any] | None
+GatheringSpec = TokenGathering | Mapping[str, Any] | None
+Part = TypeVar("Part", TokenMigration, TokenGathering)
 
 
 class Trunk(nn.Module):
@@ -30,6 +40,8 @@ class Trunk(nn.Module):
     pos_embed: nn.Parameter
     stage3: nn.ModuleList
     norm: nn.Module
+    migration: TokenMigration | None
+    gathering: TokenGathering | None
 
     def __init__(
         self,
@@ -41,6 +53,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.channels, self.depths, self.num_heads = tuple(channels), tuple(depths), num_heads
         self.checkpoint_stages: frozenset[int] = frozenset()
+        self.migration, self.gathering = None, None
         self._positions = PositionCache(pos_resample)
 
     @torch.jit.ignore
@@ -60,7 +73,42 @@ class Trunk(nn.Module):
             raise ValueError(f"checkpoint stages {chosen}: choose from 1, 2, 3")
         self.checkpoint_stages = frozenset(chosen)
 
-    def run_block(self, stage: int, block: nn.Module, *inputs: Tensor | Grid | None) -> Tensor:
+    def accelerate(self, migration: MigrationSpec = None, gathering: GatheringSpec = None) -> None:
+        """Turn on token migration and token gathering in :meth:`forward`, in place; None turns one off.
+
+        Neither changes the other weights or their names: it may be done before or after they are loaded. What
+        runs the parts one by one, as masked pre-training does, stays without them.
+
+        Args:
+            migration: arguments of :class:`TokenMigration` but the first two, or such a module.
+            gathering: the same of :class:`TokenGathering`.
+
+        Raises:
+            ValueError: the trunk has relative positions, which need all tokens in their places; a module is
+                for another width; or an argument is out of range.
+        """
+        if (migration is not None or gathering is not None) and self.has_relative_positions:
+            raise ValueError(
+                "token migration and gathering do not go with relative positions, which need all tokens in "
+                "their places: build the trunk with rel_pos='none'"
+            )
+        self.migration = self._part(TokenMigration, "migration", migration)
+        self.gathering = self._part(TokenGathering, "gathering", gathering)
+
+    def _part(self, kind: type[Part], name: str, given: Part | Mapping[str, Any] | None) -> Part | None:
+        dim, depth = self.channels[2], self.depths[2]
+        if given is None:
+            return None
+        part = kind(dim, depth, **given) if isinstance(given, Mapping) else given
+        if part.dim != dim or part.depth != depth:
+            raise ValueError(
+                f"{name} is for dim {part.dim} and depth {part.depth}, stage 3 has {dim} and {depth}: "
+                f"give those, or a dict without them"
+            )
+        like = self.pos_embed
+        return part.to(like.device, like.dtype)
+
+    def run_block(self, stage: int, block: nn.Module, *inputs: Tensor | Grid | WindowLayout | None) -> Tensor:
         """``block(*inputs)``, recomputed in the backward pass when the stage is checkpointed."""
         if stage in self.checkpoint_stages and self.training and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)
@@ -117,6 +165,25 @@ class Trunk(nn.Module):
         Returns:
             f1 ``(B, H/4, W/4, C1)``, f2 ``(B, H/8, W/8, C2)``, f3 ``(B, H/16, W/16, C3)``.
         """
+        f1, f2, tokens, grid, content, grids = self._before_stage3(image, image_sizes)
+        if self.migration is not None or self.gathering is not None:
+            tokens = self.norm(run_stage3(self, tokens, grid, content, grids).gathered())
+        else:
+            tokens = self.global_stage(tokens, None if content is None else content[:, None, None], grid)
+        return f1, f2, tokens_to_map(tokens, grid)
+
+    def exit_blocks(self, image: Tensor, image_sizes: list[tuple[int, int]] | None = None) -> Tensor:
+        """``(B, H/16, W/16)`` how many blocks of stage 3 each token goes through before it migrates;
+        arguments as of :meth:`forward`."""
+        _, _, tokens, grid, content, grids = self._before_stage3(image, image_sizes)
+        state = run_stage3(self, tokens, grid, content, grids)
+        return tokens_to_map(state.exits(self.depths[2]), grid)
+
+    def _before_stage3(
+        self, image: Tensor, image_sizes: list[tuple[int, int]] | None
+    ) -> tuple[Tensor, Tensor, Tensor, Grid, Tensor | None, list[Grid] | None]:
+        """f1, f2, the tokens with their positions, their grid, which of them are real (None: all), and each
+        image's own grid where the batch is padded."""
         if image.shape[-2] % TOKEN_STRIDE or image.shape[-1] % TOKEN_STRIDE:
             raise ValueError(
                 f"image size {tuple(image.shape[-2:])} is not a multiple of {TOKEN_STRIDE}: "
@@ -124,15 +191,15 @@ class Trunk(nn.Module):
             )
         f1, f2, x = self.local_stages(self.patch_embed(image))
         grid = (x.shape[1], x.shape[2])
-        key_mask, grids = None, None
+        content, grids = None, None
         if image_sizes is not None:
             grids = [(-(-h // TOKEN_STRIDE), -(-w // TOKEN_STRIDE)) for h, w in image_sizes]
             if all(g == grid for g in grids):
                 grids = None
             else:
-                key_mask = token_mask(grids, grid, x.device).flatten(1)[:, None, None]
+                content = token_mask(grids, grid, x.device).flatten(1)
         tokens = map_to_tokens(self.add_positions(x, grids))
-        return f1, f2, tokens_to_map(self.global_stage(tokens, key_mask, grid), grid)
+        return f1, f2, tokens, grid, content, grids
 
 
 def drop_path_rates(largest: float, depths: tuple[int, ...]) -> list[list[float]]:

@@ -1,5 +1,7 @@
 """The yacs keys of the backbone, for ``.yaml`` configs."""
 
+from typing import Any
+
 from detectron2.config import CfgNode
 
 
@@ -17,7 +19,21 @@ def add_itpn_config(cfg: CfgNode) -> CfgNode:
             "FREEZE_AT": 0,
             "CHECKPOINT_STAGES": [],
             "MASK_PADDING": True,
+            # token migration and gathering: the arguments of those classes, in capitals
+            "MIGRATION": {
+                "ENABLED": False,
+                "KEEP": [0.7, 0.7, 0.7],
+                "AT": [0.25, 0.5, 0.75],
+                "METRIC": "mean_dissimilarity",
+                "AFFINE": False,
+            },
+            "GATHERING": {"ENABLED": False, "WINDOW": 14, "TOKENS": 4, "GLOBAL_BLOCKS": []},
         }
     )
     cfg.SOLVER.LAYER_DECAY = 1.0
     return cfg
+
+
+def yacs_options(node: CfgNode) -> dict[str, Any] | None:
+    """The keys of an optional part in lower case, without ``ENABLED``; None where that is off."""
+    return {key.lower(): node[key] for key in node if key != "ENABLED"} if node.ENABLED else None

@@ -3,17 +3,20 @@
 from .curves import plot_curves, read_metrics
 from .evaluator import DetectionEvaluator, build_evaluator
 from .results import flatten, is_better, named_metric, table, write_results
+from .tokens import exit_picture, save_exit_picture
 from .visualize import prediction_grid, save_prediction_grid
 
 __all__ = [
     "DetectionEvaluator",
     "build_evaluator",
+    "exit_picture",
     "flatten",
     "is_better",
     "named_metric",
     "plot_curves",
     "prediction_grid",
     "read_metrics",
+    "save_exit_picture",
     "save_prediction_grid",
     "table",
     "write_results",

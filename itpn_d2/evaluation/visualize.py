@@ -12,9 +12,9 @@ from detectron2.data import detection_utils
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils.visualizer import ColorMode, GenericMask, Visualizer
 
-from .files import save_png
+from .files import captioned, save_png
 
-_CAPTION, _GAP = 22, 8  # pixels
+_GAP = 8  # pixels
 _CROWDED = 25  # objects: with more of them, labels would hide the picture
 
 
@@ -123,12 +123,6 @@ def _draw_mask(visualizer: Visualizer, mask: np.ndarray, colour: tuple[float, fl
             visualizer.draw_polygon(polygon.reshape(-1, 2), color=colour, alpha=0.0)
 
 
-def _captioned(image: np.ndarray, text: str) -> np.ndarray:
-    strip = np.full((_CAPTION, image.shape[1], 3), 255, np.uint8)
-    cv2.putText(strip, text, (4, _CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.concatenate((strip, image))
-
-
 def _pair(record: dict, prediction: dict, metadata: Any, score_threshold: float, side: int) -> np.ndarray:
     image = detection_utils.read_image(record["file_name"], "RGB")
     height, width = image.shape[:2]
@@ -138,8 +132,8 @@ def _pair(record: dict, prediction: dict, metadata: Any, score_threshold: float,
     image = cv2.resize(np.ascontiguousarray(image), shape[::-1], interpolation=how)
     frame = _Frame((record.get("height", height), record.get("width", width)), shape)
     truth, found = _truth(record, frame), _found(prediction["instances"], frame, score_threshold)
-    left = _captioned(_draw(image, metadata, truth), f"ground truth ({len(truth.classes)})")
-    right = _captioned(_draw(image, metadata, found), f"prediction ({len(found.classes)})")
+    left = captioned(_draw(image, metadata, truth), f"ground truth ({len(truth.classes)})")
+    right = captioned(_draw(image, metadata, found), f"prediction ({len(found.classes)})")
     return np.concatenate((left, np.full((len(left), _GAP // 4, 3), 255, np.uint8), right), 1)
 
 

@@ -5,6 +5,7 @@ from .mlp import Mlp, SwiGLU
 from .patch import PatchEmbed, PatchMerge, PatchSplit
 from .position import PositionCache, ResampleRule, content_sizes, resample_grid, token_mask
 from .relative_position import DecomposedBias, TableBias
+from .windows import WindowLayout, Windows, cut_windows, window_attention
 
 __all__ = [
     "Attention",
@@ -17,7 +18,11 @@ __all__ = [
     "ResampleRule",
     "SwiGLU",
     "TableBias",
+    "WindowLayout",
+    "Windows",
     "content_sizes",
+    "cut_windows",
     "resample_grid",
     "token_mask",
+    "window_attention",
 ]

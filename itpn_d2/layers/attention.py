@@ -1,4 +1,4 @@
-"""Global multi-head self-attention; an N x N matrix is only made where a position bias asks for one."""
+"""Multi-head self-attention, global or in windows; N x N matrices are made for a position bias only."""
 
 from typing import Literal
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .relative_position import DecomposedBias, TableBias
+from .windows import WindowLayout, window_attention
 
 RelativePosition = Literal["none", "table", "decomposed"]
 
@@ -48,7 +49,11 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(
-        self, x: Tensor, key_mask: Tensor | None = None, grid: tuple[int, int] | None = None
+        self,
+        x: Tensor,
+        key_mask: Tensor | None = None,
+        grid: tuple[int, int] | None = None,
+        layout: WindowLayout | None = None,
     ) -> Tensor:
         """Attend.
 
@@ -56,12 +61,15 @@ class Attention(nn.Module):
             key_mask: ``(B, 1, 1, N)``, True where a token may be attended to; broadcast, so that memory stays
                 linear in N.
             grid: rows and columns of the tokens, which a position bias needs.
+            layout: windows of tokens, instead of global attention; it has its own masks.
         """
         b, n, c = x.shape
         bias = self.qkv.bias
         if bias is None:
             bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         qkv = F.linear(x, self.qkv.weight, bias).reshape(b, n, 3, self.num_heads, c // self.num_heads)
+        if layout is not None:
+            return self.proj(window_attention(qkv, layout).reshape(b, n, c))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         mask = key_mask
         if self.rel_pos is not None:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .units import image_to_cells, merge_cells, split_cells
 
@@ -61,7 +62,6 @@ class PatchSplit(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_dim)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.reduction(self.norm(x))
-        if self.bias is not None:
-            x = x + self.bias.to(x.dtype).repeat(4)  # a float32 bias would undo autocast
-        return split_cells(x)
+        # within the product the bias needs no pass of its own over the largest maps, nor a cast for autocast
+        bias = None if self.bias is None else self.bias.repeat(4)
+        return split_cells(F.linear(self.norm(x), self.reduction.weight, bias))

@@ -15,7 +15,8 @@ import benchmark_pretrain
 import benchmark_train
 from benchmark_cases import INPUTS, Setting, distillation, fastmim, pixel_mim, step_of
 from benchmark_clock import MeasurementError, compare, interleave, own_process, peak_mib, resident_mib, timed
-from benchmark_pretrain import CASES, MEASURES, Measure, markdown, measure_compile, measure_hog, single
+from benchmark_pretrain import CASES, MEASURES, markdown, measure_compile, measure_hog
+from benchmark_table import Measure, single
 
 CPU = torch.device("cpu")
 SMALL = Setting("fast_itpn_nano", batch=2, rounds=1, device="cpu", dtype="fp32", backend="eager")
