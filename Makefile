@@ -1,6 +1,6 @@
 # `make demo`, `make test` and `make lint` each prepare .venv first; what is prepared already is not prepared again.
 
-.PHONY: help env demo test test-all lint format lock clean
+.PHONY: help env demo demo-pretrain test test-all lint format lock clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -19,23 +19,23 @@ CHECKED := itpn_d2 tools train_net.py $(wildcard pretrain)
 
 help:
 	@echo "make demo      train, evaluate and draw a small Mask R-CNN on generated scenes"
+	@echo "make demo-pretrain   the same with and without pre-training, briefly"
 	@echo "make test      the tests, without those marked slow (make test-all: all of them)"
 	@echo "make lint      ruff (lint, format) and mypy; make format applies what ruff can"
 	@echo "make env       only prepare $(VENV); PYTHON=... chooses the interpreter"
 
 env: $(STAMPS)/project
 
-# Pre-train; the same short fine-tuning with and without it; then a detector trained for longer.
-DEMO := output/quickstart
-DEMO_DETECTOR := configs/Quickstart/mask_rcnn_fast_itpn_nano.py
-DEMO_SHORT := --finetune train.max_iter=150 train.eval_period=75 train.best_metric=segm/AP \
-  train.ema.enabled=False train.validation_loss=False train.visualize.period=0
+DEMO := configs/Quickstart/mask_rcnn_fast_itpn_nano.py
 
 demo: env
-	$(PY) tools/transfer.py --output $(DEMO)/pretraining --seeds 1 --arms none pixel \
-	  --finetune-config $(DEMO_DETECTOR) $(DEMO_SHORT)
-	$(PY) train_net.py --config-file $(DEMO_DETECTOR) \
-	  train.init_checkpoint=$(DEMO)/pretraining/pretrain_pixel_1/model_final.pth
+	$(PY) train_net.py --config-file $(DEMO)
+
+# Pre-trains trunk and pyramid; then the same short fine-tuning with and without that.
+demo-pretrain: env
+	$(PY) tools/transfer.py --output output/quickstart_pretraining --seeds 1 --arms none pixel \
+	  --finetune-config $(DEMO) --finetune train.max_iter=300 train.eval_period=100 train.best_metric=segm/AP \
+	  train.ema.enabled=False train.validation_loss=False train.visualize.period=0
 
 test: env
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)

@@ -3,5 +3,5 @@
 from ..Pretrain.mfm_fast_itpn_nano import model
 from .pixel_mim_fast_itpn_nano import dataloader, dataset, lr_multiplier, optimizer, train
 
-model.momentum = [(0, 0.99), (28, 0.999)]
+model.momentum = [(0, 0.99), (80, 0.999)]
 train.output_dir = "output/quickstart_mfm"
