@@ -3,8 +3,10 @@
 import json
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,11 +64,10 @@ def test_compare_takes_the_ratio_within_each_round():
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the resident set")
 def test_peak_memory_is_what_a_step_adds():
-    room = resident_mib("VmHWM") - resident_mib()
-    more = int(room) + 64
-    found = peak_mib(lambda number: torch.ones(more, 2**18).sum().item(), 1, CPU)
-    assert more - 8 < found < more + 32
-    assert resident_mib("VmHWM") > resident_mib()
+    # in a process of its own: here, earlier tests have left pages that an allocation may get
+    found = own_process(peak_mib, partial(np.full, 2**24, dtype=np.float64), 1, CPU)
+    assert 120 < found < 150
+    assert resident_mib("VmHWM") >= resident_mib()
 
 
 def test_a_process_of_its_own_has_as_many_threads_and_names_what_failed():
