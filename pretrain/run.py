@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from itpn_d2.backbone import Trunk
 from itpn_d2.checkpoint import Checkpointer, load_state_file
 from itpn_d2.engine import ConfigError, Trainer
 from itpn_d2.engine.hooks import Curves, SaveOnSignal
-from itpn_d2.engine.prepare import distribute, prepare, writers
+from itpn_d2.engine.prepare import distribute, prepare, say_where, writers
 from itpn_d2.engine.progress import ProgressBar
 from itpn_d2.engine.seed import seed_step
 from itpn_d2.solver import WeightAverage, group_table, parameter_rules
@@ -210,13 +209,10 @@ class PretrainRun:
             registered.append(hooks.PeriodicWriter([ProgressBar(self.clock.max_iter)], period=1))
             registered.append(Curves(self.clock.segments[0].steps_per_epoch, str(self.output_dir)))
 
-        def save(iteration: int) -> None:
-            checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
-
         # last, so that what a checkpoint holds includes what the other hooks remember of this iteration
         kept = train.checkpointer
         registered.append(EpochCheckpoints(checkpointer, self.clock, kept.epochs, kept.max_to_keep))
-        registered.append(SaveOnSignal(save))
+        registered.append(SaveOnSignal(checkpointer))
         trainer.register_hooks(registered)
 
     def _neighbours(self) -> NearestNeighbours | None:
@@ -249,8 +245,5 @@ class PretrainRun:
             logger.info("Stopped after iteration %d; go on with --resume", trainer.iter - 1)
             return {}
         results = write_summary(self.output_dir / "results.json", trainer.storage)
-        for name in ("results.json", "predictions.png", "curves.png", "model_final.pth", "broken_images.txt"):
-            path = Path(self.output_dir / name)
-            if path.is_file():
-                print(f"{name.split('.')[0]}: {path.resolve()}")
+        say_where(self.output_dir)
         return results

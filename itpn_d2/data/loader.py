@@ -31,14 +31,15 @@ class MappedRecords(Dataset):
         return self.mapper(self.records[index], position)
 
 
-def _one_thread(worker: int) -> None:
+def one_thread(worker: int) -> None:
+    """``worker_init_fn`` of every loader: workers share the cores."""
     torch.set_num_threads(1)
 
 
 def _workers(num_workers: int) -> dict[str, Any]:
     if num_workers == 0:
         return {"num_workers": 0}
-    return {"num_workers": num_workers, "worker_init_fn": _one_thread, "persistent_workers": True}
+    return {"num_workers": num_workers, "worker_init_fn": one_thread, "persistent_workers": True}
 
 
 def _not_crowd(record: dict[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
+from ..checkpoint import Checkpointer
 from ..evaluation import flatten, is_better, plot_curves, save_prediction_grid
 from ..solver import WeightAverage
 from .precision import autocast
@@ -213,8 +214,8 @@ class SaveOnSignal(HookBase):
     """On SIGTERM or Ctrl-C finish the iteration, save a checkpoint and leave, so that ``--resume`` loses
     nothing."""
 
-    def __init__(self, save: Callable[[int], None]):
-        self.save = save
+    def __init__(self, checkpointer: Checkpointer):
+        self.checkpointer = checkpointer
         self._received: int | None = None
         self._previous: dict[int, Any] = {}
 
@@ -233,7 +234,7 @@ class SaveOnSignal(HookBase):
         if comm.get_world_size() > 1:
             received = any(comm.all_gather(received))
         if received:
-            self.save(self.trainer.iter)
+            self.checkpointer.save(f"model_{self.trainer.iter:07d}", iteration=self.trainer.iter)
             self.trainer.stop_requested = True
 
     def after_train(self) -> None:

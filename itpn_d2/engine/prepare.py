@@ -1,4 +1,4 @@
-"""The steps that every run begins with."""
+"""The steps that every run begins and ends with."""
 
 import logging
 from pathlib import Path
@@ -52,3 +52,12 @@ def writers(output_dir: Path, max_iter: int) -> list[EventWriter]:
         TensorboardXWriter(str(output_dir)),
     ]
     return found
+
+
+def say_where(output_dir: Path) -> None:
+    """Print the paths of what a run has left, in the main process."""
+    results = ("results.json", "predictions.png", "curves.png", "broken_images.txt")
+    for name in (*results, "model_best.pth", "model_final.pth"):
+        path = output_dir / name
+        if comm.is_main_process() and path.is_file():
+            print(f"{path.stem}: {path.resolve()}")

@@ -17,7 +17,7 @@ from ..solver import WeightAverage, group_table, parameter_rules
 from .config import ConfigError
 from .evaluate import evaluate
 from .hooks import BestCheckpoint, Curves, Evaluation, SaveOnSignal, ValidationLoss, VisualizePredictions
-from .prepare import distribute, prepare, writers
+from .prepare import distribute, prepare, say_where, writers
 from .progress import ProgressBar
 from .seed import seed_step
 from .trainer import Trainer
@@ -114,7 +114,7 @@ class Run:
         if trainer.stop_requested:
             logger.info("Stopped after iteration %d; go on with --resume", trainer.iter - 1)
         else:
-            self._say_where()
+            say_where(self.output_dir)
         return results
 
     def _training_batches(self, start: int) -> Any:
@@ -168,24 +168,13 @@ class Run:
             registered.append(hooks.PeriodicWriter([ProgressBar(train.max_iter)], period=1))
             registered.append(Curves(period or train.checkpointer.period, str(self.output_dir)))
 
-        def save(iteration: int) -> None:
-            checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
-
         # last, so that what a checkpoint holds includes what the other hooks remember of this iteration
         periodic = hooks.PeriodicCheckpointer(
             checkpointer, train.checkpointer.period, max_to_keep=train.checkpointer.max_to_keep
         )
         registered.append(periodic)
-        registered.append(SaveOnSignal(save))
+        registered.append(SaveOnSignal(checkpointer))
         trainer.register_hooks(registered)
-
-    def _say_where(self) -> None:
-        if not comm.is_main_process():
-            return
-        for name in ("results.json", "predictions.png", "curves.png", "model_best.pth", "model_final.pth"):
-            path = self.output_dir / name
-            if path.is_file():
-                print(f"{name.split('.')[0]}: {path.resolve()}")
 
 
 def _build_scheduler(cfg: DictConfig, optimizer: torch.optim.Optimizer) -> Any:

@@ -8,20 +8,17 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from itpn_d2.data import ResumableBatchSampler
+from itpn_d2.data.loader import one_thread
 
 from .dataset import ImageDataset, View, collate
 from .paths import ImageSource
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
 
 
 def _options(num_workers: int) -> dict[str, Any]:
     return {
         "collate_fn": collate,
         "num_workers": num_workers,
-        "worker_init_fn": _one_thread,
+        "worker_init_fn": one_thread,
         "pin_memory": torch.cuda.is_available(),
     }
 
