@@ -7,18 +7,9 @@ torchrun --nproc_per_node 8 -m pretrain --config-file F
 A detector takes the result with train_net.py ... train.init_checkpoint=OUTPUT/model_final.pth
 """
 
-import argparse
+from itpn_d2.engine import base_parser, run_command
 
-from itpn_d2.engine import base_parser, load_config, run_command
-
-from .run import PretrainRun
-
-
-def main(args: argparse.Namespace) -> None:
-    cfg = load_config(args.config_file, args.opts)
-    cfg.train.show_groups = cfg.train.show_groups or args.show_groups
-    PretrainRun(cfg).train(resume=args.resume)
-
+from .run import main
 
 if __name__ == "__main__":
     run_command(main, base_parser(__doc__).parse_args())

@@ -1,5 +1,6 @@
 """Pre-train what a LazyConfig describes: the work behind ``python -m pretrain``."""
 
+import argparse
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from itpn_d2.backbone import Trunk
 from itpn_d2.checkpoint import Checkpointer, load_state_file
-from itpn_d2.engine import ConfigError, Trainer
+from itpn_d2.engine import ConfigError, Trainer, load_config
 from itpn_d2.engine.hooks import Curves, SaveOnSignal
 from itpn_d2.engine.prepare import distribute, prepare, say_where, writers
 from itpn_d2.engine.progress import ProgressBar
@@ -247,3 +248,11 @@ class PretrainRun:
         results = write_summary(self.output_dir / "results.json", trainer.storage)
         say_where(self.output_dir)
         return results
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """What each process of ``python -m pretrain`` runs; here, since spawned processes can't import from the
+    ``__main__`` of a package."""
+    cfg = load_config(arguments.config_file, arguments.opts)
+    cfg.train.show_groups = cfg.train.show_groups or arguments.show_groups
+    PretrainRun(cfg).train(resume=arguments.resume)
