@@ -18,8 +18,8 @@ STAMPS := $(VENV)/.stamps
 CHECKED := itpn_d2 tools train_net.py $(wildcard pretrain)
 
 help:
-	@echo "make demo      train, evaluate and draw a small Mask R-CNN on generated scenes"
-	@echo "make demo-pretrain   the same with and without pre-training, briefly"
+	@echo "make demo      pre-train briefly, compare; train, evaluate and draw a small Mask R-CNN on generated scenes"
+	@echo "make demo-pretrain   compare starts from nothing and from a longer pre-training"
 	@echo "make test      the tests, without those marked slow (make test-all: all of them)"
 	@echo "make lint      ruff (lint, format) and mypy; make format applies what ruff can"
 	@echo "make env       only prepare $(VENV); PYTHON=... chooses the interpreter"
@@ -27,15 +27,19 @@ help:
 env: $(STAMPS)/project
 
 DEMO := configs/Quickstart/mask_rcnn_fast_itpn_nano.py
+# Pre-trains trunk and pyramid; then the same short fine-tuning with and without that.
+WITH_AND_WITHOUT := tools/transfer.py --seeds 1 --arms none pixel --finetune-config $(DEMO) --finetune \
+  train.best_metric=segm/AP train.ema.enabled=False train.validation_loss=False train.visualize.period=0
 
+# The comparison runs on one thread each, side by side; what is done already of it is not done again.
 demo: env
+	$(PY) $(WITH_AND_WITHOUT) train.max_iter=150 train.eval_period=75 --parallel 2 --threads 1 \
+	  --pretrain-configs "configs/Quickstart/brief_{method}_fast_itpn_nano.py" --output output/quickstart_brief
 	$(PY) train_net.py --config-file $(DEMO)
 
-# Pre-trains trunk and pyramid; then the same short fine-tuning with and without that.
+# As much pre-training as helps this detector.
 demo-pretrain: env
-	$(PY) tools/transfer.py --output output/quickstart_pretraining --seeds 1 --arms none pixel \
-	  --finetune-config $(DEMO) --finetune train.max_iter=300 train.eval_period=100 train.best_metric=segm/AP \
-	  train.ema.enabled=False train.validation_loss=False train.visualize.period=0
+	$(PY) $(WITH_AND_WITHOUT) train.max_iter=300 train.eval_period=100 --output output/quickstart_pretraining
 
 test: env
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)

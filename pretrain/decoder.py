@@ -19,6 +19,7 @@ class TokenDecoder(nn.Module):
     Args:
         out_dims: width of each output; there is one linear layer per entry.
         grid: the grid whose coordinates the positions have; other grids are sampled between them.
+        xavier: start linear layers Xavier-uniform, as MAE does, instead of iTPN's truncated normal .02.
     """
 
     positions: Tensor
@@ -32,6 +33,7 @@ class TokenDecoder(nn.Module):
         grid: Grid = (14, 14),
         mlp_ratio: float = 4.0,
         norm_eps: float = 1e-6,
+        xavier: bool = False,
     ):
         super().__init__()
         self.grid = (int(grid[0]), int(grid[1]))
@@ -49,6 +51,10 @@ class TokenDecoder(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=norm_eps)
         self.heads = nn.ModuleList(nn.Linear(dim, out) for out in out_dims)
         init_linears(self)
+        if xavier:
+            for linear in self.modules():
+                if isinstance(linear, nn.Linear):
+                    nn.init.xavier_uniform_(linear.weight)
 
     def place(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Tokens with their positions added."""

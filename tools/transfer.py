@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
+from tqdm import tqdm
 
 from itpn_d2.checkpoint import load_state_file, to_native, unwrap
 from itpn_d2.evaluation.curves import read_metrics
@@ -56,6 +57,7 @@ def run(plan: Plan, command: list[str], folder: Path) -> None:
     if (folder / "results.json").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
+    tqdm.write(f"{folder.name}: {' '.join(command)}", file=sys.stderr)
     threads = {"OMP_NUM_THREADS": str(plan.threads)} if plan.threads else {}
     with ExitStack() as stack:
         log = stack.enter_context(open(folder / "stdout.txt", "w")) if plan.parallel > 1 else None
@@ -179,13 +181,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     methods = [method for method in CONFIGS if method in {ARMS[arm] for arm in args.arms}]
     runs: dict[str, list[Future[dict[str, Any]]]] = {arm: [] for arm in args.arms}
-    with ThreadPoolExecutor(args.parallel) as pool:
+    total = len(args.seeds) * (len(methods) + len(args.arms))
+    with ThreadPoolExecutor(args.parallel) as pool, tqdm(total=total, desc="runs", unit="run") as bar:
         # seed by seed, so that a comparison that is cut short has whole seeds; what waits for a pre-training
         # comes after it, so some run always goes on
         for seed in args.seeds:
             ready = {method: pool.submit(pretrain, plan, method, seed) for method in methods}
             for arm in sorted(args.arms, key=lambda arm: ARMS[arm] is not None):
                 runs[arm].append(pool.submit(finetune_when, ready.get(ARMS[arm] or ""), plan, arm, seed))
+            for future in (*ready.values(), *(of_arm[-1] for of_arm in runs.values())):
+                future.add_done_callback(lambda _: bar.update())
     found = {arm: [run.result() for run in of_arm] for arm, of_arm in runs.items()}
     (plan.output / "transfer.json").write_text(json.dumps(found, indent=1))
     table = summarise(found, args.metric)

@@ -50,6 +50,16 @@ def test_every_parameter_learns(name, size, micro, images):
     assert not [n for n in idle if not n.endswith("qkv.bias")]
 
 
+@pytest.mark.parametrize("xavier", [False, True])
+def test_starts_of_the_decoder(xavier, micro):
+    torch.manual_seed(0)
+    method = PixelMIM(micro(), **DECODER, xavier_decoder=xavier)
+    linear = method.decoder.blocks[0].mlp.fc1
+    wanted = (2 / (linear.in_features + linear.out_features)) ** 0.5 if xavier else 0.02
+    assert linear.weight.std().item() == pytest.approx(wanted, rel=0.1)
+    assert not linear.bias.any()
+
+
 def test_loss_by_hand(micro, images):
     method = PixelMIM(micro(), **DECODER)
     batch = {"image": images(), "mask": RandomMasking(0.5)(2, (4, 4))}
