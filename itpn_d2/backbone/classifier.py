@@ -164,7 +164,8 @@ class TrunkClassifier(nn.Module):
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """timm's layers for layer-wise rates: stem, blocks (merges count), the rest; ``coarse``: stages."""
+        """timm's layers for layer-wise rates: stem, blocks (merges and the final norm go with the one before
+        them), the rest; ``coarse``: stages."""
         if coarse:
             blocks: Any = [(r"^trunk\.(?:stage|merge)(\d)", None)]
         else:
