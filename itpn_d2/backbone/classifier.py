@@ -45,6 +45,7 @@ class TrunkClassifier(nn.Module):
             raise ValueError(f"pooling {pooling!r}: choose from {', '.join(_POOLINGS)}")
         dim = trunk.channels[-1]
         self.num_features = self.head_hidden_size = dim
+        self.in_chans = trunk.patch_embed.proj.in_features // 16  # a cell of 4 x 4 pixels
         self.pooling, self.head_std = pooling, head_std
         self.feature_info = [
             {"num_chs": channels, "reduction": 4 * 2**i, "module": f"trunk.stage{i + 1}"}

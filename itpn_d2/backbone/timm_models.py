@@ -2,15 +2,18 @@
 
 As a classifier, or with ``features_only=True`` as maps at strides 4, 8 and 16. timm's own arguments apply:
 ``num_classes``, ``global_pool``, ``in_chans``, ``img_size`` (the grid of the position table; other sizes
-run, too), ``drop_rate``, ``drop_path_rate``; any other goes to the trunk. No weights are published for these
-names; ``checkpoint_path=`` reads a file of :class:`TrunkClassifier`, and
-:func:`itpn_d2.checkpoint.load_pretrained` any other.
+run, too), ``drop_rate``, ``drop_path_rate``, ``device``, ``dtype``; any other goes to the trunk. No weights
+are published for these names; ``checkpoint_path=`` reads a file of :class:`TrunkClassifier`, and
+:func:`itpn_d2.checkpoint.load_pretrained` any other. ``torch.compile`` takes the models;
+``torch.jit.script`` and ``torch.fx`` can't follow the trunk, which cuts its grid by the size of the image.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
 from torch import nn
@@ -28,7 +31,7 @@ _CONFIG: dict[str, Any] = {
     "interpolation": "bicubic",
     "mean": IMAGENET_DEFAULT_MEAN,
     "std": IMAGENET_DEFAULT_STD,
-    "first_conv": None,  # a linear layer over the pixels of a cell, which timm can't adapt to other channels
+    "first_conv": "trunk.patch_embed.proj",
     "classifier": "head",
 }
 default_cfgs = generate_default_cfgs({name: dict(_CONFIG) for name in VARIANTS})
@@ -43,19 +46,22 @@ def _classifier(
     img_size: int | tuple[int, int] = 224,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
     **options: Any,
 ) -> TrunkClassifier:
     if global_pool not in ("avg", ""):
         raise ValueError(f"{variant}: global_pool {global_pool!r}: choose avg, or an empty string for none")
     height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-    trunk = VARIANTS[variant].trunk(
-        in_channels=in_chans,
-        pos_grid=(-(-height // TOKEN_STRIDE), -(-width // TOKEN_STRIDE)),
-        drop_path=drop_path_rate,
-        **{"final_norm": False, **options},
-    )
     pooling: Pooling = "mean_then_norm" if global_pool else "none"
-    return TrunkClassifier(trunk, num_classes, pooling, drop_rate=drop_rate)
+    with torch.device(device) if device is not None else nullcontext():
+        trunk = VARIANTS[variant].trunk(
+            in_channels=in_chans,
+            pos_grid=(-(-height // TOKEN_STRIDE), -(-width // TOKEN_STRIDE)),
+            drop_path=drop_path_rate,
+            **{"final_norm": False, **options},
+        )
+        return TrunkClassifier(trunk, num_classes, pooling, drop_rate=drop_rate).to(dtype=dtype)
 
 
 def _entrypoint(name: str) -> Callable[..., nn.Module]:

@@ -105,6 +105,8 @@ def test_channels_sizes_and_rates():
     assert model.head_drop.p == 0.5 and model.trunk.stage3[-1].drop_path.drop_prob == pytest.approx(0.2)
     for size in ((48, 32), (64, 64), (50, 70)):
         assert model(torch.rand(1, 6, *size)).shape == (1, 3)
+    placed = timm.create_model("fast_itpn_nano", device="meta", dtype=torch.bfloat16)
+    assert {(p.device.type, p.dtype) for p in placed.parameters()} == {("meta", torch.bfloat16)}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
