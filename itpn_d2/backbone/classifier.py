@@ -47,6 +47,7 @@ class TrunkClassifier(nn.Module):
         self.num_features = self.head_hidden_size = dim
         self.in_chans = trunk.patch_embed.proj.in_features // 16  # a cell of 4 x 4 pixels
         self.pooling, self.head_std = pooling, head_std
+        self.last_stage = 2  # 0 or 1 after prune_intermediate_layers
         self.feature_info = [
             {"num_chs": channels, "reduction": 4 * 2**i, "module": f"trunk.stage{i + 1}"}
             for i, channels in enumerate(trunk.channels)
@@ -76,9 +77,16 @@ class TrunkClassifier(nn.Module):
         """timm's name of the pooling: ``avg``, or empty for none."""
         return "" if self.pooling == "none" else "avg"
 
+    def _maps(self, image: Tensor, last: int) -> tuple[Tensor, ...]:
+        """The maps of stages 0 to at least ``last``."""
+        image = pad_to_multiple(image, TOKEN_STRIDE)
+        if last < 2:
+            return self.trunk.local_stages(self.trunk.patch_embed(image))[:2]
+        return self.trunk(image)
+
     def forward_features(self, image: Tensor) -> Tensor:
         """``(B, C, H, W) -> (B, H/16, W/16, C3)``."""
-        return self.trunk(pad_to_multiple(image, TOKEN_STRIDE))[-1]
+        return self._maps(image, self.last_stage)[self.last_stage]
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """From :meth:`forward_features` to the logits, or to what the head gets."""
@@ -114,14 +122,10 @@ class TrunkClassifier(nn.Module):
         """
         if output_fmt not in ("NCHW", "NHWC"):
             raise ValueError(f"output_fmt {output_fmt!r}: choose NCHW or NHWC")
-        chosen, last = feature_take_indices(3, indices)
-        image = pad_to_multiple(x, TOKEN_STRIDE)
-        if last < 2 and stop_early and intermediates_only:
-            maps = self.trunk.local_stages(self.trunk.patch_embed(image))
-        else:
-            maps = self.trunk(image)
-        final = maps[2]
-        if norm and isinstance(self.fc_norm, nn.LayerNorm):
+        chosen, last = feature_take_indices(self.last_stage + 1, indices)
+        maps = self._maps(x, last if stop_early and intermediates_only else self.last_stage)
+        final = maps[-1]
+        if norm and len(maps) == 3 and isinstance(self.fc_norm, nn.LayerNorm):
             maps = (*maps[:2], self.fc_norm(final))
         found = [maps[i] if output_fmt == "NHWC" else maps[i].permute(0, 3, 1, 2) for i in chosen]
         return found if intermediates_only else (final, found)
@@ -131,8 +135,14 @@ class TrunkClassifier(nn.Module):
     ) -> list[int]:
         """Take away what :meth:`forward_intermediates` of ``indices`` does not need; returns them, from 0."""
         chosen, last = feature_take_indices(3, indices)
+        trunk = self.trunk
         if last < 2:
-            self.trunk.stage3 = nn.ModuleList()
+            trunk.merge2, trunk.stage3, trunk.norm = nn.Identity(), nn.ModuleList(), nn.Identity()
+            trunk.pos_embed.requires_grad_(False)  # no longer used: distributed training would wait for it
+        if last < 1:
+            trunk.merge1, trunk.stage2 = nn.Identity(), nn.ModuleList()
+        self.last_stage = last
+        self.num_features = self.head_hidden_size = trunk.channels[last]
         if prune_norm or last < 2:
             self.fc_norm = nn.Identity()
         if prune_head or last < 2:
@@ -151,7 +161,7 @@ class TrunkClassifier(nn.Module):
             self.pooling = "none"
         elif global_pool == "avg" and self.pooling == "none":
             self.pooling = "mean_then_norm"
-        self.head = self._new_head(num_classes)
+        self.head = self._new_head(num_classes).train(self.training)
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
