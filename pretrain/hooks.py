@@ -12,6 +12,7 @@ from fvcore.common.checkpoint import PeriodicCheckpointer
 from torch import nn
 from torch.utils.data import DataLoader
 
+from itpn_d2.data import as_classes
 from itpn_d2.engine.config import ConfigError
 from itpn_d2.engine.hooks import not_worth_a_run
 from itpn_d2.evaluation import write_results
@@ -20,7 +21,7 @@ from itpn_d2.solver import WeightAverage
 from .clock import Clock
 from .data import ImageDataset, ImageSource, TestView, collate
 from .methods import Method
-from .probe import TrunkFeatures, as_classes, extract_features, knn_accuracy
+from .probe import TrunkFeatures, extract_features, knn_accuracy
 from .visualize import draw_predictions, to_panels
 
 logger = logging.getLogger(__name__)

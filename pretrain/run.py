@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from itpn_d2.backbone import Trunk
 from itpn_d2.checkpoint import Checkpointer, load_state_file
+from itpn_d2.data import labelled_source
 from itpn_d2.engine import ConfigError, Trainer, load_config
 from itpn_d2.engine.hooks import Curves, SaveOnSignal
 from itpn_d2.engine.prepare import distribute, prepare, say_where, writers
@@ -34,7 +35,6 @@ from .hooks import (
     write_summary,
 )
 from .methods import Method
-from .probe import labelled_source
 from .schedule import ProgressiveSchedule
 
 logger = logging.getLogger(__name__)

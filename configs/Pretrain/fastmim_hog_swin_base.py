@@ -4,7 +4,7 @@ from detectron2.config import LazyCall as L
 
 from pretrain.encoders import SwinEncoder
 
-from ..common.pretrain import warm_cosine
+from ..common.schedule import warm_cosine
 from .fastmim_hog_fast_itpn_base import dataloader, dataset, model, optimizer, train
 
 model.encoder = L(SwinEncoder)(img_size=128, window_size=4)

@@ -1,6 +1,6 @@
 """Pixel reconstruction, small enough for a CPU; the nano trunk and these settings are ours."""
 
-from ..common.pretrain import warm_cosine
+from ..common.schedule import warm_cosine
 from .pixel_mim_itpn_base import dataloader, dataset, model, optimizer, train
 
 model.backbone.update(name="fast_itpn_nano", fpn_dim=128, image_size=128)

@@ -2,27 +2,17 @@
 
 import torch
 from detectron2.config import LazyCall as L
-from detectron2.solver import WarmupParamScheduler
-from fvcore.common.param_scheduler import CosineParamScheduler
 
 from itpn_d2.solver import parameter_groups
 
 from .data.pretrain import dataloader, dataset
+from .schedule import warm_cosine
 
 optimizer = L(torch.optim.AdamW)(
     params=L(parameter_groups)(model=None, lr="${..lr}", weight_decay=0.05),
     lr=2.4e-3,  # replaced where train.base_lr is given
     betas=(0.9, 0.95),
 )
-
-
-def warm_cosine(epochs, warmup_epochs, end=0.0):
-    """Over the epochs of the run: linear from 0, then cosine to ``end`` times the rate."""
-    return L(WarmupParamScheduler)(
-        scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=end),
-        warmup_length=warmup_epochs / epochs,
-        warmup_factor=0.0,
-    )
 
 
 lr_multiplier = warm_cosine(1600, 40)

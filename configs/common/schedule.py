@@ -24,3 +24,12 @@ def cosine(warmup_fraction=0.05, end=0.01):
         warmup_length=warmup_fraction,
         warmup_factor=0.001,
     )
+
+
+def warm_cosine(epochs, warmup_epochs, end=0.0):
+    """Over the epochs of the run: linear from 0, then cosine to ``end`` times the rate."""
+    return L(WarmupParamScheduler)(
+        scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=end),
+        warmup_length=warmup_epochs / epochs,
+        warmup_factor=0.0,
+    )

@@ -1,41 +1,188 @@
-"""Trunk with a linear classification head."""
+"""Trunk with a linear classification head, with the methods that timm's tools call on a model."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
+import torch
+from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from ..layers.units import map_to_tokens
 from .padding import pad_to_multiple
 from .trunk import TOKEN_STRIDE, Trunk
 
-Pooling = Literal["mean_then_norm", "norm_then_mean"]
+Pooling = Literal["mean_then_norm", "norm_then_mean", "mean_then_batch_norm", "none"]
+_POOLINGS = ("mean_then_norm", "norm_then_mean", "mean_then_batch_norm", "none")
 
 
 class TrunkClassifier(nn.Module):
-    """``(B, C, H, W) -> (B, num_classes)`` logits.
+    """``(B, C, H, W) -> (B, num_classes)`` logits, H and W of any size.
 
-    ``mean_then_norm`` is what the published fine-tuning uses (``fc_norm`` on the pooled token);
-    ``norm_then_mean`` puts the norm on the tokens (``trunk.norm``).
+    Args:
+        num_classes: 0 for no head: the pooled features.
+        pooling: ``mean_then_norm`` is what the published fine-tuning uses (``fc_norm`` on the pooled token);
+            ``norm_then_mean`` puts the norm on the tokens (``trunk.norm``); ``mean_then_batch_norm`` is for
+            linear probing (MAE: batch norm without weights); ``none`` is the head on each token,
+            ``(B, H/16, W/16, num_classes)``.
+        head_std: of the head's initial weights. The reference of Fast-iTPN multiplies .02 by .01.
+        drop_rate: dropout before the head.
+        checkpoint_stages: stages whose activations are recomputed (True for all).
     """
 
+    output_fmt = "NHWC"  # of forward_features, in timm's words
+
     def __init__(
-        self, trunk: Trunk, num_classes: int, pooling: Pooling = "mean_then_norm", norm_eps: float = 1e-6
+        self,
+        trunk: Trunk,
+        num_classes: int,
+        pooling: Pooling = "mean_then_norm",
+        norm_eps: float = 1e-6,
+        head_std: float = 0.0002,
+        drop_rate: float = 0.0,
+        checkpoint_stages: bool | tuple[int, ...] = (),
     ):
         super().__init__()
-        if pooling not in ("mean_then_norm", "norm_then_mean"):
-            raise ValueError(f"pooling {pooling!r}: choose mean_then_norm or norm_then_mean")
+        if pooling not in _POOLINGS:
+            raise ValueError(f"pooling {pooling!r}: choose from {', '.join(_POOLINGS)}")
         dim = trunk.channels[-1]
+        self.num_features = self.head_hidden_size = dim
+        self.in_chans = trunk.patch_embed.proj.in_features // 16  # a cell of 4 x 4 pixels
+        self.pooling, self.head_std = pooling, head_std
+        self.last_stage = 2  # 0 or 1 after prune_intermediate_layers
+        self.feature_info = [
+            {"num_chs": channels, "reduction": 4 * 2**i, "module": f"trunk.stage{i + 1}"}
+            for i, channels in enumerate(trunk.channels)
+        ]
         self.trunk = trunk
-        self.fc_norm = nn.LayerNorm(dim, eps=norm_eps) if pooling == "mean_then_norm" else nn.Identity()
-        self.head = nn.Linear(dim, num_classes)
-        # small logits at the start: the reference multiplies the head by 0.01
-        nn.init.trunc_normal_(self.head.weight, std=0.02 * 0.01)
-        nn.init.zeros_(self.head.bias)
+        trunk.set_grad_checkpointing(checkpoint_stages)
+        self.fc_norm: nn.Module = nn.Identity()
+        if pooling == "mean_then_norm":
+            self.fc_norm = nn.LayerNorm(dim, eps=norm_eps)
+        elif pooling == "mean_then_batch_norm":
+            self.fc_norm = nn.BatchNorm1d(dim, eps=norm_eps, affine=False)
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = self._new_head(num_classes)
+
+    def _new_head(self, num_classes: int) -> nn.Module:
+        self.num_classes = num_classes
+        if num_classes == 0:
+            return nn.Identity()
+        like = self.trunk.pos_embed
+        head = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
+        nn.init.trunc_normal_(head.weight, std=self.head_std)
+        nn.init.zeros_(head.bias)
+        return head
+
+    @property
+    def global_pool(self) -> str:
+        """timm's name of the pooling: ``avg``, or empty for none."""
+        return "" if self.pooling == "none" else "avg"
+
+    def _maps(self, image: Tensor, last: int) -> tuple[Tensor, ...]:
+        """The maps of stages 0 to at least ``last``."""
+        image = pad_to_multiple(image, TOKEN_STRIDE)
+        if last < 2:
+            return self.trunk.local_stages(self.trunk.patch_embed(image))[:2]
+        return self.trunk(image)
+
+    def forward_features(self, image: Tensor) -> Tensor:
+        """``(B, C, H, W) -> (B, H/16, W/16, C3)``."""
+        return self._maps(image, self.last_stage)[self.last_stage]
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """From :meth:`forward_features` to the logits, or to what the head gets."""
+        if self.pooling != "none":
+            features = self.fc_norm(features.flatten(1, 2).mean(1))
+        features = self.head_drop(features)
+        return features if pre_logits else self.head(features)
 
     def pool(self, image: Tensor) -> Tensor:
         """``(B, C, H, W) -> (B, C3)``, the feature before the linear head."""
-        tokens = map_to_tokens(self.trunk(pad_to_multiple(image, TOKEN_STRIDE))[-1])
-        return self.fc_norm(tokens.mean(1))
+        return self.forward_head(self.forward_features(image), pre_logits=True)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.pool(image))
+        return self.forward_head(self.forward_features(image))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """The maps of stages ``indices`` (0, 1, 2, at strides 4, 8, 16), as timm's models give them.
+
+        Args:
+            indices: which of the three; the last so many for a number, all for None.
+            norm: apply ``fc_norm``, where it is a layer norm, to the last one.
+            stop_early: leave out stage 3 where it is not asked for.
+            output_fmt: NCHW or NHWC.
+            intermediates_only: return the list alone, else (result of :meth:`forward_features`, list).
+        """
+        if output_fmt not in ("NCHW", "NHWC"):
+            raise ValueError(f"output_fmt {output_fmt!r}: choose NCHW or NHWC")
+        chosen, last = feature_take_indices(self.last_stage + 1, indices)
+        maps = self._maps(x, last if stop_early and intermediates_only else self.last_stage)
+        final = maps[-1]
+        if norm and len(maps) == 3 and isinstance(self.fc_norm, nn.LayerNorm):
+            maps = (*maps[:2], self.fc_norm(final))
+        found = [maps[i] if output_fmt == "NHWC" else maps[i].permute(0, 3, 1, 2) for i in chosen]
+        return found if intermediates_only else (final, found)
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Take away what :meth:`forward_intermediates` of ``indices`` does not need; returns them, from 0."""
+        chosen, last = feature_take_indices(3, indices)
+        trunk = self.trunk
+        if last < 2:
+            trunk.merge2, trunk.stage3, trunk.norm = nn.Identity(), nn.ModuleList(), nn.Identity()
+            trunk.pos_embed.requires_grad_(False)  # no longer used: distributed training would wait for it
+        if last < 1:
+            trunk.merge1, trunk.stage2 = nn.Identity(), nn.ModuleList()
+        self.last_stage = last
+        self.num_features = self.head_hidden_size = trunk.channels[last]
+        if prune_norm or last < 2:
+            self.fc_norm = nn.Identity()
+        if prune_head or last < 2:
+            self.reset_classifier(0, "")
+        return chosen
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new head, freshly initialised; ``global_pool`` "" for no pooling, "avg" for some, None as it
+        is."""
+        if global_pool not in (None, "", "avg"):
+            raise ValueError(f"global_pool {global_pool!r}: choose avg, or an empty string for none")
+        if global_pool == "":
+            self.pooling = "none"
+        elif global_pool == "avg" and self.pooling == "none":
+            self.pooling = "mean_then_norm"
+        self.head = self._new_head(num_classes).train(self.training)
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Parameters of more than one dimension that are not decayed."""
+        return {f"trunk.{name}" for name in self.trunk.no_weight_decay()}
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass, in all stages."""
+        self.trunk.set_grad_checkpointing(enable)
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """timm's layers for layer-wise rates: stem, blocks (merges and the final norm go with the one before
+        them), the rest; ``coarse``: stages."""
+        if coarse:
+            blocks: Any = [(r"^trunk\.(?:stage|merge)(\d)", None)]
+        else:
+            blocks = [
+                (r"^trunk\.stage(\d)\.(\d+)", None),
+                (r"^trunk\.merge(\d)", (99999,)),
+                (r"^trunk\.norm", (99999,)),
+            ]
+        return {"stem": r"^trunk\.(?:patch_embed|pos_embed)", "blocks": blocks}

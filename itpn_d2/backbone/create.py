@@ -19,7 +19,7 @@ def create_model(
     Overrides go to the part that has a parameter of that name: the trunk (``drop_path``, ``pos_grid``,
     ``channels``, ...),
     the pyramid (``fpn_dim``, ``fpn_depth``, ``pyramid_mlp_ratio``, ...), the backbone (``freeze_at``,
-    ``out_features``, ...) or the classifier (``pooling``); ``norm_eps`` goes to all.
+    ``out_features``, ...) or the classifier (``pooling``, ``head_std``, ...); ``norm_eps`` goes to all.
 
     Raises:
         KeyError: unknown name. TypeError: an override that no part takes. ValueError: pyramid and num_classes

@@ -6,8 +6,8 @@ from detectron2.config import CfgNode
 
 
 def add_itpn_config(cfg: CfgNode) -> CfgNode:
-    """Add ``MODEL.ITPN`` and the solver keys of this project to a Detectron2 yacs config, in place; returns
-    it."""
+    """Add ``MODEL.ITPN``, ``MODEL.CLASSIFIER`` (of ``ImageClassifier``) and the solver keys of this project
+    to a Detectron2 yacs config, in place; returns it."""
     cfg.MODEL.ITPN = CfgNode(
         {
             "NAME": "fast_itpn_tiny",
@@ -29,6 +29,9 @@ def add_itpn_config(cfg: CfgNode) -> CfgNode:
             },
             "GATHERING": {"ENABLED": False, "WINDOW": 14, "TOKENS": 4, "GLOBAL_BLOCKS": []},
         }
+    )
+    cfg.MODEL.CLASSIFIER = CfgNode(
+        {"NUM_CLASSES": 1000, "POOLING": "mean_then_norm", "AUGMENTATION": True, "HEAD_ONLY": False}
     )
     cfg.SOLVER.LAYER_DECAY = 1.0
     return cfg

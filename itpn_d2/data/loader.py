@@ -1,6 +1,7 @@
 """Data loaders over registered datasets."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,24 @@ from detectron2.data.samplers import InferenceSampler, RepeatFactorTrainingSampl
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
+from .decode import BrokenImageError
 from .errors import DatasetError
-from .sampler import Place, ResumableBatchSampler
+from .sampler import Place, ResumableBatchSampler, stand_ins
 
+logger = logging.getLogger(__name__)
 Mapper = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
 class MappedRecords(Dataset):
-    """Records kept serialised (workers share one copy), mapped on access by index or by (position, index)."""
+    """Records, mapped on access by index or by (position, index). A list of them is kept serialised, so that
+    workers share one copy.
 
-    def __init__(self, records: list[dict[str, Any]], mapper: Mapper):
-        self.records = DatasetFromList(records, copy=False, serialize=True)
+    Where the mapper raises :class:`BrokenImageError`, that is logged and another record stands in.
+    """
+
+    def __init__(self, records: Sequence[dict[str, Any]], mapper: Mapper):
+        listed = isinstance(records, list)
+        self.records = DatasetFromList(records, copy=False, serialize=True) if listed else records
         self.mapper = mapper
 
     def __len__(self) -> int:
@@ -28,7 +36,16 @@ class MappedRecords(Dataset):
 
     def __getitem__(self, place: int | Place) -> dict[str, Any]:
         position, index = place if isinstance(place, tuple) else (int(place), int(place))
-        return self.mapper(self.records[index], position)
+        for candidate in stand_ins(index, position, len(self)):
+            record = self.records[candidate]
+            try:
+                return self.mapper(record, position)
+            except BrokenImageError as error:
+                logger.warning("%s: left out, it can't be read (%s)", record["file_name"], error)
+        raise DatasetError(
+            f"{self.records[index]['file_name']}: it can't be read, nor can what was drawn instead of it; "
+            f"check that the folder is there"
+        )
 
 
 def one_thread(worker: int) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 
@@ -15,16 +16,18 @@ from .errors import DatasetError
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Python's and NumPy's random state from ``key`` within the block, as it was after it."""
-    outer = random.getstate(), np.random.get_state()
-    words = np.random.SeedSequence([k & 0xFFFFFFFF for k in key]).generate_state(2)
+    """Python's, NumPy's and torch's (CPU) random state from ``key`` within the block, as it was after it."""
+    outer = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    words = np.random.SeedSequence([k & 0xFFFFFFFF for k in key]).generate_state(3)
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))
+    torch.default_generator.manual_seed(int(words[2]))
     try:
         yield
     finally:
         random.setstate(outer[0])
         np.random.set_state(outer[1])
+        torch.default_generator.set_state(outer[2])
 
 
 def mask_format(record: dict[str, Any]) -> Literal["polygon", "bitmask"]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,16 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def register(name: str, arguments: tuple[Any, ...], load: Callable[[], list[dict]], **metadata: Any) -> str:
+def is_registered(name: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether ``name`` was registered with these arguments."""
+    return _registered.get(name) == arguments and name in DatasetCatalog.list()
+
+
+def register(
+    name: str, arguments: tuple[Any, ...], load: Callable[[], Sequence[dict]], **metadata: Any
+) -> str:
     """Register ``load`` under ``name``; the same arguments again do nothing, others replace the dataset."""
-    if _registered.get(name) == arguments and name in DatasetCatalog.list():
+    if is_registered(name, arguments):
         return name
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
@@ -73,7 +80,7 @@ def register_coco(
         verify_images,
         os.path.getmtime(json) if Path(json).is_file() else 0,
     )
-    if _registered.get(name) == arguments and name in DatasetCatalog.list():
+    if is_registered(name, arguments):
         return name
     checked = check_coco(json, images, skip_bad_records, verify_images)
     source = _cleaned(Path(json), checked.data) if checked.problems else str(json)
@@ -127,7 +134,7 @@ def has_masks(name: str) -> bool:
 
 def prepare_datasets(dataset: DictConfig) -> None:
     """Register ``dataset.train`` and ``dataset.val`` (either may be None) and fill in ``num_classes`` and
-    ``class_names``.
+    ``class_names``; where ``dataset.val.classes`` is None, it becomes the classes of the training set.
 
     Raises:
         DatasetError: a dataset can't be used, or the two have different classes.
@@ -136,6 +143,8 @@ def prepare_datasets(dataset: DictConfig) -> None:
     for split in ("train", "val"):
         call = OmegaConf.select(dataset, split)
         if call is not None:
+            if classes and call.get("classes", "") is None:
+                call.classes = classes["train"]  # a set of labelled images takes the numbers of the other
             name = instantiate(call)
             DatasetCatalog.get(name)  # built-in sets learn their classes on loading
             classes[split] = list(MetadataCatalog.get(name).thing_classes)

@@ -9,6 +9,18 @@ from torch.utils.data import Sampler
 Place = tuple[int, int]  # (position in the endless sequence of samples, index of the record)
 _CHUNK = 65536  # indices made into a list at a time; a list of them all takes five times their memory
 
+_MAX_TRIES = 100
+_STEP = 2_147_483_647  # a prime larger than any number of images, so that a walk in such steps visits all
+
+
+def stand_ins(index: int, position: int, length: int) -> Iterator[int]:
+    """``index``, then records to take where that one is broken, each once and at most 100: a function of the
+    place alone, so that replacing is reproducible."""
+    yield index
+    for step in range(min(_MAX_TRIES, length) - 1):
+        offset = 1 + (position * 7919 + step * _STEP) % (length - 1)
+        yield (index + offset) % length
+
 
 class ResumableBatchSampler(Sampler[list[Place]]):
     """Endless global batches of ``total_batch_size``, of which this rank takes its contiguous share.

@@ -23,7 +23,15 @@ from ..solver import WeightAverage
 from .precision import autocast
 
 logger = logging.getLogger(__name__)
-_RANDOM_LAYERS = ("DropPath", "Dropout", "Dropout2d", "BatchNorm1d", "BatchNorm2d", "SyncBatchNorm")
+_RANDOM_LAYERS = (
+    "BatchAugmentation",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "DropPath",
+    "Dropout",
+    "Dropout2d",
+    "SyncBatchNorm",
+)
 
 
 def due(iteration: int, period: int, max_iter: int) -> bool:
@@ -127,7 +135,7 @@ class BestCheckpoint(HookBase):
             return
         latest = self.trainer.storage.latest()
         if self.metric not in latest:
-            known = ", ".join(k for k in latest if "/AP" in k or "loss" in k or k.endswith("mIoU"))
+            known = ", ".join(k for k in latest if "/AP" in k or "loss" in k or k.endswith(("mIoU", "top1")))
             logger.warning("train.best_metric=%s was not measured; there are: %s", self.metric, known)
             return
         value, iteration = latest[self.metric]
@@ -150,7 +158,7 @@ class BestCheckpoint(HookBase):
 
 class VisualizePredictions(HookBase):
     """Every ``period`` iterations, ``predictions_<iteration>.png`` (and ``predictions.png``): ground truth
-    beside prediction on the first ``images`` pictures of the validation data."""
+    beside prediction on ``images`` pictures, spread evenly over the validation data."""
 
     def __init__(
         self,
@@ -173,7 +181,9 @@ class VisualizePredictions(HookBase):
     def draw(self, name: str) -> Path:
         """Write the picture into ``train.output_dir`` and return its path."""
         dataset = self.cfg.dataset.val.name
-        records = list(DatasetCatalog.get(dataset))[: self.images]
+        known = DatasetCatalog.get(dataset)
+        count = min(self.images, len(known))
+        records = [known[i * len(known) // count] for i in range(count)]
         mapper = instantiate(self.cfg.dataloader.test.mapper)
         batch = [mapper(record) for record in records]
         if self.average is not None:

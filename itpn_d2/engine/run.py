@@ -80,7 +80,10 @@ class Run:
         if cfg.train.show_groups:
             params = cfg.optimizer.params
             rules = parameter_rules(
-                self.model, params.get("weight_decay", 0.05), params.get("layer_decay", 1.0)
+                self.model,
+                params.get("weight_decay", 0.05),
+                params.get("layer_decay", 1.0),
+                params.get("count_merges", False),
             )
             logger.info("Parameter groups\n%s", group_table(rules, cfg.optimizer.lr))
         cfg.optimizer.params.model = None

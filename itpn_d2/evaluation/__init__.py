@@ -1,17 +1,21 @@
 """Evaluators, the results table, and pictures of a run."""
 
+from .classification import ClassificationEvaluator
 from .curves import plot_curves, read_metrics
 from .evaluator import DetectionEvaluator, build_evaluator
+from .label_grid import label_grid
 from .results import flatten, is_better, named_metric, table, write_results
 from .tokens import exit_picture, save_exit_picture
 from .visualize import prediction_grid, save_prediction_grid
 
 __all__ = [
+    "ClassificationEvaluator",
     "DetectionEvaluator",
     "build_evaluator",
     "exit_picture",
     "flatten",
     "is_better",
+    "label_grid",
     "named_metric",
     "plot_curves",
     "prediction_grid",

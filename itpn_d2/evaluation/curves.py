@@ -10,7 +10,7 @@ import numpy as np
 from .files import partial_name
 
 Series = dict[str, tuple[np.ndarray, np.ndarray]]
-_METRICS = ("bbox/AP", "segm/AP", "sem_seg/mIoU", "panoptic_seg/PQ")
+_METRICS = ("bbox/AP", "segm/AP", "sem_seg/mIoU", "panoptic_seg/PQ", "classification/top1")
 
 
 def read_metrics(path: str | Path) -> Series:

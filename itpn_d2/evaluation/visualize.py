@@ -13,6 +13,7 @@ from detectron2.structures import BoxMode, Instances
 from detectron2.utils.visualizer import ColorMode, GenericMask, Visualizer
 
 from .files import captioned, save_png
+from .label_grid import label_grid
 
 _GAP = 8  # pixels
 _CROWDED = 25  # objects: with more of them, labels would hide the picture
@@ -183,5 +184,10 @@ def save_prediction_grid(
     metadata: Any,
     **options: Any,
 ) -> None:
-    """Write :func:`prediction_grid` with ``options`` as PNG, whole or not at all."""
-    save_png(Path(path), prediction_grid(records, predictions, metadata, **options))
+    """Write :func:`prediction_grid`, or for a classifier's scores :func:`.label_grid`, with ``options`` as
+    PNG, whole or not at all."""
+    if predictions and "scores" in predictions[0]:
+        picture = label_grid(records, predictions, metadata.thing_classes, **options)
+    else:
+        picture = prediction_grid(records, predictions, metadata, **options)
+    save_png(Path(path), picture)

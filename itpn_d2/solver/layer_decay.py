@@ -2,9 +2,11 @@
 
 The scale of a layer is ``decay ** (layers + 1 - id)``: the patch embedding and the position table have id 0,
 block ``i`` of the trunk (counted over the three stages) has id ``i + 1``, a merge has the id of the block
-before it, and everything else - final norm, pyramid, heads - has scale 1. The reference detection code
+before it, and everything else - final norm, pyramid, heads - has scale 1. With ``count_merges`` a merge is a
+layer of its own, as in the reference's fine-tuning of Fast-iTPN classifiers. The reference detection code
 forgets that merges are in its block list, which gives the last block 1.11 times the base rate, and leaves the
-position table at the full rate; this does neither.
+position table at the full rate; this does neither. Networks of timm have their own layers
+(``group_matcher``).
 """
 
 import re
@@ -12,22 +14,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from timm.models import group_parameters
 from torch import nn
 
 _BLOCK = re.compile(r"^stage(\d)\.(\d+)\.")
 _MERGE = re.compile(r"^merge(\d)\.")
 
 
-def layer_id(name: str, depths: tuple[int, ...]) -> int:
-    """Layer of a trunk parameter ``name`` (without prefix), 0 to ``sum(depths) + 1``."""
+def layer_id(name: str, depths: tuple[int, ...], count_merges: bool = False) -> int:
+    """Layer of a trunk parameter ``name`` (without prefix), 0 to :func:`last_layer`."""
     if name.startswith(("patch_embed.", "pos_embed")):
         return 0
     if match := _BLOCK.match(name):
         stage, index = int(match[1]), int(match[2])
-        return sum(depths[: stage - 1]) + index + 1
+        return sum(depths[: stage - 1]) + index + 1 + (stage - 1) * count_merges
     if match := _MERGE.match(name):
-        return sum(depths[: int(match[1])])
-    return sum(depths) + 1
+        return sum(depths[: int(match[1])]) + int(match[1]) * count_merges
+    return last_layer(depths, count_merges)
+
+
+def last_layer(depths: tuple[int, ...], count_merges: bool = False) -> int:
+    """The layer of everything behind the blocks, whose scale is 1."""
+    return sum(depths) + 1 + (len(depths) - 1) * count_merges
 
 
 @dataclass(frozen=True)
@@ -40,16 +48,20 @@ class ParameterRule:
 
 
 def parameter_rules(
-    model: nn.Module, weight_decay: float = 0.05, layer_decay: float = 1.0
+    model: nn.Module, weight_decay: float = 0.05, layer_decay: float = 1.0, count_merges: bool = False
 ) -> list[tuple[nn.Parameter, ParameterRule]]:
     """The rule of every trainable parameter of ``model``, each parameter once.
 
     Not decayed: biases, norms, layer scales (everything with at most one dimension) and what a module's
-    ``no_weight_decay()`` names. A trunk is any module with ``depths`` and ``patch_embed``.
+    ``no_weight_decay()`` names. A trunk is any module with ``depths`` and ``patch_embed`` and stages of ours.
+
+    Raises:
+        ValueError: ``layer_decay`` is out of range, or less than 1 for a model whose layers are not known.
     """
     if not 0 < layer_decay <= 1:
         raise ValueError(f"layer_decay {layer_decay}: choose a value in (0, 1]; 1 is no decay")
-    trunks = {n: m for n, m in model.named_modules() if hasattr(m, "depths") and hasattr(m, "patch_embed")}
+    trunks = {n: m for n, m in model.named_modules() if hasattr(m, "depths") and hasattr(m, "stage1")}
+    foreign = {} if trunks or layer_decay == 1 else _scales_by_matcher(model, layer_decay)
     undecayed: set[str] = set()
     for prefix, module in model.named_modules():
         if callable(getattr(module, "no_weight_decay", None)):
@@ -58,26 +70,47 @@ def parameter_rules(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        scale = 1.0
+        scale = foreign.get(name, 1.0)
         for prefix, trunk in trunks.items():
             start = f"{prefix}." if prefix else ""
             if name.startswith(start):
-                last = sum(trunk.depths) + 1
-                scale = layer_decay ** (last - layer_id(name[len(start) :], trunk.depths))
+                last = last_layer(trunk.depths, count_merges)
+                scale = layer_decay ** (last - layer_id(name[len(start) :], trunk.depths, count_merges))
         decay = 0.0 if parameter.ndim <= 1 or name in undecayed else weight_decay
         rules.append((parameter, ParameterRule(name, scale, decay)))
     return rules
 
 
+def _scales_by_matcher(model: nn.Module, layer_decay: float) -> dict[str, float]:
+    """Scales of the parameters of timm networks inside ``model``, by their own layers; the last has 1."""
+    scales: dict[str, float] = {}
+    for prefix, network in model.named_modules():
+        matcher = getattr(network, "group_matcher", None)
+        if matcher is not None:
+            layers = group_parameters(network, matcher(coarse=False), reverse=True)
+            last, start = max(layers.values()), f"{prefix}." if prefix else ""
+            scales.update({f"{start}{n}": layer_decay ** (last - layer) for n, layer in layers.items()})
+    if not scales:
+        raise ValueError(
+            f"layer_decay={layer_decay}: {type(model).__name__} holds neither a trunk of this project nor a "
+            f"network of timm whose layers are known; set optimizer.params.layer_decay=1.0"
+        )
+    return scales
+
+
 def parameter_groups(
-    model: nn.Module, lr: float, weight_decay: float = 0.05, layer_decay: float = 1.0
+    model: nn.Module,
+    lr: float,
+    weight_decay: float = 0.05,
+    layer_decay: float = 1.0,
+    count_merges: bool = False,
 ) -> list[dict[str, Any]]:
     """Optimizer groups of ``model``: one for each (scale, weight decay) pair, lowest learning rate first.
 
     Use as ``L(torch.optim.AdamW)(params=L(parameter_groups)(model=..., lr="${..lr}"), lr=...)``.
     """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
-    for parameter, rule in parameter_rules(model, weight_decay, layer_decay):
+    for parameter, rule in parameter_rules(model, weight_decay, layer_decay, count_merges):
         group = groups.setdefault(
             (rule.lr_scale, rule.weight_decay),
             {"params": [], "lr": lr * rule.lr_scale, "weight_decay": rule.weight_decay},

@@ -5,9 +5,8 @@ from typing import Any
 
 from detectron2.utils import comm
 
+from itpn_d2.data.paths import ImageSource
 from itpn_d2.data.registry import write_atomically
-
-from .paths import ImageSource
 
 
 class BrokenImages:

@@ -1,6 +1,6 @@
 """Images of a source, seen through a view; broken ones are replaced and reported."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,23 +8,12 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from itpn_d2.data import DatasetError
-from itpn_d2.data.sampler import Place
-
-from .decode import BrokenImageError, open_image
-from .paths import ImageSource
+from itpn_d2.data.decode import BrokenImageError, open_image
+from itpn_d2.data.paths import ImageSource
+from itpn_d2.data.sampler import Place, stand_ins
 
 View = Callable[[Image.Image, int], dict[str, torch.Tensor]]
 Sample = dict[str, Any]
-_MAX_TRIES = 100
-_STEP = 2_147_483_647  # a prime larger than any number of images, so that a walk in such steps visits all
-
-
-def _candidates(index: int, position: int, length: int) -> Iterator[int]:
-    """``index``, then others, each once: a function of the place alone, so that replacing is reproducible."""
-    yield index
-    for step in range(min(_MAX_TRIES, length) - 1):
-        offset = 1 + (position * 7919 + step * _STEP) % (length - 1)
-        yield (index + offset) % length
 
 
 class ImageDataset(Dataset[Sample]):
@@ -47,7 +36,7 @@ class ImageDataset(Dataset[Sample]):
         """
         position, index = place if isinstance(place, tuple) else (int(place), int(place))
         broken: list[tuple[int, str]] = []
-        for candidate in _candidates(index, position, len(self.source)):
+        for candidate in stand_ins(index, position, len(self.source)):
             try:
                 with open_image(self.source.path(candidate)) as image:
                     sample: Sample = dict(self.view(image, position))

@@ -9,9 +9,9 @@ from torch.utils.data import DataLoader
 
 from itpn_d2.data import ResumableBatchSampler
 from itpn_d2.data.loader import one_thread
+from itpn_d2.data.paths import ImageSource
 
 from .dataset import ImageDataset, View, collate
-from .paths import ImageSource
 
 
 def _options(num_workers: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .decode import decode, upright_size
+from itpn_d2.data.decode import decode, upright_size
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the upright image
 _INTERPOLATIONS = {

@@ -5,13 +5,10 @@
 
 from .classifiers import knn_accuracy, linear_probe
 from .features import TrunkFeatures, extract_features
-from .sources import as_classes, labelled_source
 
 __all__ = [
     "TrunkFeatures",
-    "as_classes",
     "extract_features",
     "knn_accuracy",
-    "labelled_source",
     "linear_probe",
 ]

@@ -17,13 +17,12 @@ from torch import Tensor
 
 from itpn_d2.backbone import create_model
 from itpn_d2.checkpoint import CheckpointError, load_pretrained
-from itpn_d2.data import DatasetError
+from itpn_d2.data import DatasetError, as_classes, labelled_source
 from itpn_d2.data.registry import write_atomically
 
 from ..data import BrokenImages, TestView, build_image_loader
 from .classifiers import Accuracy, knn_accuracy, linear_probe
 from .features import LEVELS, TrunkFeatures, extract_features
-from .sources import as_classes, labelled_source
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

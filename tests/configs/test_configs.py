@@ -8,14 +8,22 @@ from detectron2.config import instantiate
 from detectron2.solver.lr_scheduler import LRMultiplier
 from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import OmegaConf
+from PIL import Image
 
 from itpn_d2.engine.config import ConfigError, load_config
+from itpn_d2.meta_arch import ImageClassifier
+from itpn_d2.solver import parameter_rules
 from pretrain.schedule import ProgressiveSchedule
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
 ALL = sorted(p for p in ROOT.rglob("*") if p.suffix in (".py", ".yaml") and "common" not in p.parts)
 PRETRAIN = [p for p in ALL if "Pretrain" in p.parts or ("Quickstart" in p.parts and "rcnn" not in p.name)]
-CONFIGS = [p for p in ALL if p not in PRETRAIN]
+CLASSIFICATION = [
+    p
+    for p in ALL
+    if "ImageNet-Classification" in p.parts or p.name.startswith(("classifier_", "linear_probe_"))
+]
+CONFIGS = [p for p in ALL if p not in PRETRAIN and p not in CLASSIFICATION]
 METHODS = {
     "pixel": "PixelMIM",
     "mfm": "MFM",
@@ -51,6 +59,65 @@ def test_config(path):
     if cfg.train.best_metric:
         assert cfg.train.ema.enabled or not cfg.train.best_metric.startswith("ema/")
     assert cfg.train.output_dir not in ("", "./output")
+
+
+@pytest.mark.parametrize("path", CLASSIFICATION, ids=lambda p: str(p.relative_to(ROOT)))
+def test_classification_config(path):
+    cfg = load_config(str(path))
+    cfg.dataset.num_classes = cfg.dataset.num_classes or 3
+    with torch.device("meta"):
+        model = instantiate(cfg.model)
+    assert isinstance(model, ImageClassifier) and model.network.num_classes == cfg.dataset.num_classes
+    assert model.head_only == ("linear_probe" in path.name)
+    name = cfg.model.network.name
+    assert name in path.name or "_".join(path.stem.split("_")[:2]) == name
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    assert {id(p) for g in optimizer.param_groups for p in g["params"]} == trained
+    assert max(g["lr"] for g in optimizer.param_groups) == pytest.approx(cfg.optimizer.lr)
+    multiplier = instantiate(cfg.lr_multiplier)
+    assert 0 <= multiplier(0.0) < 0.1 and multiplier(0.2) > multiplier(0.999) >= 0
+    size = cfg.dataloader.image.size
+    assert tuple(model.network.trunk.pos_embed.shape[1:3]) == (size // 16, size // 16)
+    if "ImageNet-Classification" in path.parts and not model.head_only:
+        assert path.stem.endswith(f"_{size}")
+    picture = Image.new("RGB", (90, 70), (200, 100, 50))
+    for loader in ("train", "test", "val_loss"):
+        view = torch.as_tensor(instantiate(cfg.dataloader[loader].mapper).view(picture))
+        assert view.shape == (3, size, size) and view.dtype == torch.uint8
+    assert instantiate(cfg.dataloader.train.mapper).seed == cfg.train.seed
+    if cfg.train.best_metric:
+        assert cfg.train.ema.enabled or not cfg.train.best_metric.startswith("ema/")
+    assert cfg.dataloader.train.total_batch_size % (2 * cfg.train.accumulate) == 0
+
+
+RATES = {  # of the patch embedding, the last block and the head, of the base rate: the reference's tables
+    "fast_itpn_tiny_224": (0.80**17, 0.80),
+    "fast_itpn_small_224": (0.90**27, 0.90),
+    "fast_itpn_base_224": (0.90**33, 0.90),
+    "fast_itpn_large_640": (0.95**47, 0.95),
+    "itpn_base_pixel_224": (0.60**13, 0.60 ** (13 / 31)),
+    "itpn_large_clip_224": (0.55**13, 0.55 ** (13 / 45)),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_layer_decay_of_the_references_recipes(name):
+    cfg = load_config(str(ROOT / "ImageNet-Classification" / f"{name}.py"))
+    with torch.device("meta"):
+        model = instantiate(cfg.model)
+    params = cfg.optimizer.params
+    rules = parameter_rules(model, 0.05, params.layer_decay, params.get("count_merges", False))
+    scales = {rule.name: rule.lr_scale for _, rule in rules}
+    last = model.network.trunk.depths[2] - 1
+    found = (
+        scales["network.trunk.patch_embed.proj.weight"],
+        scales[f"network.trunk.stage3.{last}.mlp.{'w3' if 'fast' in name else 'fc2'}.weight"],
+        scales["network.head.weight"],
+    )
+    assert found == pytest.approx((*RATES[name], 1.0))
+    assert scales["network.trunk.pos_embed"] == found[0]
 
 
 @pytest.mark.parametrize("path", PRETRAIN, ids=lambda p: str(p.relative_to(ROOT)))

@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 
 from itpn_d2 import create_model
@@ -65,3 +66,31 @@ def test_table_counts_everything(model):
 def test_refuses(model, decay):
     with pytest.raises(ValueError, match="layer_decay"):
         parameter_rules(model, 0.05, decay)
+
+
+def test_merges_may_count_as_layers(model):
+    got = {rule.name: rule.lr_scale for _, rule in parameter_rules(model, 0.05, 0.5, count_merges=True)}
+    order = [
+        "patch_embed.proj",
+        "stage1.0.norm",
+        "merge1.norm",
+        "stage2.0.norm",
+        "merge2.norm",
+        "stage3.0.norm1",
+    ]
+    assert [got[f"trunk.{name}.weight"] for name in order] == [0.5**k for k in (11, 10, 9, 8, 7, 6)]
+    assert got["trunk.stage3.5.norm1.weight"] == 0.5 and got["trunk.norm.weight"] == 1.0
+
+
+def test_networks_of_timm_have_their_own_layers():
+    network = timm.create_model("test_vit", num_classes=3)
+    got = scales(torch.nn.ModuleDict({"network": network}))
+    depth = len(network.blocks)
+    assert got["network.patch_embed.proj.weight"] == got["network.pos_embed"] == 0.5 ** (depth + 1)
+    assert got[f"network.blocks.{depth - 1}.norm1.weight"] == 0.5 and got["network.head.weight"] == 1.0
+
+
+def test_unknown_layers_are_an_error():
+    with pytest.raises(ValueError, match=r"Linear holds neither .*layer_decay=1.0"):
+        parameter_rules(torch.nn.Linear(2, 2), layer_decay=0.5)
+    assert len(parameter_rules(torch.nn.Linear(2, 2))) == 2

@@ -9,6 +9,7 @@ from detectron2.utils import comm
 from PIL import Image
 
 from itpn_d2.data import DatasetError
+from itpn_d2.data.sampler import stand_ins
 from pretrain.data import (
     BrokenImages,
     ImageDataset,
@@ -18,7 +19,6 @@ from pretrain.data import (
     build_pretrain_loader,
     image_folder,
 )
-from pretrain.data.dataset import _candidates
 
 COUNT = 11
 
@@ -127,11 +127,11 @@ def test_broken_images_are_replaced_and_counted_once(damaged, num_workers):
 def test_stand_ins_differ_from_the_broken_image_and_from_each_other():
     for length in (2, 7, 150):
         for index, position in ((0, 0), (1, 12345), (length - 1, 10**12)):
-            walk = list(_candidates(index, position, length))
+            walk = list(stand_ins(index, position, length))
             assert walk[0] == index and len(walk) == len(set(walk)) == min(length, 100)
             assert all(0 <= i < length for i in walk)
-    assert list(_candidates(0, 9, 1)) == [0]
-    assert len({list(_candidates(5, p, 150))[1] for p in range(20)}) > 10  # not always the same one
+    assert list(stand_ins(0, 9, 1)) == [0]
+    assert len({list(stand_ins(5, p, 150))[1] for p in range(20)}) > 10  # not always the same one
 
 
 @pytest.mark.parametrize("count", [1, 4])

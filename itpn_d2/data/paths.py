@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from itpn_d2.data import DatasetError, generate_scenes
-from itpn_d2.data.registry import cache_root
+from .errors import DatasetError
+from .registry import cache_root
+from .scenes import generate_scenes
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 

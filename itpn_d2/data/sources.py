@@ -6,16 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itpn_d2.data import DatasetError
-
-from ..data import ImageSource, image_folder, text_list
+from .errors import DatasetError
+from .paths import ImageSource, image_folder, text_list
 
 
 def labelled_source(place: str, root: str = "") -> ImageSource:
     """A folder of class folders, or a text file of ``path,label`` lines relative to ``root``.
 
     Raises:
-        DatasetError: see :func:`pretrain.data.image_folder` and :func:`pretrain.data.text_list`.
+        DatasetError: see :func:`.image_folder` and :func:`.text_list`.
     """
     if Path(place).is_file():
         return text_list(place, root, labelled=True)

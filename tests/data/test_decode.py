@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pretrain.data.decode import BrokenImageError, decode, open_image, upright_size
+from itpn_d2.data.decode import BrokenImageError, decode, open_image, upright_size
 
 
 def read(path, reduction=1.0):

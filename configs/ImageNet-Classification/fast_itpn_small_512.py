@@ -1,0 +1,6 @@
+"""Fast-iTPN-S at 512 pixels."""
+
+from .fast_itpn_small_224 import dataloader, dataset, lr_multiplier, model, optimizer, set_image_size, train
+
+set_image_size(model, dataloader, 512)
+train.output_dir = "output/fast_itpn_small_512"

@@ -1,0 +1,84 @@
+"""The trunks under timm's names: ``timm.create_model("fast_itpn_tiny")`` after ``import itpn_d2``.
+
+As a classifier, or with ``features_only=True`` as maps at strides 4, 8 and 16. timm's own arguments apply:
+``num_classes``, ``global_pool``, ``in_chans``, ``img_size`` (the grid of the position table; other sizes
+run, too), ``drop_rate``, ``drop_path_rate``, ``device``, ``dtype``; any other goes to the trunk. No weights
+are published for these names; ``checkpoint_path=`` reads a file of :class:`TrunkClassifier`, and
+:func:`itpn_d2.checkpoint.load_pretrained` any other. ``torch.compile`` takes the models;
+``torch.jit.script`` and ``torch.fx`` can't follow the trunk, which cuts its grid by the size of the image.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
+from torch import nn
+
+from .classifier import Pooling, TrunkClassifier
+from .trunk import TOKEN_STRIDE
+from .variants import VARIANTS
+
+_CONFIG: dict[str, Any] = {
+    "url": "",  # none published
+    "num_classes": 1000,
+    "input_size": (3, 224, 224),
+    "pool_size": (14, 14),
+    "crop_pct": 0.875,
+    "interpolation": "bicubic",
+    "mean": IMAGENET_DEFAULT_MEAN,
+    "std": IMAGENET_DEFAULT_STD,
+    "first_conv": "trunk.patch_embed.proj",
+    "classifier": "head",
+}
+default_cfgs = generate_default_cfgs({name: dict(_CONFIG) for name in VARIANTS})
+__all__: list[str] = []  # filled by register_model
+
+
+def _classifier(
+    variant: str,
+    num_classes: int = 1000,
+    global_pool: str = "avg",
+    in_chans: int = 3,
+    img_size: int | tuple[int, int] = 224,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    **options: Any,
+) -> TrunkClassifier:
+    if global_pool not in ("avg", ""):
+        raise ValueError(f"{variant}: global_pool {global_pool!r}: choose avg, or an empty string for none")
+    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    pooling: Pooling = "mean_then_norm" if global_pool else "none"
+    with torch.device(device) if device is not None else nullcontext():
+        trunk = VARIANTS[variant].trunk(
+            in_channels=in_chans,
+            pos_grid=(-(-height // TOKEN_STRIDE), -(-width // TOKEN_STRIDE)),
+            drop_path=drop_path_rate,
+            **{"final_norm": False, **options},
+        )
+        return TrunkClassifier(trunk, num_classes, pooling, drop_rate=drop_rate).to(dtype=dtype)
+
+
+def _entrypoint(name: str) -> Callable[..., nn.Module]:
+    def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        return build_model_with_cfg(
+            partial(_classifier, name),
+            name,
+            pretrained,
+            feature_cfg={"out_indices": (0, 1, 2), "feature_cls": "getter"},
+            **kwargs,
+        )
+
+    create.__name__ = create.__qualname__ = name
+    create.__doc__ = f"{name}, see the module."
+    return create
+
+
+for _name in VARIANTS:
+    if not is_model(_name):  # a name that timm has itself stays timm's
+        register_model(_entrypoint(_name))

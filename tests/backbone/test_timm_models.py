@@ -1,0 +1,161 @@
+"""The trunks under timm's names, and what timm's tools call on them."""
+
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+from timm.optim import create_optimizer_v2
+
+import itpn_d2
+from itpn_d2 import VARIANTS
+from itpn_d2.backbone import TrunkClassifier
+
+NANO = {"img_size": 64}
+FAMILIES = ["fast_itpn_nano", "itpn_nano"]
+
+
+def test_names_are_registered_without_detectron2():
+    code = (
+        "import sys, timm; before = set(timm.list_models()); import itpn_d2; "
+        "print(' '.join(sorted(set(timm.list_models()) - before))); "
+        "print([m for m in sys.modules if m.split('.')[0] == 'detectron2'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names, detectron2 = done.stdout.splitlines()
+    assert names.split() == sorted(VARIANTS) and detectron2 == "[]"  # none of them hid one of timm's
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_a_classifier_of_its_size(name):
+    with torch.device("meta"):
+        model = timm.create_model(name)
+        ours = itpn_d2.create_model(name, num_classes=1000)
+    assert {k: v.shape for k, v in model.state_dict().items()} == {
+        k: v.shape for k, v in ours.state_dict().items()
+    }
+    assert model.num_features == VARIANTS[name].channels[2]
+
+
+def test_no_weights_are_published():
+    assert timm.list_models("*itpn*", pretrained=True) == []
+    config = timm.create_model("fast_itpn_nano").pretrained_cfg
+    assert not config["url"] and not config.get("hf_hub_id") and config["num_classes"] == 1000
+    with pytest.raises(RuntimeError, match="No pretrained weights exist"):
+        timm.create_model("fast_itpn_nano", pretrained=True)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_features_are_the_trunks_maps(name):
+    torch.manual_seed(0)
+    model = timm.create_model(name, features_only=True, **NANO).eval()
+    image = torch.rand(2, 3, 64, 48)
+    maps = model(image)
+    assert model.feature_info.channels() == [48, 96, 192] and model.feature_info.reduction() == [4, 8, 16]
+    assert [tuple(m.shape) for m in maps] == [(2, 48, 16, 12), (2, 96, 8, 6), (2, 192, 4, 3)]
+    for found, expected in zip(maps, model.model.trunk(image), strict=True):
+        assert torch.equal(found, expected.permute(0, 3, 1, 2))
+
+
+def test_fewer_features_leave_out_stage_3():
+    torch.manual_seed(0)
+    whole = timm.create_model("fast_itpn_nano", **NANO).eval()
+    some = timm.create_model("fast_itpn_nano", features_only=True, out_indices=(0, 1), **NANO).eval()
+    some.model.load_state_dict(whole.state_dict(), strict=False)
+    image = torch.rand(1, 3, 32, 32)
+    for found, expected in zip(some(image), whole.trunk(image)[:2], strict=True):
+        assert torch.equal(found, expected.permute(0, 3, 1, 2))
+    assert not any("stage3" in n or "merge2" in n for n, _ in some.named_parameters())
+    assert len(whole.forward_intermediates(image, indices=1, stop_early=True, intermediates_only=True)) == 1
+    final, maps = whole.forward_intermediates(image, indices=[0], stop_early=True, output_fmt="NHWC")
+    assert torch.equal(final, whole.forward_features(image)) and torch.equal(maps[0], whole.trunk(image)[0])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_heads_and_pooling(name):
+    image = torch.rand(2, 3, 64, 64)
+    model = timm.create_model(name, num_classes=10, **NANO).eval()
+    features = model.forward_features(image)
+    assert features.shape == (2, 4, 4, 192) and model.output_fmt == "NHWC"
+    assert torch.equal(model(image), model.forward_head(features)) and model(image).shape == (2, 10)
+    pooled = model.forward_head(features, pre_logits=True)
+    assert torch.allclose(pooled, model.fc_norm(features.mean((1, 2))), atol=1e-6)
+    assert model.get_classifier() is model.head and model.head.out_features == model.num_classes == 10
+    model.reset_classifier(0)
+    assert torch.equal(model(image), pooled) and model.num_classes == 0
+    model.reset_classifier(5)
+    assert model(image).shape == (2, 5) and model.head.out_features == 5 and not model.head.training
+    model.reset_classifier(0, "")
+    assert torch.equal(model(image), features) and model.global_pool == ""
+    assert timm.create_model(name, num_classes=0, **NANO)(image).shape == (2, 192)
+    assert timm.create_model(name, num_classes=0, global_pool="", **NANO)(image).shape == (2, 4, 4, 192)
+    for bad in ({"global_pool": "max"}, {"nonsense": 1}):
+        with pytest.raises((ValueError, TypeError), match=next(iter(bad))):
+            timm.create_model(name, **bad)
+    with pytest.raises(ValueError, match="global_pool 'max'"):
+        model.reset_classifier(3, "max")
+
+
+def test_channels_sizes_and_rates():
+    model = timm.create_model(
+        "fast_itpn_nano", in_chans=6, img_size=(48, 32), num_classes=3, drop_rate=0.5, drop_path_rate=0.2
+    )
+    assert model.trunk.pos_embed.shape == (1, 3, 2, 192)
+    assert model.head_drop.p == 0.5 and model.trunk.stage3[-1].drop_path.drop_prob == pytest.approx(0.2)
+    for size in ((48, 32), (64, 64), (50, 70)):
+        assert model(torch.rand(1, 6, *size)).shape == (1, 3)
+    placed = timm.create_model("fast_itpn_nano", device="meta", dtype=torch.bfloat16)
+    assert {(p.device.type, p.dtype) for p in placed.parameters()} == {("meta", torch.bfloat16)}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_layers_for_timms_layer_decay(name):
+    model = timm.create_model(name, **NANO)
+    groups = timm.models.group_parameters(model, model.group_matcher(), reverse=True)
+    assert set(groups) == {n for n, _ in model.named_parameters()}
+    order = [
+        "trunk.patch_embed.proj.weight",
+        "trunk.stage1.0.norm.weight",
+        "trunk.merge1.norm.weight",
+        "trunk.stage2.0.norm.weight",
+        "trunk.merge2.norm.weight",
+        "trunk.stage3.0.norm1.weight",
+        "trunk.stage3.5.norm1.weight",
+        "head.weight",
+    ]
+    layers = [groups[n] for n in order]
+    assert layers == [0, 1, 1, 2, 2, 3, 8, 9] and groups["trunk.pos_embed"] == 0
+    coarse = timm.models.group_parameters(model, model.group_matcher(coarse=True), reverse=True)
+    assert coarse["trunk.stage1.0.norm.weight"] == coarse["trunk.merge1.norm.weight"] == 1
+    optimizer = create_optimizer_v2(model, "adamw", lr=1.0, weight_decay=0.05, layer_decay=0.5)
+    rates = {id(p): (g["lr_scale"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    assert rates[id(model.head.weight)] == (1.0, 0.05)
+    assert rates[id(model.trunk.pos_embed)] == (0.5**9, 0.0) and model.no_weight_decay() == {
+        "trunk.pos_embed"
+    }
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    torch.manual_seed(0)
+    model, image = timm.create_model("fast_itpn_nano", num_classes=3, **NANO), torch.rand(2, 3, 32, 32)
+    gradients = []
+    for enable in (False, True):
+        model.set_grad_checkpointing(enable=enable)
+        model.zero_grad()
+        model(image).square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    assert model.trunk.checkpoint_stages == {1, 2, 3}
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b)
+
+
+def test_a_checkpoint_goes_from_our_model_to_timms(tmp_path):
+    ours = itpn_d2.create_model("fast_itpn_nano", num_classes=4, pos_grid=(4, 4))
+    assert isinstance(ours, TrunkClassifier)
+    torch.save({"state_dict": ours.state_dict()}, tmp_path / "ours.pth")
+    theirs = timm.create_model(
+        "fast_itpn_nano", num_classes=4, checkpoint_path=str(tmp_path / "ours.pth"), **NANO
+    )
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(ours.eval()(image), theirs.eval()(image))
