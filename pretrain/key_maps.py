@@ -3,28 +3,19 @@
 The reference methods put trunk, pyramid and heads on one level; the first two go through the key maps of the
 backbone, the heads through the rules here.
 
-Published FastMIM checkpoints have a ViT at the top level and any other encoder under ``encoder.``. Swin's
-patch merging stands at the end of a stage there and at the start of the next one in timm; its weight order is
-the same.
+Published FastMIM checkpoints: see :mod:`itpn_d2.checkpoint.timm_trunks`.
 """
-
-import re
 
 from torch import Tensor
 
 from itpn_d2.checkpoint import to_native
 from itpn_d2.checkpoint.rules import Rule, RuleSet, merge_weight, same, square_grid
+from itpn_d2.checkpoint.timm_trunks import BUFFERS, move_merges
 
 State = dict[str, Tensor]
 
 _OURS = "encoder.backbone."
 _SHARED = ("mask_token", "decoder_embed.", "decoder_blocks.", "decoder_norm.", "decoder_pred.")
-# recomputed from the window sizes; timm does not store them either
-_BUFFERS = ("relative_position_index", "attn_mask")
-
-
-def _move_merges(name: str, by: int) -> str:
-    return re.sub(r"^layers\.(\d+)\.downsample\.", lambda m: f"layers.{int(m[1]) + by}.downsample.", name)
 
 
 def fastmim_to_native(state: State) -> State:
@@ -34,9 +25,9 @@ def fastmim_to_native(state: State) -> State:
         return dict(state)
     out: State = {}
     for key, value in state.items():
-        if key.endswith(_BUFFERS):
+        if key.endswith(BUFFERS):
             continue
-        name = key if key.startswith(_SHARED) else _OURS + _move_merges(key.removeprefix("encoder."), 1)
+        name = key if key.startswith(_SHARED) else _OURS + move_merges(key.removeprefix("encoder."), 1)
         out[name] = value
     return out
 
@@ -53,7 +44,7 @@ def fastmim_from_native(state: State) -> State:
         if key.startswith(_SHARED):
             out[key] = value
         elif key.startswith(_OURS):
-            out[prefix + _move_merges(key.removeprefix(_OURS), -1)] = value
+            out[prefix + move_merges(key.removeprefix(_OURS), -1)] = value
         else:
             raise KeyError(f"{key} has no counterpart in a FastMIM checkpoint")
     return out

@@ -84,6 +84,7 @@ def build_pyramid(build: Block) -> IntegralPyramid:
         lateral_bias=fast,
         split_bias=fast,
         norm_eps=build["norm_eps"],
+        concat_trunk=build["task"] == "segmentation",
     )
 
 
@@ -91,7 +92,7 @@ def build_model(build: Block, variant: Block, grid: tuple[int, int]) -> Model:
     if build["task"] == "classification":
         trunk = build_trunk(build, variant, grid, variant["pooling"])
         return TrunkClassifier(trunk, build["num_classes"], variant["pooling"], build["norm_eps"])
-    if build["task"] in ("pretrain_fast", "pyramid", "detection"):
+    if build["task"] in ("pretrain_fast", "pyramid", "detection", "segmentation"):
         return BackboneParts(build_trunk(build, variant, grid), build_pyramid(build))
     raise Unsupported(f"task {build['task']}")
 

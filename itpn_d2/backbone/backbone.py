@@ -85,8 +85,10 @@ class ITPNBackbone(Backbone):
         return {"size_divisibility": self.size_divisibility, "square_size": self._square_size}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        dim = self.pyramid.fpn_dim
-        return {name: ShapeSpec(channels=dim, stride=_STRIDES[name]) for name in self._out_features}
+        channels = self.pyramid.channels
+        return {
+            name: ShapeSpec(channels=channels[name], stride=_STRIDES[name]) for name in self._out_features
+        }
 
     def forward(self, images: Tensor, image_sizes: list[tuple[int, int]] | None = None) -> dict[str, Tensor]:
         """Features of a batch.

@@ -17,9 +17,9 @@ def create_model(
     (``num_classes``).
 
     Overrides go to the part that has a parameter of that name: the trunk (``drop_path``, ``pos_grid``,
-    ``channels``, ...),
-    the pyramid (``fpn_dim``, ``fpn_depth``, ``pyramid_mlp_ratio``, ...), the backbone (``freeze_at``,
-    ``out_features``, ...) or the classifier (``pooling``, ``head_std``, ...); ``norm_eps`` goes to all.
+    ``channels``, ...), the pyramid (``fpn_dim``, ``fpn_depth``, ``pyramid_mlp_ratio``, ``concat_trunk``,
+    ...), the backbone (``freeze_at``, ``out_features``, ...) or the classifier (``pooling``, ``head_std``,
+    ...); ``norm_eps`` goes to all.
 
     Raises:
         KeyError: unknown name. TypeError: an override that no part takes. ValueError: pyramid and num_classes

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,8 +14,11 @@ class IntegralPyramid(nn.Module):
     """Trunk maps at strides 4, 8, 16 to five maps of ``fpn_dim`` channels, p2..p6 (strides 4..64).
 
     No layer mixes two 16x16 units: laterals are linear, up-sampling is LN + a 2x2 product, blocks are MLPs.
-    p5 and p6 are
-    2x2 average pools of p4 and p5 (floor), as in the v1 detection backbone.
+    p5 and p6 are 2x2 average pools of p4 and p5 (floor), as in the v1 detection backbone.
+
+    The segmentation form (``concat_trunk``) is that of v1's segmentors: every level carries the trunk's map
+    of that stride behind its own channels, and p5 and p6 (which is ours) are maximum pools. It has no
+    parameters of its own.
 
     Args:
         channels: width of the trunk's three stages.
@@ -22,6 +26,10 @@ class IntegralPyramid(nn.Module):
         fpn_depth: blocks after each top-down addition.
         mlp_ratio: hidden width over ``fpn_dim``, floored (8/3 in Fast-iTPN: 682 of 256; 4 in v1).
         lateral_bias, split_bias: True in Fast-iTPN, False in v1.
+        concat_trunk: the segmentation form.
+
+    Attributes:
+        channels: width of every output by its name.
     """
 
     def __init__(
@@ -33,6 +41,7 @@ class IntegralPyramid(nn.Module):
         lateral_bias: bool = True,
         split_bias: bool = True,
         norm_eps: float = 1e-6,
+        concat_trunk: bool = False,
     ):
         super().__init__()
         c1, c2, c3 = channels
@@ -42,7 +51,9 @@ class IntegralPyramid(nn.Module):
         def blocks(depth: int) -> nn.Sequential:
             return nn.Sequential(*(MlpBlock(fpn_dim, hidden, False, norm_eps=norm_eps) for _ in range(depth)))
 
-        self.fpn_dim = fpn_dim
+        self.fpn_dim, self.concat_trunk = fpn_dim, concat_trunk
+        widths = (c1, c2, c3, c3, c3) if concat_trunk else (0,) * 5
+        self.channels = {f"p{k}": fpn_dim + width for k, width in enumerate(widths, 2)}
         self.align_p4 = nn.Linear(c3, fpn_dim) if c3 != fpn_dim else nn.Identity()
         self.split_p3 = PatchSplit(c3, fpn_dim, split_bias, norm_eps)
         self.lateral_p3 = nn.Linear(c2, fpn_dim, bias=lateral_bias)
@@ -73,17 +84,19 @@ class IntegralPyramid(nn.Module):
         return self.out_p4(p4), self.out_p3(p3), self.out_p2(p2)
 
     def forward(self, f1: Tensor, f2: Tensor, f3: Tensor) -> dict[str, Tensor]:
-        """Channel-last image maps to ``{"p2": (B, fpn_dim, H/4, W/4), ..., "p6": (B, fpn_dim, H/64,
-        W/64)}``."""
+        """Channel-last image maps to ``{"p2": (B, channels["p2"], H/4, W/4), ..., "p6": (B, channels["p6"],
+        H/64, W/64)}``."""
         maps = self.top_down(f1, f2, f3)
+        if self.concat_trunk:
+            pairs = zip(maps, (f3, f2, f1), strict=True)
+            maps = tuple(torch.cat((p, f.to(p.dtype)), -1) for p, f in pairs)  # type: ignore[assignment]
         # one type for all levels, also under autocast, where a norm returns float32: RoI poolers mix the
         # levels
         p4, p3, p2 = (p.to(maps[-1].dtype).permute(0, 3, 1, 2) for p in maps)
         p5 = self._halve(p4)
         return {"p2": p2, "p3": p3, "p4": p4, "p5": p5, "p6": self._halve(p5)}
 
-    @staticmethod
-    def _halve(x: Tensor) -> Tensor:
+    def _halve(self, x: Tensor) -> Tensor:
         # a map of one row or column stays that long: floor would leave nothing
         kernel = (min(2, x.shape[-2]), min(2, x.shape[-1]))
-        return F.avg_pool2d(x, kernel, kernel)
+        return F.max_pool2d(x, kernel, kernel) if self.concat_trunk else F.avg_pool2d(x, kernel, kernel)

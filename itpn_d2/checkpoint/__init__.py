@@ -1,19 +1,29 @@
 """Safe checkpoint files, key maps of foreign layouts, and the report of what was loaded."""
 
+from .architecture import Architecture, architecture, create_from_checkpoint
 from .checkpointer import Checkpointer, atomic_save
+from .convert import ConversionReport, convert, inspect
 from .errors import CheckpointError
 from .key_maps import Mapped, from_native, to_native
 from .loading import load_pretrained
 from .report import LoadReport
-from .safe_load import load_state_file, unwrap
+from .safe_load import load_state_file
+from .state import find_state, unwrap
 
 __all__ = [
+    "Architecture",
     "CheckpointError",
     "Checkpointer",
+    "ConversionReport",
     "LoadReport",
     "Mapped",
+    "architecture",
     "atomic_save",
+    "convert",
+    "create_from_checkpoint",
+    "find_state",
     "from_native",
+    "inspect",
     "load_pretrained",
     "load_state_file",
     "to_native",

@@ -11,7 +11,7 @@ from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
 from torch import nn
 
 from .errors import CheckpointError
-from .loading import load_pretrained
+from .loading import load_contents, load_pretrained
 from .safe_load import load_state_file
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Checkpointer(FvcoreCheckpointer):
     """fvcore's checkpointer, as Detectron2's hooks use it, with atomic files and a loader that runs no code.
 
     A file that this class wrote restores the model exactly, and the ``checkpointables`` that are asked for;
-    any other goes through :func:`load_pretrained`, which prints its report.
+    any other goes through :func:`load_pretrained`, which logs its report.
     """
 
     def __init__(self, model: nn.Module, save_dir: str = "", **checkpointables: Any):
@@ -76,17 +76,32 @@ class Checkpointer(FvcoreCheckpointer):
         state = content.get("model")
         own = self.model.state_dict()
         exact = isinstance(state, dict) and state.keys() == own.keys()
-        if state is not None and exact and all(state[k].shape == own[k].shape for k in own):
+        if state is not None and exact and all(_fits(state[k], own[k]) for k in own):
             self.model.load_state_dict(state)
             logger.info("Loaded %s", path)
         elif wanted:
             raise CheckpointError(
                 f"{path}: not a checkpoint of this model, so there is nothing to resume from"
             )
-        else:
+        elif "://" in path:
             load_pretrained(self.model, path)
+        else:
+            load_contents(self.model, content, path)
         for key in wanted:
             if key not in content:
                 raise CheckpointError(f"{path}: holds no {key!r} to resume from")
             self.checkpointables[key].load_state_dict(content[key])
         return {k: v for k, v in content.items() if k not in {"model", *self.checkpointables}}
+
+
+def _fits(value: Any, like: torch.Tensor) -> bool:
+    """Whether ``value`` can be copied into ``like``: dense numbers of its shape; anything else is left to
+    the loader that says what is wrong with it."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.shape == like.shape
+        and value.layout == torch.strided
+        and value.device.type != "meta"
+        and not (value.is_quantized or value.is_complex())
+        and value.is_floating_point() == like.is_floating_point()
+    )

@@ -11,38 +11,65 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError
-from .layouts import FAST_ITPN, ITPN_V1, LAYOUTS, Layout
+from .layouts import FAST_ITPN, ITPN_V1, MMPRETRAIN, Layout
+from .report import summary
+from .timm_trunks import layout_of, to_timm
 
 State = dict[str, Tensor]
 
 
+OURS = "itpn_d2"
+# blocks.3.reduction.weight, wherever a framework keeps its backbone
+_MERGE = re.compile(r"(|.*\.)blocks\.\d+\.reduction\.weight$")
+
+
 @dataclass
 class Mapped:
-    """A state dict in our names, and the foreign keys that have no place in a backbone or classifier."""
+    """A state dict in our names, and the foreign keys that have no place in a backbone or classifier.
+
+    ``network`` is itpn, or timm for a ViT or Swin, whose names here are those of timm.
+    """
 
     state: State
     layout: str
     ignored: list[str] = field(default_factory=list)
+    network: str = "itpn"
 
 
 def to_native(state: State) -> Mapped:
-    """Translate an official state dict (classifier, detector, pre-training); one in our names passes through.
+    """Translate a foreign state dict (classifier, detector, pre-training); one in our names passes through.
 
     Ours may be that of a trunk, a backbone, a classifier, a detector or a pre-training model: the part from
-    ``trunk.`` on and its siblings are found wherever they lie.
+    ``trunk.`` on and its siblings are found wherever they lie. So are official ones inside a detector.
 
     Raises:
         CheckpointError: the names are of no known layout.
     """
     if any(re.search(r"(^|\.)stage3\.\d+\.", k) for k in state):
-        return Mapped(_strip_prefix(state), "itpn_d2")
-    for layout in LAYOUTS:
-        if all(any(key.endswith(mark) for key in state) for mark in layout.marks):
-            return _from_official(state, layout)
+        return Mapped(_strip_prefix(state), OURS)
+    roots = {m[1] for k in state if (m := _MERGE.match(k))}
+    if len(roots) == 1:
+        root = roots.pop()
+        layout = _layout(state, root)
+        if layout is not None:
+            return _from_official(state, layout, root)
+    elif kind := layout_of(state):
+        mapped, ignored = to_timm(state)
+        return Mapped(mapped, f"{kind} (FastMIM, timm)", ignored, "timm")
     shown = ", ".join(list(state)[:4])
     raise CheckpointError(
-        f"the names are those of no known model ({shown}, ...): expected a Fast-iTPN or iTPN checkpoint"
+        f"the names are those of no known model ({shown}, ...): expected a checkpoint of Fast-iTPN, iTPN, "
+        f"HiViT, or FastMIM's ViT or Swin"
     )
+
+
+def _layout(state: State, root: str) -> Layout | None:
+    if f"{root}{ITPN_V1.positions}" in state:
+        return ITPN_V1
+    if f"{root}{FAST_ITPN.positions}" not in state:
+        return None
+    split = any(k.startswith(root) and k.endswith("attn.q_proj.weight") for k in state)
+    return FAST_ITPN if split else MMPRETRAIN
 
 
 def _strip_prefix(state: State) -> State:
@@ -74,18 +101,28 @@ def _places(state: State) -> dict[int, str]:
     return places
 
 
-def _from_official(state: State, layout: Layout) -> Mapped:
-    places = _places(state)
+def _from_official(state: State, layout: Layout, root: str) -> Mapped:
+    """``root`` is what stands before the names; beside ``backbone.`` may lie a ``neck.`` with the pyramid."""
+    roots = (root, "neck.") if root == "backbone." else (root,)
+    names = {k: next((k[len(r) :] for r in roots if k.startswith(r)), "") for k in state}
+    places = _places({n: state[k] for k, n in names.items() if n})
     out: State = {}
     ignored = []
-    for key, value in state.items():
-        if layout.split_qkv and re.search(r"attn\.[qkv]_proj\.weight$", key):
+    for key, name in names.items():
+        if layout.split_qkv and re.search(r"attn\.[qkv]_proj\.weight$", name):
             continue
-        name = key
-        if match := re.match(r"blocks\.(\d+)\.(.*)", key):
+        known = not name or name.startswith(layout.ignored) or name.endswith(".relative_position_index")
+        if match := re.match(r"blocks\.(\d+)\.(.*)", name):
             name = f"{places[int(match[1])]}.{match[2]}"
-        known = key.startswith(layout.ignored) or key.endswith(".relative_position_index")
-        found = None if known else layout.rules.to_ours(name, value)
+        try:
+            found = None if known else layout.rules.to_ours(name, state[key])
+        except (RuntimeError, IndexError, ValueError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            shape = tuple(state[key].shape)
+            raise CheckpointError(
+                f"{key} has the shape {shape}, which the {layout.name} layout never has"
+            ) from error
         if found is None:
             ignored.append(key)
         else:
@@ -93,8 +130,10 @@ def _from_official(state: State, layout: Layout) -> Mapped:
     if layout.split_qkv:
         for i, place in places.items():
             if place.startswith("stage3."):
-                parts = [state[f"blocks.{i}.attn.{n}_proj.weight"] for n in "qkv"]
-                out[f"trunk.{place}.attn.qkv.weight"] = torch.cat(parts)
+                parts = [f"{root}blocks.{i}.attn.{n}_proj.weight" for n in "qkv"]
+                if lost := [p for p in parts if p not in state]:
+                    raise CheckpointError(f"{lost[0]} is missing: fetch the file again")
+                out[f"trunk.{place}.attn.qkv.weight"] = torch.cat([state[p] for p in parts])
     return Mapped({k: v.contiguous() for k, v in out.items()}, layout.name, ignored)
 
 
@@ -102,20 +141,41 @@ def from_native(state: State) -> State:
     """Our names to the official layout; the inverse of :func:`to_native` on what it maps, bit for bit.
 
     Raises:
-        CheckpointError: a key has no official counterpart.
+        CheckpointError: the official layout has no place for a tensor, or can't hold its grid.
     """
     state = _strip_prefix(state)
     layout = ITPN_V1 if "trunk.patch_embed.norm.weight" in state else FAST_ITPN
-    depths = [
-        1 + max(int(k.split(".")[2]) for k in state if k.startswith(f"trunk.stage{s}.")) for s in (1, 2, 3)
-    ]
+    for key, value in state.items():
+        grid = value.shape[1:3] if key.endswith(("pos_embed", "rel_pos.table")) else (0, 0)
+        if grid[0] != grid[1]:
+            raise CheckpointError(
+                f"{key} has the grid {grid[0]}x{grid[1]}; the {layout.name} layout holds square ones only, "
+                f"without their size: keep the layout {OURS}, or load the file into a model of a square "
+                f"pos_grid first"
+            )
+    named: dict[str, tuple[str, Tensor]] = {}
+    lost = []
+    for key, value in state.items():
+        if found := layout.rules.to_official(key, value):
+            named[key] = found
+        else:
+            lost.append(key)
+    if lost:
+        raise CheckpointError(
+            f"the {layout.name} layout has no counterpart of {summary(lost, 2)}: leave these out by their "
+            f"beginnings (--drop START), or keep the layout {OURS}"
+        )
+    depths = []
+    for stage in (1, 2, 3):
+        blocks = [int(k.split(".")[2]) for k in state if k.startswith(f"trunk.stage{stage}.")]
+        if not blocks:
+            raise CheckpointError(
+                f"no trunk.stage{stage}.* to write: the official layout needs a whole trunk"
+            )
+        depths.append(1 + max(blocks))
     first = {"1": 0, "2": depths[0] + 1, "3": depths[0] + depths[1] + 2}
     out: State = {}
-    for key, value in state.items():
-        found = layout.rules.to_official(key, value)
-        if found is None:
-            raise CheckpointError(f"{key} has no counterpart in the official layout")
-        name, value = found
+    for name, value in named.values():
         if match := re.match(r"stage(?:12\.)?(\d)\.(\d+)\.(.*)", name):
             name = f"blocks.{first[match[1]] + int(match[2])}.{match[3]}"
         elif match := re.match(r"merge\.(\d)\.(.*)", name):

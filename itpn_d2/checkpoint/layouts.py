@@ -1,7 +1,9 @@
-"""The official layouts of Fast-iTPN and of iTPN v1, as rules.
+"""The public layouts of Fast-iTPN and of iTPN v1, as rules.
 
-Both have one flat ``blocks.{i}`` list with the merges inside. Fast-iTPN has 4-D kernels and separate q, k, v
+All have one flat ``blocks.{i}`` list with the merges inside. Fast-iTPN has 4-D kernels and separate q, k, v
 projections; v1 has linear layers, an own order of the four cells of a merge, and relative position tables.
+HiViT is the trunk of v1 under the same names. mmpretrain's port keeps trunk and pyramid apart (``backbone.``,
+``neck.``) and renames the position table.
 """
 
 from dataclasses import dataclass
@@ -28,14 +30,14 @@ class Layout:
     """One way to name a model.
 
     Attributes:
-        marks: substrings of which every state dict of this layout has one key each.
+        positions: name of the position table.
         rules: after the flat block index has become ``stage12.{s}.{i}``, ``merge.{s}`` or ``stage3.{i}``.
         ignored: beginnings of names that have no place in a backbone or classifier.
         split_qkv: q, k and v are three projections.
     """
 
     name: str
-    marks: tuple[str, ...]
+    positions: str
     rules: RuleSet
     ignored: tuple[str, ...]
     split_qkv: bool
@@ -78,7 +80,7 @@ def _shared_rules(point: tuple, split: tuple) -> list[Rule]:
 
 FAST_ITPN = Layout(
     "official",
-    ("pos_embed", "attn.q_proj.weight"),
+    "pos_embed",
     RuleSet(
         [
             *_shared_rules((flat, point_kernel), (split_weight, split_kernel)),
@@ -94,39 +96,46 @@ FAST_ITPN = Layout(
     split_qkv=True,
 )
 
-ITPN_V1 = Layout(
-    "official v1",
-    ("absolute_pos_embed", "attn.qkv.weight"),
-    RuleSet(
-        [
-            *_shared_rules((same, same), (same, same)),
-            Rule("patch_embed.norm.{p}", "trunk.patch_embed.norm.{p}"),
-            Rule("absolute_pos_embed", "trunk.pos_embed", square_grid, grid_tokens),
-            Rule("merge.{s}.norm.{p}", "trunk.merge{s}.norm.{p}", swap_cells, swap_cells),
-            Rule("merge.{s}.reduction.weight", "trunk.merge{s}.reduction.weight", swap_cells, swap_cells),
-            Rule(
-                "stage3.{i}.attn.relative_position_bias_table",
-                "trunk.stage3.{i}.attn.rel_pos.table",
-                lambda w: square_grid(w[None]),
-                lambda w: grid_tokens(w)[0],
-            ),
-            Rule(
-                "stage3.{i}.attn.rel_pos_h",
-                "trunk.stage3.{i}.attn.rel_pos.rows",
-                lambda w: w[None, :, None],
-                lambda w: w[0, :, 0],
-            ),
-            Rule(
-                "stage3.{i}.attn.rel_pos_w",
-                "trunk.stage3.{i}.attn.rel_pos.columns",
-                lambda w: w[None, None],
-                lambda w: w[0, 0],
-            ),
-            Rule("stage3.{i}.{r}", "trunk.stage3.{i}.{r}"),
-        ]
-    ),
+
+def _v1(name: str, positions: str) -> Layout:
+    rules = [
+        *_shared_rules((same, same), (same, same)),
+        Rule("patch_embed.norm.{p}", "trunk.patch_embed.norm.{p}"),
+        Rule(positions, "trunk.pos_embed", square_grid, grid_tokens),
+        Rule("merge.{s}.norm.{p}", "trunk.merge{s}.norm.{p}", swap_cells, swap_cells),
+        Rule("merge.{s}.reduction.weight", "trunk.merge{s}.reduction.weight", swap_cells, swap_cells),
+        Rule(
+            "stage3.{i}.attn.relative_position_bias_table",
+            "trunk.stage3.{i}.attn.rel_pos.table",
+            lambda w: square_grid(w[None]),
+            lambda w: grid_tokens(w)[0],
+        ),
+        Rule(
+            "stage3.{i}.attn.rel_pos_h",
+            "trunk.stage3.{i}.attn.rel_pos.rows",
+            lambda w: w[None, :, None],
+            lambda w: w[0, :, 0],
+        ),
+        Rule(
+            "stage3.{i}.attn.rel_pos_w",
+            "trunk.stage3.{i}.attn.rel_pos.columns",
+            lambda w: w[None, None],
+            lambda w: w[0, 0],
+        ),
+        Rule("stage3.{i}.{r}", "trunk.stage3.{i}.{r}"),
+    ]
     # norm belongs to the pre-training head; the index follows from the grid
-    ("mask_token", "decoder_", "lm_", "norm.", "norm_cls.", "cls_pt_layers.", "relative_position_index"),
-    split_qkv=False,
-)
-LAYOUTS = (FAST_ITPN, ITPN_V1)
+    heads = (
+        "mask_token",
+        "decoder_",
+        "lm_",
+        "norm.",
+        "norm_cls.",
+        "cls_pt_layers.",
+        "relative_position_index",
+    )
+    return Layout(name, positions, RuleSet(rules), heads, split_qkv=False)
+
+
+ITPN_V1 = _v1("official v1", "absolute_pos_embed")
+MMPRETRAIN = _v1("mmpretrain", "pos_embed")

@@ -1,70 +1,200 @@
-"""A checkpoint of any known layout into a trunk, backbone, classifier or detector."""
+"""A checkpoint of any known layout into a trunk, backbone, classifier, detector, or a ViT or Swin of timm."""
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
-from ..layers import resample_grid
+from .adapt import Adapted, adapt
+from .architecture import architecture
 from .errors import CheckpointError
-from .key_maps import to_native
+from .key_maps import Mapped, to_native
 from .report import LoadReport
-from .safe_load import load_state_file, unwrap
+from .safe_load import load_state_file
+from .state import Stored, find_state
+from .timm_trunks import SIX_HEADS, adapt_timm, find_trunk
 
 logger = logging.getLogger(__name__)
-# tables over a grid, (1, h, w, C), that follow the model's
-_TABLES = ("pos_embed", "rel_pos.table", "rel_pos.rows", "rel_pos.columns")
+
+
+@dataclass
+class _Target:
+    """Where the tensors go: the module, what it has, and how names and shapes of a file become its own."""
+
+    module: nn.Module
+    own: dict[str, Tensor]
+    rename: Callable[[str], str]
+    adapt: Callable[[str, Tensor, Tensor], Adapted | None]
+    root: str
+    network: str
 
 
 def load_pretrained(
-    model: nn.Module, source: str | Path | dict[str, Tensor], prefer_average: bool = False
+    model: nn.Module, source: str | Path | dict[str, Any], prefer_average: bool = False
 ) -> LoadReport:
-    """Load what fits, adapt position tables, report the rest.
+    """Load what fits, adapt tables and input bands, report the rest.
+
+    Position and relative position tables follow the model's grid, the patch embedding its number of input
+    bands; each such change is a row of the report. Tensors take the model's types.
 
     Args:
-        model: trunk, ``ITPNBackbone``, classifier, or a detector that holds a backbone.
-        source: a file, or a state dict.
+        model: trunk, ``ITPNBackbone``, classifier, or a detector that holds a backbone; for FastMIM's ViT and
+            Swin, any model that holds such a network of timm.
+        source: a file of any layout that :func:`to_native` knows, or its contents.
 
     Raises:
-        CheckpointError: the file can't be read, or nothing of the trunk fits; the model is then untouched.
+        CheckpointError: the file can't be read, holds a trunk of other sizes or of another kind, or nothing
+            of the trunk fits; the model is then untouched.
     """
     name = "" if isinstance(source, dict) else str(source)
     content = source if isinstance(source, dict) else load_state_file(_local(str(source)))
+    return load_contents(model, content, name, prefer_average)
+
+
+def load_contents(
+    model: nn.Module, content: dict[str, Any], name: str = "", prefer_average: bool = False
+) -> LoadReport:
+    """:func:`load_pretrained` of a file that has been read; ``name`` is for its report and errors."""
     try:
-        mapped = to_native(unwrap(content, prefer_average))
+        stored = find_state(content, prefer_average)
+        mapped = to_native(stored.state)
+        target = _target(model, mapped)
+        report, chosen = _choose(target, mapped, stored, name, isinstance(content.get("pretraining"), dict))
+        _check(target, mapped, report)
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}" if name else str(error)) from error
-    own = model.state_dict()
-    to_own = _own_names(own)
-    report = LoadReport(name, mapped.layout, ignored=mapped.ignored)
-    origin = content.get("pretraining")
-    if isinstance(origin, dict):
-        _warn_of_normalisation(model, origin, name)
-    chosen: dict[str, Tensor] = {}
-    for key, value in mapped.state.items():
-        target = to_own(key)
-        if target not in own:
-            heads = isinstance(origin, dict) and not key.startswith(("trunk.", "pyramid."))
-            (report.ignored if heads else report.unexpected).append(key)
-        elif value.shape == own[target].shape:
-            report.loaded.append(target)
-            chosen[target] = value
-        elif target.endswith(_TABLES) and value.shape[-1] == own[target].shape[-1]:
-            grid = own[target].shape[1:3]
-            report.resized.append(f"{target}: {tuple(value.shape[1:3])} -> {tuple(grid)}")
-            chosen[target] = resample_grid(value, (grid[0], grid[1]))
-        else:
-            report.mismatched.append(f"{target}: file {tuple(value.shape)}, model {tuple(own[target].shape)}")
-    report.missing = [k for k in own if k not in chosen]
-    trunk = to_own("trunk.")
-    if not any(k.startswith(trunk) for k in report.loaded):
-        raise CheckpointError(
-            f"{name or 'state dict'}: nothing of the trunk loads; the model is another size or kind\n{report}"
-        )
-    model.load_state_dict(chosen, strict=False)
+    if isinstance(content.get("pretraining"), dict):
+        _warn_of_normalisation(model, content["pretraining"], name)
+    target.module.load_state_dict(chosen, strict=False)
     logger.info("Checkpoint %s", report)
     return report
+
+
+def _target(model: nn.Module, mapped: Mapped) -> _Target:
+    """What ``model`` offers to a file of that network.
+
+    Raises:
+        CheckpointError: no such network.
+    """
+    own = model.state_dict()
+    position = next((k for k in own if k.endswith("pos_embed") and own[k].ndim == 4), None)
+    if mapped.network == "timm":
+        trunk = find_trunk(model)
+        if trunk is None:
+            raise CheckpointError(
+                f"it holds a {mapped.layout}, the model has no such network of timm: build one, such as "
+                f"timm.create_model('vit_base_patch16_224') or 'swin_base_patch4_window7_224'"
+            )
+
+        def fit(key: str, value: Tensor, like: Tensor) -> Adapted | None:
+            return adapt_timm(trunk, key, value, like)
+
+        return _Target(trunk, trunk.state_dict(), lambda key: key, fit, "", "timm")
+    if position is None:
+        raise CheckpointError(
+            f"the model has no trunk of this project (no pos_embed of rows and columns), the file holds one "
+            f"(layout {mapped.layout}): build it with itpn_d2.create_model"
+        )
+    root = position.removesuffix("pos_embed")
+    return _Target(model, own, _own_names(own, root), adapt, root, "itpn")
+
+
+def _own_names(own: dict[str, Tensor], trunk: str) -> Callable[[str], str]:
+    """Our full names (``trunk.x``) to the names inside a model that may be a bare trunk or hold the backbone
+    deeper."""
+    if not trunk.endswith("trunk."):
+        return lambda key: trunk + key.removeprefix("trunk.") if key.startswith("trunk.") else key
+    root = trunk.removesuffix("trunk.")
+
+    def rename(key: str) -> str:
+        return root + key if root + key in own or key.startswith(("trunk.", "pyramid.")) else key
+
+    return rename
+
+
+def _choose(
+    target: _Target, mapped: Mapped, stored: Stored, name: str, has_heads: bool
+) -> tuple[LoadReport, dict[str, Tensor]]:
+    """What becomes of every tensor, and those to load. ``has_heads``: one of our pre-training files."""
+    report = LoadReport(name, mapped.layout, ignored=list(mapped.ignored))
+    under = f"under {'.'.join(stored.under)}" if stored.under else "bare"
+    report.contents = f"{len(stored.state)} tensors, {under}, {', '.join(stored.dtypes) or 'no floats'}"
+    chosen: dict[str, Tensor] = {}
+    casts: dict[str, int] = {}
+    for key, value in mapped.state.items():
+        own_name = target.rename(key)
+        like = target.own.get(own_name)
+        if like is None:
+            heads = has_heads and not key.startswith(("trunk.", "pyramid."))
+            (report.ignored if heads else report.unexpected).append(key)
+            continue
+        numbers = value.is_floating_point() == like.is_floating_point()
+        if numbers and value.dtype != like.dtype:
+            casts[str(value.dtype)] = casts.get(str(value.dtype), 0) + 1
+            value = value.to(like.dtype)
+        if numbers and value.shape == like.shape:
+            report.loaded.append(own_name)
+            chosen[own_name] = value
+        elif numbers and (adapted := target.adapt(own_name, value, like)):
+            report.adapted.append(f"{own_name}: {adapted[1]}")
+            chosen[own_name] = adapted[0]
+        else:
+            wrong = "" if value.is_floating_point() else f" of {value.dtype}".replace("torch.", "")
+            report.mismatched.append(
+                f"{own_name}: file {tuple(value.shape)}{wrong}, model {tuple(like.shape)}"
+            )
+    for dtype, count in casts.items():
+        kind = next(v.dtype for v in target.own.values() if v.is_floating_point())
+        report.adapted.append(f"{count} tensors: {dtype} -> {kind}".replace("torch.", ""))
+    report.missing = [k for k in target.own if k not in chosen]
+    return report, chosen
+
+
+def _check(target: _Target, mapped: Mapped, report: LoadReport) -> None:
+    """Complete the report with what the sizes say.
+
+    Raises:
+        CheckpointError: the trunk of the file is not the model's.
+    """
+    if target.network == "timm":
+        heads = ("head.", "fc_norm.", "norm.")
+        lost = [k for k in report.missing if not k.startswith(heads)]
+        left = [k for k in report.unexpected + report.mismatched if not k.startswith(heads)]
+        if lost or left:
+            raise CheckpointError(
+                f"the network is of another size or kind: build it as deep and wide as the file's\n{report}"
+            )
+        if mapped.layout.startswith("ViT") and any(k.startswith("decoder_") for k in mapped.ignored):
+            report.hints.append(SIX_HEADS)
+        return
+    found, model = architecture(mapped.state), architecture(_as_ours(target))
+    report.contents += f"\n{'':11} {found}"
+    if remedies := found.unlike(model):
+        raise CheckpointError(
+            f"nothing of the trunk loads as it was trained; the model is another size or kind: "
+            f"build it with {', '.join(remedies)}\n{report}"
+        )
+    if odd := [row for row in report.mismatched if row.startswith(target.root)]:
+        raise CheckpointError(f"the trunk has shapes of another model ({odd[0]})\n{report}")
+    if not any(k.startswith(target.root) for k in report.loaded):
+        raise CheckpointError(f"nothing of the trunk loads; the model is another size or kind\n{report}")
+    if found.depths != model.depths:
+        report.hints.append(f"the file ends after {found.depths[2]} of {model.depths[2]} blocks of stage 3")
+    if remedies := found.pyramid_unlike(model):
+        report.hints.append(f"to use the file's whole pyramid, build the model with {', '.join(remedies)}")
+    if found.rel_pos != "none" and model.rel_pos == "none":
+        report.hints.append(f"relative positions are dropped: rel_pos={found.rel_pos!r} keeps them")
+
+
+def _as_ours(target: _Target) -> dict[str, Tensor]:
+    """The model's tensors under our full names."""
+    root = target.root.removesuffix("trunk.") if target.root.endswith("trunk.") else None
+    if root is None:
+        return {f"trunk.{k.removeprefix(target.root)}": v for k, v in target.own.items()}
+    return {k.removeprefix(root): v for k, v in target.own.items() if k.startswith(root)}
 
 
 def _warn_of_normalisation(model: nn.Module, origin: dict, name: str) -> None:
@@ -86,23 +216,6 @@ def _warn_of_normalisation(model: nn.Module, origin: dict, name: str) -> None:
                 [round(v, 3) for v in values],
                 key,
             )
-
-
-def _own_names(own: dict[str, Tensor]) -> Callable[[str], str]:
-    """Our full names (``trunk.x``) to the names inside a model that may be a bare trunk or hold the backbone
-    deeper."""
-    position = next((k for k in own if k.endswith("pos_embed")), None)
-    if position is None:
-        raise CheckpointError("the model has no trunk of this project: no parameter is named pos_embed")
-    prefix = position.removesuffix("pos_embed")
-    if not prefix.endswith("trunk."):
-        return lambda key: prefix + key.removeprefix("trunk.") if key.startswith("trunk.") else key
-    root = prefix.removesuffix("trunk.")
-
-    def rename(key: str) -> str:
-        return root + key if root + key in own or key.startswith(("trunk.", "pyramid.")) else key
-
-    return rename
 
 
 def _local(path: str) -> str:

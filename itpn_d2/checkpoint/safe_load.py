@@ -1,48 +1,30 @@
 """Reading checkpoint files without running any code in them."""
 
-import argparse
-import collections
+import json
 import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
+from .archive import check_archive, check_storages
 from .errors import CheckpointError
+from .stand_ins import allowed
 
-_WRAPPERS = ("module", "model", "state_dict")
 _REMEDY = (
     "If you trust its origin, rewrite its tensors as .safetensors on a machine of your own, "
     "and load that file instead"
 )
-
-
-def _allowed() -> list[Any]:
-    """Types a checkpoint may hold beyond tensors and plain containers: data only, none of them calls
-    anything."""
-    scalar = np.float64(0).__reduce__()[0]  # numpy moved it; pickles name its old place or its new one
-    dtypes = [type(np.dtype(t)) for t in (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)]
-    return [
-        argparse.Namespace,
-        collections.OrderedDict,
-        collections.defaultdict,
-        np.dtype,
-        np.ndarray,
-        scalar,
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, "numpy._core.multiarray.scalar"),
-        *dtypes,
-    ]
+METADATA = "itpn_d2"  # the entry of a .safetensors header that holds what is no tensor, as json
 
 
 def load_state_file(path: str | Path) -> dict[str, Any]:
     """The contents of a ``.safetensors`` or of a torch checkpoint, on the CPU.
 
     Raises:
-        CheckpointError: no such file; not a checkpoint; truncated; or it holds objects that could run code.
+        CheckpointError: no such file; not a checkpoint; truncated or damaged; larger unpacked than it is; or
+            it holds objects that could run code.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,19 +38,25 @@ def load_state_file(path: str | Path) -> dict[str, Any]:
 
 
 def _load_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
-        return load_file(str(path))
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a whole .safetensors file ({error})") from error
+        with safe_open(str(path), "pt") as file:
+            extra = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+        content: dict[str, Any] = dict(load_file(str(path)))
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a whole .safetensors file ({_first_line(error)})") from error
+    origin = extra.get("pretraining") if isinstance(extra, dict) else None
+    return {"pretraining": origin, **content} if isinstance(origin, dict) else content
 
 
 def _load_torch(path: Path) -> Any:
+    zipped = zipfile.is_zipfile(path)
+    available = check_archive(path) if zipped else path.stat().st_size
     try:
-        with torch.serialization.safe_globals(_allowed()):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with torch.serialization.safe_globals(allowed()):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         name = _refused(str(error))
         if name:
@@ -77,18 +65,11 @@ def _load_torch(path: Path) -> Any:
                 f"nothing was executed. {_REMEDY}"
             ) from error
         raise CheckpointError(f"{path}: not a checkpoint, or a damaged one ({_first_line(error)})") from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        # what torch's readers raise on files that are truncated or something else altogether
+    except Exception as error:
+        # torch's readers raise nearly anything on files that are truncated, or something else altogether
         raise CheckpointError(f"{path}: not a checkpoint, or a damaged one ({_first_line(error)})") from error
+    check_storages(path, content, available)
+    return content
 
 
 def _first_line(error: Exception) -> str:
@@ -102,26 +83,3 @@ def _refused(message: str) -> str:
         if marker in message:
             return message.split(marker, 1)[1].split()[0].rstrip(".,")
     return ""
-
-
-def unwrap(content: dict[str, Any], prefer_average: bool = False) -> dict[str, Tensor]:
-    """The state dict inside a checkpoint, in float32: under ``module`` (DeepSpeed), ``model``,
-    ``state_dict``, or bare.
-
-    Args:
-        prefer_average: take the moving average (``model_ema``) when there is one.
-    """
-    wrappers = ("model_ema", *_WRAPPERS) if prefer_average else _WRAPPERS
-    found: Any = content
-    while True:
-        inner = next((found[w] for w in wrappers if isinstance(found.get(w), dict)), None)
-        if inner is None:
-            break
-        found = inner
-    state = {}
-    for key, value in found.items():
-        if isinstance(value, np.ndarray):
-            value = torch.from_numpy(value)
-        if isinstance(value, Tensor):
-            state[str(key).removeprefix("module.")] = value.float() if value.is_floating_point() else value
-    return state

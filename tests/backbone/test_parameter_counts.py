@@ -64,3 +64,31 @@ def test_v1_backbone(name, depth):
     with torch.device("meta"):
         model = create_model(f"itpn_{name}", pyramid=True, fpn_depth=depth)
     assert count(model) == V1_BACKBONES[name][depth]
+
+
+def test_v1_clip_detector():
+    with torch.device("meta"):
+        model = create_model("itpn_base", pyramid=True, fpn_depth=1, layer_scale=0.1)
+    assert count(model) == 81_577_728
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(1, 80_204_416), (2, 80_730_496)])
+def test_v1_without_its_finest_level(depth, expected):
+    """The reference's two-level form ends at stride 8; here p2 is always built."""
+    with torch.device("meta"):
+        model = create_model("itpn_base", pyramid=True, fpn_depth=depth)
+    p = model.pyramid
+    finest = sum(map(count, (p.split_p2, p.lateral_p2, p.blocks_p2, p.out_p2)))
+    assert count(model) - finest == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"), [("base", (384, 512, 768, 768)), ("large", (448, 640, 1024, 1024))]
+)
+def test_v1_segmentation_form(name, channels):
+    """No parameters of its own; the widths of the reference's segmentors."""
+    options = dict(pyramid=True, fpn_depth=2, out_features=("p2", "p3", "p4", "p5"))
+    with torch.device("meta"):
+        model = create_model(f"itpn_{name}", concat_trunk=True, **options)
+    assert count(model) == V1_BACKBONES[name][2]
+    assert tuple(s.channels for s in model.output_shape().values()) == channels

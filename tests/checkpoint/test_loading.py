@@ -64,8 +64,8 @@ def test_data_parallel_prefix(source):
 def test_position_table_is_resized_and_said(source):
     target = backbone((6, 3))
     report = load_pretrained(target, dict(source.state_dict()))
-    assert report.resized == ["trunk.pos_embed: (4, 4) -> (6, 3)"]
-    assert "resized" in str(report) and target.trunk.pos_embed.shape == (1, 6, 3, 32)
+    assert report.adapted == ["trunk.pos_embed: grid 4x4 -> 6x3, bicubic"]
+    assert "adapted" in str(report) and target.trunk.pos_embed.shape == (1, 6, 3, 32)
 
 
 def test_classifier_into_backbone_and_back(source):

@@ -6,6 +6,8 @@ import pytest
 import torch
 from detectron2.config import instantiate
 from detectron2.solver.lr_scheduler import LRMultiplier
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
 from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import OmegaConf
 from PIL import Image
@@ -142,6 +144,61 @@ def test_pretraining_config(path):
         schedule = ProgressiveSchedule(stages, cfg.train.size_divisor)
         assert schedule.stages[-1].epoch < cfg.train.epochs
     assert cfg.train.output_dir not in ("", "./output", "./output/pretrain")
+
+
+ITPN_RECIPES = {  # epochs' iterations, rate, layer decay, drop path, layer scale, blocks, relative positions
+    "mask_rcnn_itpn_base_1x": (21987, 2e-4, 0.90, 0.05, None, 2, "none"),
+    "mask_rcnn_itpn_base_3x": (65962, 1.5e-4, 0.90, 0.3, None, 2, "none"),
+    "mask_rcnn_itpn_clip_base_3x": (65962, 1.5e-4, 0.90, 0.3, 0.1, 1, "none"),
+    "mask_rcnn_itpn_clip_large_1x": (21987, 2e-4, 0.95, 0.2, 0.1, 1, "decomposed"),
+    "cascade_mask_rcnn_itpn_base_3x": (65962, 1e-4, 0.90, 0.2, None, 2, "none"),
+    "cascade_mask_rcnn_itpn_clip_base_3x": (65962, 1e-4, 0.90, 0.2, 0.1, 1, "none"),
+}
+
+
+@pytest.mark.parametrize("name", ITPN_RECIPES)
+def test_recipes_of_itpn(name):
+    iterations, lr, decay, drop_path, scale, depth, rel_pos = ITPN_RECIPES[name]
+    cfg = load_config(str(ROOT / "COCO-InstanceSegmentation" / f"{name}.py"))
+    backbone = cfg.model.backbone
+    assert (cfg.train.max_iter, cfg.optimizer.lr, backbone.drop_path) == (iterations, lr, drop_path)
+    assert cfg.optimizer.params.layer_decay == decay and cfg.dataloader.train.total_batch_size == 64
+    assert (backbone.get("layer_scale"), backbone.fpn_depth) == (scale, depth)
+    assert backbone.get("rel_pos", "none") == rel_pos
+    multiplier = instantiate(cfg.lr_multiplier)
+    assert [round(multiplier(p), 4) for p in (0.7, 0.8, 0.99)] == [1, 0.1, 0.01]
+
+
+def test_cascade_heads_grow_in_overlap():
+    path = ROOT / "COCO-InstanceSegmentation" / "cascade_mask_rcnn_itpn_base_3x.py"
+    with torch.device("meta"):
+        heads = instantiate(load_config(str(path)).model).roi_heads
+    assert [m.thresholds[1] for m in heads.proposal_matchers] == [0.5, 0.6, 0.7]
+    assert [p.box2box_transform.weights[0] for p in heads.box_predictor] == [10, 20, 30]
+    assert all(p.bbox_pred.out_features == 4 and p.box_reg_loss_type == "giou" for p in heads.box_predictor)
+    assert len({id(h) for h in heads.box_head}) == 3
+
+
+def test_a_cascade_trains_and_predicts():
+    torch.manual_seed(0)
+    cfg = load_config(str(ROOT / "COCO-InstanceSegmentation" / "cascade_mask_rcnn_itpn_clip_base_3x.py"))
+    cfg.dataset.num_classes = 2
+    cfg.model.backbone.update(name="itpn_nano", channels=(8, 16, 32), depths=(1, 1, 1), num_heads=2)
+    for head in (*cfg.model.roi_heads.box_heads, cfg.model.roi_heads.mask_head):
+        head.conv_norm = "GN"  # SyncBN needs a GPU
+    model = instantiate(cfg.model)
+    target = Instances(
+        (64, 96), gt_boxes=Boxes(torch.tensor([[8.0, 8, 40, 48]])), gt_classes=torch.tensor([1])
+    )
+    target.gt_masks = BitMasks(torch.ones(1, 64, 96, dtype=torch.bool))
+    with EventStorage():
+        losses = model([{"image": torch.rand(3, 64, 96) * 255, "instances": target}])
+    assert {f"loss_cls_stage{k}" for k in range(3)} <= losses.keys() and "loss_mask" in losses
+    sum(losses.values()).backward()
+    assert model.backbone.trunk.stage1[0].gamma_2.grad.abs().sum() > 0
+    with torch.no_grad():
+        found = model.eval()([{"image": torch.rand(3, 64, 96) * 255}])[0]["instances"]
+    assert found.pred_boxes.tensor.shape[1] == 4 and len(found) == len(found.pred_masks)
 
 
 def test_output_folders_are_distinct():

@@ -30,6 +30,7 @@ spec.loader.exec_module(check_parity)
         ("itpn_det", 26),
         ("itpn_pixel_mim", 17),
         ("itpn_pixel_pyramid", 25),
+        ("itpn_seg", 11),
     ],
 )
 def test_fixture(name, compared, capsys):

@@ -1,0 +1,6 @@
+"""Mask R-CNN, iTPN-B (CLIP pre-training), 36 epochs."""
+
+from .mask_rcnn_itpn_base_3x import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+model.backbone.update(layer_scale=0.1, rel_pos="none", fpn_depth=1)
+train.output_dir = "output/mask_rcnn_itpn_clip_base_3x"

@@ -1,0 +1,213 @@
+"""Checkpoints from one layout and file format to another, without a change of a value."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .architecture import architecture
+from .checkpointer import atomic_save
+from .errors import CheckpointError
+from .key_maps import OURS, Mapped, from_native, to_native
+from .report import summary
+from .safe_load import METADATA, load_state_file
+from .state import WRAPPERS, Stored, find_state
+
+State = dict[str, Tensor]
+LayoutName = Literal["itpn_d2", "official"]
+LAYOUTS: tuple[LayoutName, ...] = ("itpn_d2", "official")
+SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+@dataclass
+class ConversionReport:
+    """What a file holds, what was written, and what was left out."""
+
+    source: str
+    layout: str
+    contents: str
+    target: str = ""
+    target_layout: str = ""
+    written: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.source} (layout {self.layout})", f"{'holds':>11} {self.contents}"]
+        if self.target:
+            lines.append(f"{self.target} (layout {self.target_layout})")
+        for status in ("written", "dropped", "left_out"):
+            names = getattr(self, status)
+            lines.append(f"{status.replace('_', ' '):>11} {len(names):5d}")
+            if names:
+                lines.append(f"{'':17} {summary(names, 2)}")
+        return "\n".join(lines)
+
+
+def inspect(source: str | Path, prefer_average: bool = False) -> ConversionReport:
+    """What a file holds, without writing anything: all of it is ``written``, but for what has no place.
+
+    Raises:
+        CheckpointError: it can't be read, or is of no known layout.
+    """
+    content, stored, mapped = _read(source, prefer_average)
+    report = _report(source, stored, mapped)
+    report.written = list(mapped.state)
+    report.left_out = [*mapped.ignored, *_beside(content)]
+    return report
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    layout: LayoutName = "itpn_d2",
+    wrapper: str = "model",
+    drop: Sequence[str] = (),
+    prefer_average: bool = False,
+    overwrite: bool = False,
+) -> ConversionReport:
+    """Write the tensors of ``source`` to ``target`` in ``layout``; types stay as they are stored.
+
+    The file is read back and mapped back before it takes its name, so that ``target`` is absent, old, or
+    whole and equal to the source bit for bit.
+
+    Args:
+        source: a file of any layout that :func:`to_native` knows.
+        target: ``.pth`` or ``.pt`` for a torch file, ``.safetensors``; its folder must exist.
+        layout: ``itpn_d2`` (a ViT or Swin: timm's names) or ``official`` (of Fast-iTPN or iTPN v1, by the
+            trunk).
+        wrapper: key of the state dict in a torch file (``model``, ``module``, ``state_dict``), '' for none.
+        drop: beginnings of names, in our layout, to leave out.
+        prefer_average: convert the moving average (``model_ema``) where there is one.
+
+    Raises:
+        CheckpointError: it can't be read; ``target`` exists, or can't hold it: the message says what to leave
+            out or which layout can.
+    """
+    target = Path(target)
+    _check_target(Path(source), target, layout, wrapper, overwrite)
+    content, stored, mapped = _read(source, prefer_average)
+    report = _report(source, stored, mapped)
+    state, report.dropped = _without(mapped.state, drop)
+    origin = content.get("pretraining")
+    try:
+        out = _in_layout(state, mapped, layout)
+    except CheckpointError as error:
+        raise CheckpointError(f"{target}: {error}") from error
+    report.target, report.target_layout = str(target), layout
+    report.written = list(out)
+    report.left_out = [*mapped.ignored, *_beside(content)]
+    kept = origin if layout == OURS and isinstance(origin, dict) else None
+    if origin is not None and kept is None:
+        report.left_out.append("(pretraining)")
+    partial = target.with_name(f"{target.stem}.{os.getpid()}.partial{target.suffix}")
+    try:
+        _write(out, partial, wrapper, kept)
+        _verify(partial, state, target)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return report
+
+
+def _read(source: str | Path, prefer_average: bool) -> tuple[dict[str, Any], Stored, Mapped]:
+    content = load_state_file(source)
+    try:
+        stored = find_state(content, prefer_average)
+        mapped = to_native(stored.state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    if mapped.layout == OURS:
+        mapped.state = stored.state  # heads of a detector keep their place beside the backbone
+    return content, stored, mapped
+
+
+def _report(source: str | Path, stored: Stored, mapped: Mapped) -> ConversionReport:
+    contents = f"{len(stored.state)} tensors, {', '.join(stored.dtypes) or 'no floats'}"
+    if mapped.network == "itpn":
+        try:
+            contents += f"\n{'':11} {architecture(to_native(stored.state).state)}"
+        except CheckpointError as error:
+            contents += f"\n{'':11} {error}"
+    return ConversionReport(str(source), mapped.layout, contents)
+
+
+def _beside(content: dict[str, Any]) -> list[str]:
+    """What a file has beside the weights."""
+    kept = {"pretraining", *WRAPPERS}
+    return [f"({key})" for key, value in content.items() if key not in kept and not isinstance(value, Tensor)]
+
+
+def _check_target(source: Path, target: Path, layout: str, wrapper: str, overwrite: bool) -> None:
+    if layout not in LAYOUTS:
+        raise CheckpointError(f"layout {layout!r}: choose {' or '.join(LAYOUTS)}")
+    if target.suffix not in SUFFIXES:
+        raise CheckpointError(f"{target}: its ending says the format, choose {', '.join(SUFFIXES)}")
+    if wrapper not in ("", *WRAPPERS):
+        raise CheckpointError(f"wrapper {wrapper!r}: choose {', '.join(WRAPPERS)}, or nothing")
+    if not target.parent.is_dir():
+        raise CheckpointError(f"{target}: there is no folder {target.parent}")
+    if target.exists() and (source.resolve() == target.resolve() or not overwrite):
+        same = source.resolve() == target.resolve()
+        remedy = "choose another name" if same else "choose another name, or overwrite it (--force)"
+        raise CheckpointError(f"{target}: {'is the source' if same else 'exists'}; {remedy}")
+
+
+def _without(state: State, drop: Sequence[str]) -> tuple[State, list[str]]:
+    for start in drop:
+        if not any(k.startswith(start) for k in state):
+            raise CheckpointError(f"drop {start!r}: no name begins so; they are {summary(list(state), 2)}")
+    dropped = [k for k in state if k.startswith(tuple(drop))] if drop else []
+    return {k: v for k, v in state.items() if k not in dropped}, dropped
+
+
+def _in_layout(state: State, mapped: Mapped, layout: LayoutName) -> State:
+    if layout == OURS:
+        return state
+    if mapped.network == "timm":
+        raise CheckpointError(
+            f"a {mapped.layout} is no iTPN and has no such layout: keep the layout {OURS} (timm's names)"
+        )
+    return from_native(state)
+
+
+def _write(state: State, path: Path, wrapper: str, origin: dict[str, Any] | None) -> None:
+    # tied tensors are written twice: a file of named tensors holds no ties
+    state = {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in state.items()}
+    if path.suffix == ".safetensors":
+        metadata = {"format": "pt"}
+        if origin is not None:
+            metadata[METADATA] = json.dumps({"pretraining": origin})
+        save_file(state, path, metadata)
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+    else:
+        content: dict[str, Any] = {wrapper: state} if wrapper else dict(state)
+        if origin is not None:
+            content["pretraining"] = origin
+        atomic_save(content, path)
+
+
+def _verify(path: Path, expected: State, target: Path) -> None:
+    """CheckpointError unless the file gives back ``expected`` (in our names), bit for bit."""
+    again = to_native(find_state(load_state_file(path)).state).state
+    wanted = to_native(expected).state
+    same = again.keys() == wanted.keys() and all(_equal(again[k], wanted[k]) for k in wanted)
+    if not same:
+        wrong = sorted(again.keys() ^ wanted.keys()) or [k for k in wanted if not _equal(again[k], wanted[k])]
+        raise CheckpointError(
+            f"{target}: not written, it would not give back {summary(wrong, 3)}: keep the layout {OURS}"
+        )
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Bit for bit, so that a NaN equals itself."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return torch.equal(a.contiguous().flatten().view(torch.uint8), b.contiguous().flatten().view(torch.uint8))

@@ -1,0 +1,86 @@
+"""The state dict inside the contents of a checkpoint file."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import CheckpointError
+
+WRAPPERS = ("module", "model", "state_dict")
+_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+_DEPTH = 4  # wrappers in wrappers: a hostile file may contain itself
+_SLACK = 1 << 26  # bytes by which tensors may exceed their storages: tied and broadcast ones are small
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A state dict in its stored types, and the keys it was found under."""
+
+    state: dict[str, Tensor]
+    under: tuple[str, ...]
+
+    @property
+    def dtypes(self) -> list[str]:
+        """Names of the floating types, commonest first."""
+        kinds = [str(v.dtype).removeprefix("torch.") for v in self.state.values() if v.is_floating_point()]
+        return sorted(set(kinds), key=kinds.count, reverse=True)
+
+
+def find_state(content: dict[str, Any], prefer_average: bool = False) -> Stored:
+    """The state dict of a checkpoint: under ``module`` (DeepSpeed), ``model``, ``state_dict``, or bare.
+
+    Args:
+        prefer_average: take the moving average (``model_ema``) when there is one.
+
+    Raises:
+        CheckpointError: a tensor is not a dense one with data, or the tensors are views much larger than it.
+    """
+    wrappers = ("model_ema", *WRAPPERS) if prefer_average else WRAPPERS
+    found, under = content, []
+    for _ in range(_DEPTH):
+        name = next((w for w in wrappers if isinstance(found.get(w), dict)), None)
+        if name is None:
+            break
+        found = found[name]
+        under.append(name)
+    state = {}
+    for key, value in found.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+            value = torch.from_numpy(value)
+        if isinstance(value, Tensor):
+            name = str(key)
+            for prefix in _PREFIXES:
+                name = name.removeprefix(prefix)
+            state[name] = _dense(name, value.detach())
+    _check_views(state)
+    return Stored(state, tuple(under))
+
+
+def _dense(name: str, value: Tensor) -> Tensor:
+    if value.layout != torch.strided or value.is_quantized or value.is_complex():
+        kind = "quantized" if value.is_quantized else "complex" if value.is_complex() else "sparse"
+        raise CheckpointError(f"{name} is {kind}: save it as a dense tensor of real numbers")
+    if value.device.type == "meta":
+        raise CheckpointError(f"{name} has a shape but no data: it was saved from the meta device")
+    return value
+
+
+def _check_views(state: dict[str, Tensor]) -> None:
+    """A few bytes can be viewed as any number of elements, which a copy of them would need memory for."""
+    claimed = sum(v.numel() * v.element_size() for v in state.values())
+    storages = {v.untyped_storage().data_ptr(): v.untyped_storage().nbytes() for v in state.values()}
+    if claimed > 2 * sum(storages.values()) + _SLACK:
+        largest = max(state, key=lambda name: state[name].numel())
+        raise CheckpointError(
+            f"the tensors claim {claimed} bytes over {sum(storages.values())} of data ({largest}: "
+            f"{tuple(state[largest].shape)}): they are views of a few numbers, not weights"
+        )
+
+
+def unwrap(content: dict[str, Any], prefer_average: bool = False) -> dict[str, Tensor]:
+    """The state dict of :func:`find_state`, in float32."""
+    state = find_state(content, prefer_average).state
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
