@@ -28,6 +28,9 @@ class PixelMIM(Method):
         fusion: how a level becomes tokens, see :class:`~pretrain.fusion.LevelFusion`; ``cells`` is the
             reference's.
         sincos_positions: start the trunk's position table from sines and cosines, as the reference does.
+        visible_weight: weight of the error on visible patches. 0 in the papers. Ours: above 0, tokens have to
+            keep what their own patch looks like, where short training on few images else leaves little in
+            them but their place and the image's colour.
         xavier_decoder: start the decoder as MAE does, not as iTPN; a small model learns sooner with it.
     """
 
@@ -41,12 +44,16 @@ class PixelMIM(Method):
         decoder_heads: int = 16,
         fusion: Form = "cells",
         sincos_positions: bool = True,
+        visible_weight: float = 0.0,
         xavier_decoder: bool = False,
         norm_eps: float = 1e-6,
         pixel_mean: Sequence[float] = IMAGENET_MEAN,
         pixel_std: Sequence[float] = IMAGENET_STD,
     ):
         super().__init__(pixel_mean, pixel_std)
+        if visible_weight < 0:
+            raise ValueError(f"visible_weight {visible_weight} is negative")
+        self.visible_weight = visible_weight
         self.backbone = backbone
         self.masking: Masking = RandomMasking(0.75) if masking is None else masking
         self.target = Pixels() if target is None else target
@@ -78,12 +85,17 @@ class PixelMIM(Method):
         return mask, self.predict_tokens(image, visible_patches(mask)), self.target.tokens(image, 16)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """``{"loss_pixels": ...}``: squared error, mean over a patch's values, then over masked patches.
+        """``{"loss_pixels": ...}``: squared error, mean over a patch's values, then over masked patches; with
+        ``visible_weight`` also ``loss_visible``.
 
         ``batch`` may have ``mask`` ``(B, N)`` bool, True = masked, to be used instead of a random one.
         """
         mask, prediction, target = self._run(batch)
-        return {"loss_pixels": masked_mean((prediction.float() - target).square().mean(-1), mask)}
+        errors = (prediction.float() - target).square().mean(-1)
+        losses = {"loss_pixels": masked_mean(errors, mask)}
+        if self.visible_weight:
+            losses["loss_visible"] = self.visible_weight * masked_mean(errors, ~mask)
+        return losses
 
     @torch.no_grad()
     def predict(self, batch: dict[str, Any]) -> dict[str, Any]:

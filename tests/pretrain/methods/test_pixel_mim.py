@@ -76,6 +76,20 @@ def test_loss_by_hand(micro, images):
     assert torch.allclose(method(batch)["loss_pixels"], torch.stack(errors).mean(), atol=1e-5)
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_weight_of_visible_patches(weight, micro, images):
+    method = PixelMIM(micro(), **DECODER, visible_weight=weight)
+    batch = {"image": images(), "mask": RandomMasking(0.75)(2, (4, 4))}
+    losses, shown = method(batch), method.predict(batch)
+    assert set(losses) == ({"loss_pixels", "loss_visible"} if weight else {"loss_pixels"})
+    errors = (shown["prediction"] - shown["target"]).square().mean(-1)
+    assert torch.allclose(losses["loss_pixels"], errors[batch["mask"]].mean(), atol=1e-5)
+    if weight:
+        assert torch.allclose(losses["loss_visible"], weight * errors[~batch["mask"]].mean(), atol=1e-5)
+    with pytest.raises(ValueError, match="visible_weight -1"):
+        PixelMIM(micro(), **DECODER, visible_weight=-1)
+
+
 def test_the_picture_shows_what_the_loss_saw(micro, images):
     method = PixelMIM(micro(), **DECODER)
     batch = {"image": images(), "mask": RandomMasking(0.5)(2, (4, 4))}
