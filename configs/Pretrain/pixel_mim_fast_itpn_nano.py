@@ -5,7 +5,7 @@ from .pixel_mim_itpn_base import dataloader, dataset, model, optimizer, train
 
 model.backbone.update(name="fast_itpn_nano", fpn_dim=128, image_size=128)
 model.update(decoder_dim=128, decoder_depth=2, decoder_heads=4)
-# without these a short run on few images leaves the features with less than random ones have: docs/pretraining.md
+# short runs on few images need these, see docs/pretraining.md
 model.update(visible_weight=1.0, xavier_decoder=True)
 dataloader.train.view.size = 128
 dataloader.train.update(total_batch_size=16, num_workers=0)

@@ -1,6 +1,6 @@
 """Pixel pre-training of two minutes on close crops, half masked: for its pictures, a detector needs more."""
 
-from ..common.pretrain import warm_cosine
+from ..common.schedule import warm_cosine
 from .pixel_mim_fast_itpn_nano import dataloader, dataset, model, optimizer, train
 
 model.masking.ratio = 0.5

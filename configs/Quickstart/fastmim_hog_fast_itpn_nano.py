@@ -1,6 +1,6 @@
 """FastMIM with the quick start's images."""
 
-from ..common.pretrain import warm_cosine
+from ..common.schedule import warm_cosine
 from ..Pretrain.fastmim_hog_fast_itpn_nano import model
 from .pixel_mim_fast_itpn_nano import dataloader, dataset, optimizer, train
 

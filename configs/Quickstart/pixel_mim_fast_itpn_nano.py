@@ -4,7 +4,7 @@ from detectron2.config import LazyCall as L
 
 from pretrain.data import scenes
 
-from ..common.pretrain import warm_cosine
+from ..common.schedule import warm_cosine
 from ..Pretrain.pixel_mim_fast_itpn_nano import dataloader, dataset, model, optimizer, train
 
 dataset.train = L(scenes)(split="train", num_images=800, size=128, seed=7, root=None)
