@@ -30,7 +30,7 @@ def load_pretrained(
         CheckpointError: the file can't be read, or nothing of the trunk fits; the model is then untouched.
     """
     name = "" if isinstance(source, dict) else str(source)
-    content = source if isinstance(source, dict) else load_state_file(_local(str(source)))
+    content = source if isinstance(source, dict) else load_state_file(local_path(str(source)))
     try:
         mapped = to_native(unwrap(content, prefer_average))
     except CheckpointError as error:
@@ -105,7 +105,7 @@ def _own_names(own: dict[str, Tensor]) -> Callable[[str], str]:
     return rename
 
 
-def _local(path: str) -> str:
+def local_path(path: str) -> str:
     """The local file of a path that Detectron2's PathManager may have to fetch."""
     if "://" not in path:
         return path
