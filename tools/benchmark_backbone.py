@@ -1,10 +1,11 @@
 """The backbone by itself: speed, memory and multiply-accumulates by resolution.
 
 Compares fused with explicit attention, dense stage 3 with token gathering, migration and both, eager with
-compiled, and the trunk with networks of timm. Ratios of times come from one process per pair, its two sides
-in turns on the same inputs, medians over rounds; memory comes from a process for each side. ``forward`` runs
-without gradients, with weights in the given type; ``training`` is forward under autocast and backward. Trunk
-and pyramid together, but for the peers, which have no pyramid either.
+compiled, activation checkpointing with none, and the trunk with networks of timm. Ratios of times come from
+one process per pair, its two sides in turns on the same inputs, medians over rounds; memory comes from a
+process for each side. ``forward`` runs without gradients, with weights in the given type; ``training`` is
+forward under autocast and backward. Trunk and pyramid together, but for the peers, which have no pyramid
+either.
 
 ``--docs docs`` keeps the figures in docs/measured and writes the section of docs/benchmarks.md with its
 pictures from what was measured there on all devices; ``--cases`` without any only writes. ``--resume`` goes
@@ -37,6 +38,15 @@ DTYPES = ("fp32", "bf16")
 DENSE = Side()
 EXPLICIT = replace(DENSE, explicit=True)
 TRUNK = Side(trunk=True)
+# ways to train with less memory
+CHECKPOINTING = (
+    "stage3/2",
+    "stage3",
+    "stage3,keep_attention",
+    "stage1,stage2,pyramid",
+    "all",
+    "all,keep_attention",
+)
 
 
 @dataclass(frozen=True)
@@ -74,11 +84,18 @@ def peer_pairs(size: Size, mode: str) -> Iterator[Pair]:
         yield Pair("peers", peer, Side(peer), TRUNK, size, mode)
 
 
+def checkpointing_pairs(size: Size, mode: str) -> Iterator[Pair]:
+    if mode == "training":
+        for spec in CHECKPOINTING:
+            yield Pair("checkpointing", spec, Side(checkpointing=spec), DENSE, size, mode)
+
+
 PAIRS: dict[str, Callable[[Size, str], Iterator[Pair]]] = {
     "attention": attention_pairs,
     "acceleration": acceleration_pairs,
     "compile": compile_pairs,
     "peers": peer_pairs,
+    "checkpointing": checkpointing_pairs,
 }
 # all that memory and multiply-accumulates are asked of
 SIDES = {"dense": DENSE, **{way: Side(way) for way in ACCELERATED}, "trunk": TRUNK}
@@ -190,6 +207,9 @@ class Table:
             for mode in modes:
                 for pair in PAIRS[case](size, mode):
                     self.measure(dtype, pair, measure_pair, pair)
+                    if case == "checkpointing":
+                        row = replace(pair, case="memory", name=f"checkpointing {pair.name}")
+                        self.measure(dtype, row, measure_peak, pair.over, size, mode)
 
     def add_memory(self, dtype: str, modes: Sequence[str]) -> None:
         """Peak memory of every side."""

@@ -20,6 +20,7 @@ TEXTS = {
     "acceleration": "seconds, dense / {}",
     "compile": "seconds, eager / compiled, {}",
     "peers": "seconds, {} / trunk",
+    "checkpointing": "seconds, checkpointing {} / none",
     "memory": "peak MiB, {}",
     "macs": "GMACs of an image, {}",
 }

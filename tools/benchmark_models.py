@@ -95,12 +95,14 @@ class Side:
         explicit: attention by an N x N matrix in float32, as the reference implementation has it.
         compiled: through ``torch.compile`` as one graph.
         trunk: without the pyramid, for comparison with networks that have none.
+        checkpointing: what is computed again in the backward pass, as the backbone's argument.
     """
 
     model: str = "dense"
     explicit: bool = False
     compiled: bool = False
     trunk: bool = False
+    checkpointing: str = "none"
 
 
 def explicit_product(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None) -> Tensor:
@@ -138,7 +140,13 @@ class Levels(nn.Module):
         super().__init__()
         # nothing is padded: the search for padding would be all that is not the network
         acceleration = setting.acceleration(side.model)
-        model = create_model(setting.variant, pyramid=True, mask_padding=False, **acceleration)
+        model = create_model(
+            setting.variant,
+            pyramid=True,
+            mask_padding=False,
+            checkpointing=side.checkpointing,
+            **acceleration,
+        )
         self.network: nn.Module = model.get_submodule("trunk") if side.trunk else model
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

@@ -244,6 +244,20 @@ def test_tables_have_a_column_a_size(faked):
     assert "| gathering | 1.20 (1.00 to 1.30) | 1.05 |" in text
 
 
+def test_checkpointing_is_timed_and_weighed(faked):
+    table = Table(replace(TINY, sizes=(S64,)))
+    table.add_pairs("checkpointing", "fp32", ["forward", "training"])
+    specs = benchmark_backbone.CHECKPOINTING
+    assert len(faked) == 2 * len(specs)
+    lines = matrix(table.results["fp32"], "training")
+    assert matrix(table.results["fp32"], "forward") == []
+    for spec in specs:
+        assert f"| seconds, checkpointing {spec} / none | 1.00 |" in lines
+        assert f"| peak MiB, checkpointing {spec} | 100 |" in lines
+        network = build(Side(checkpointing=spec), S64, TINY).network
+        assert any(getattr(m, "recompute", False) for m in network.modules())
+
+
 def test_targets_are_met_missed_or_not_measured():
     results = {
         "attention/explicit/forward/1024": single(1.6),
@@ -350,7 +364,8 @@ def test_real_measurements(here, monkeypatch, tmp_path):
     names = ("dense", "both", "trunk", "Swin-T")
     monkeypatch.setattr(benchmark_backbone, "SIDES", {n: benchmark_backbone.SIDES[n] for n in names})
     out = tmp_path / "out.json"
-    cases = ["attention", "acceleration", "growth", "memory", "macs"]
+    monkeypatch.setattr(benchmark_backbone, "CHECKPOINTING", ("all,keep_attention",))
+    cases = ["attention", "acceleration", "checkpointing", "growth", "memory", "macs"]
     given = options(tmp_path, "--json", str(out), "--dtypes", "fp32", "--cases", *cases)
     benchmark.main([*given, "--sizes", "32", "--growth-sizes", "32", "64"])
     results = json.loads(out.read_text())["results"]["fp32"]
