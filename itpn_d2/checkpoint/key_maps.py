@@ -4,6 +4,7 @@ Ours is described by the modules themselves (``trunk.*``, ``pyramid.*``); the fo
 :mod:`.layouts`.
 """
 
+import logging
 import re
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from .errors import CheckpointError
 from .layouts import FAST_ITPN, ITPN_V1, LAYOUTS, Layout
 
+logger = logging.getLogger(__name__)
 State = dict[str, Tensor]
 
 
@@ -101,6 +103,9 @@ def _from_official(state: State, layout: Layout) -> Mapped:
 def from_native(state: State) -> State:
     """Our names to the official layout; the inverse of :func:`to_native` on what it maps, bit for bit.
 
+    What token migration and gathering have learned is left out, with a warning: the official model is dense,
+    and so is ours without it.
+
     Raises:
         CheckpointError: a key has no official counterpart.
     """
@@ -111,7 +116,12 @@ def from_native(state: State) -> State:
     ]
     first = {"1": 0, "2": depths[0] + 1, "3": depths[0] + depths[1] + 2}
     out: State = {}
+    extra = [key for key in state if key.startswith(("trunk.migration.", "trunk.gathering."))]
+    if extra:
+        logger.warning("left out, since the official model is dense: %s", ", ".join(extra))
     for key, value in state.items():
+        if key in extra:
+            continue
         found = layout.rules.to_official(key, value)
         if found is None:
             raise CheckpointError(f"{key} has no counterpart in the official layout")

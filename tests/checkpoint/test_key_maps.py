@@ -144,3 +144,14 @@ def test_odd_position_count_is_refused():
     official["pos_embed"] = torch.zeros(1, 17, 32)
     with pytest.raises(CheckpointError, match="17 positions"):
         to_native(official)
+
+
+def test_what_acceleration_learned_is_left_out_and_said(caplog):
+    dense = micro("backbone")
+    expected = from_native(dense.state_dict())
+    dense.trunk.accelerate(migration={"affine": True}, gathering={})
+    with caplog.at_level("WARNING", logger="itpn_d2.checkpoint.key_maps"):
+        found = from_native(dense.state_dict())
+    assert found.keys() == expected.keys()
+    for name in ("trunk.gathering.offset", "trunk.migration.scale", "trunk.migration.shift"):
+        assert name in caplog.text
