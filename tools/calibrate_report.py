@@ -154,7 +154,8 @@ def plot(path: Path, found: Sequence[Point], metric: str, chosen: Point, max_los
     """The metric over the latency of the model, and of the backbone, as PNG."""
     figure = Figure(figsize=(11, 4.5), dpi=120, layout="constrained")
     dense = found[0]
-    for axis, part in zip(figure.subplots(1, 2, sharey=True), ("model", "backbone"), strict=True):
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, part in zip(axes, ("model", "backbone"), strict=True):
         for kind, (colour, marker) in _STYLES.items():
             of_kind = [point for point in found if point.setting.kind == kind]
             x = [point.latency[part] * 1e3 for point in of_kind]
@@ -167,8 +168,8 @@ def plot(path: Path, found: Sequence[Point], metric: str, chosen: Point, max_los
         axis.plot(*here, "o", markersize=13, fillstyle="none", color="red", label="chosen")
         axis.set(xlabel=f"latency of the {part}, ms", title=f"{metric} against latency, {part}")
         axis.grid(alpha=0.3)
-    axis.set_ylabel(metric)
-    axis.legend(fontsize=7)
+    axes[0].set_ylabel(metric)
+    axes[1].legend(fontsize=7)
     partial = partial_name(path)
     figure.savefig(partial)
     os.replace(partial, path)
