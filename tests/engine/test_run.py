@@ -157,18 +157,6 @@ def test_two_processes_train_as_one(tmp_path):
         assert a == pytest.approx(b, rel=1e-4)
 
 
-def test_two_processes_train_what_acceleration_adds(tmp_path):
-    """Every parameter takes part in every step, without train.ddp.find_unused_parameters."""
-    ways = [MIGRATION, "model.backbone.gathering={window: 2, tokens: 2}"]
-    done = train_net(
-        "--num-processes", "2", *SMALL, *ways, "train.max_iter=3", f"train.output_dir={tmp_path}"
-    )
-    assert done.returncode == 0, done.stderr
-    state = load_state_file(tmp_path / "model_final.pth")["model"]
-    assert state["backbone.trunk.gathering.offset"].any()
-    assert state["backbone.trunk.migration.shift"].any()
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
