@@ -169,10 +169,10 @@ def report(args: argparse.Namespace, bench: Bench, journal: Journal, grid: Grid,
     yacs = args.config_file.endswith((".yaml", ".yml"))
     present = {part: bool(getattr(bench.options, part)) for part in ("migration", "gathering")}
     more = overrides(results[best.setting]["options"], present, yacs)
-    loss = found[0].score - best.score
+    change = best.score - found[0].score
     text = [
         f"Fastest within {args.max_loss:g} {metric} of dense: {best.setting.name}: {metric} {best.score:.2f} "
-        f"({-loss:+.2f}), model {best.speed['model']:.2f}x, backbone {best.speed['backbone']:.2f}x",
+        f"({change:+.2f}), model {best.speed['model']:.2f}x, backbone {best.speed['backbone']:.2f}x",
         f"Overrides: {shlex.join(more) or 'none'}",
         command(args.config_file, bench.run.cfg.train.init_checkpoint, args.opts, more),
     ]
