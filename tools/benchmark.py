@@ -1,6 +1,7 @@
 """Speed and memory: ``backbone`` alone, ``train`` for detectors, ``pretrain`` for masked image modelling.
 
     python tools/benchmark.py backbone --variant fast_itpn_tiny --sizes 224 512 --plot OUT.png
+    python tools/benchmark.py backbone --docs docs
     python tools/benchmark.py train --variants fast_itpn_nano fast_itpn_tiny --sizes 256 512
     python tools/benchmark.py pretrain --variant fast_itpn_base --cases drop fastmim
 
@@ -17,6 +18,7 @@ import benchmark_backbone
 import benchmark_pretrain
 import benchmark_train
 from benchmark_clock import MeasurementError
+from itpn_d2.data.registry import write_atomically
 
 MODES = {"backbone": benchmark_backbone, "train": benchmark_train, "pretrain": benchmark_pretrain}
 
@@ -36,7 +38,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         )
         module.add_options(mode)
         mode.add_argument("--device", default="auto", help="auto, cpu or cuda")
-        mode.add_argument("--dtype", default="auto", help="auto, bf16, fp16 or fp32")
         mode.add_argument("--json", type=Path, metavar="OUT")
         mode.add_argument("--markdown", type=Path, metavar="OUT")
     return parser.parse_args(arguments)
@@ -50,9 +51,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"benchmark: {error}")
     print(text, end="")
     if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        write_atomically(args.json, json.dumps(found, indent=1) + "\n")
     if args.markdown:
-        args.markdown.write_text(text)
+        write_atomically(args.markdown, text)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,23 @@
 """The backbone by itself: speed, memory and multiply-accumulates by resolution.
 
 Compares fused with explicit attention, dense stage 3 with token gathering, migration and both, eager with
-compiled, and the trunk with networks of timm. Rows that are ratios of times come from one process per pair,
-its two sides in turns on the same inputs, medians over rounds; memory comes from a process for each side.
-``forward`` runs without gradients, with weights in the given type; ``training`` is forward under autocast and
-backward. Trunk and pyramid together, but for the peers, which have no pyramid either.
+compiled, activation checkpointing with none, and the trunk with networks of timm. Ratios of times come from
+one process per pair, its two sides in turns on the same inputs, medians over rounds; memory comes from a
+process for each side. ``forward`` runs without gradients, with weights in the given type; ``training`` is
+forward under autocast and backward. Trunk and pyramid together, but for the peers, which have no pyramid
+either.
+
+``--docs docs`` keeps the figures in docs/measured and writes the section of docs/benchmarks.md with its
+pictures from what was measured there on all devices; ``--cases`` without any only writes. ``--resume`` goes
+on with the JSON of an earlier call.
 """
 
 import argparse
+import json
 import math
+import shlex
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,75 +27,79 @@ from typing import Any
 import torch
 
 from benchmark_clock import MeasurementError, compare, interleave, machine, own_process, peak_mib, timed
-from benchmark_models import ACCELERATED, PEERS, BackboneSetting, Side, count_macs, step_for
-from benchmark_plot import throughput_plot
-from benchmark_table import HEADER, Measure, Results, single
+from benchmark_docs import body, cell, described, draw, measured_file, update_docs
+from benchmark_models import ACCELERATED, PEERS, BackboneSetting, Side, Size, count_macs, step_for
+from benchmark_table import single
+from benchmark_targets import applies, target_rows
+from itpn_d2.data.registry import write_atomically
 
 MODES = {"forward": False, "training": True}
+DTYPES = ("fp32", "bf16")
 DENSE = Side()
-# the paper's abstract: "accelerate the inference procedure by up to 70%"
-FASTEST = 1.7
-LINEAR = 1.1  # exponent of cost against pixels that counts as linear on a machine
+EXPLICIT = replace(DENSE, explicit=True)
+TRUNK = Side(trunk=True)
+# ways to train with less memory
+CHECKPOINTING = (
+    "stage3/2",
+    "stage3",
+    "stage3,keep_attention",
+    "stage1,stage2,pyramid",
+    "all",
+    "all,keep_attention",
+)
 
 
 @dataclass(frozen=True)
 class Pair:
     """A ratio of the seconds of two sides."""
 
-    measure: Measure
+    case: str
+    name: str
     over: Side
     under: Side
-    size: int
+    size: Size
     mode: str
 
     @property
     def key(self) -> str:
-        def name(side: Side) -> str:
-            marks = [m for m in ("explicit", "compiled", "trunk") if getattr(side, m)]
-            return "+".join([side.model, *marks])
-
-        return f"{name(self.over)}/{name(self.under)}/{self.mode}/{self.size}"
+        return f"{self.case}/{self.name}/{self.mode}/{self.size}"
 
 
-def attention_pairs(setting: BackboneSetting, modes: Sequence[str]) -> Iterator[Pair]:
-    for size in setting.sizes:
-        for mode in modes:
-            text = f"{size}, {mode}: seconds with explicit float32 attention / fused"
-            yield Pair(Measure(text, ">=", 1), replace(DENSE, explicit=True), DENSE, size, mode)
+def attention_pairs(size: Size, mode: str) -> Iterator[Pair]:
+    yield Pair("attention", "explicit", EXPLICIT, DENSE, size, mode)
 
 
-def acceleration_pairs(setting: BackboneSetting, modes: Sequence[str]) -> Iterator[Pair]:
-    for size in setting.sizes:
-        for mode in modes:
-            for way in ACCELERATED:
-                text = f"{size}, {mode}: seconds dense / {way}"
-                goal = size == max(setting.sizes) and mode == "forward" and way == "both"
-                measure = Measure(text, ">=", FASTEST) if goal else Measure(text)
-                yield Pair(measure, DENSE, Side(way), size, mode)
+def acceleration_pairs(size: Size, mode: str) -> Iterator[Pair]:
+    for way in ACCELERATED:
+        yield Pair("acceleration", way, DENSE, Side(way), size, mode)
 
 
-def compile_pairs(setting: BackboneSetting, modes: Sequence[str]) -> Iterator[Pair]:
-    for size in setting.sizes:
-        for mode in modes:
-            for way in ("dense", *ACCELERATED):
-                text = f"{size}, {mode}: seconds eager / compiled, {way}"
-                yield Pair(Measure(text, ">=", 1), Side(way), Side(way, compiled=True), size, mode)
+def compile_pairs(size: Size, mode: str) -> Iterator[Pair]:
+    for way in ("dense", *ACCELERATED):
+        yield Pair("compile", way, Side(way), Side(way, compiled=True), size, mode)
 
 
-def peer_pairs(setting: BackboneSetting, modes: Sequence[str]) -> Iterator[Pair]:
-    for size in setting.sizes:
-        for mode in modes:
-            for peer in PEERS:
-                text = f"{size}, {mode}: seconds {peer} / {setting.variant} without pyramid"
-                yield Pair(Measure(text), Side(peer), Side(trunk=True), size, mode)
+def peer_pairs(size: Size, mode: str) -> Iterator[Pair]:
+    for peer in PEERS:
+        yield Pair("peers", peer, Side(peer), TRUNK, size, mode)
 
 
-PAIRS: dict[str, Callable[[BackboneSetting, Sequence[str]], Iterator[Pair]]] = {
+def checkpointing_pairs(size: Size, mode: str) -> Iterator[Pair]:
+    if mode == "training":
+        for spec in CHECKPOINTING:
+            yield Pair("checkpointing", spec, Side(checkpointing=spec), DENSE, size, mode)
+
+
+PAIRS: dict[str, Callable[[Size, str], Iterator[Pair]]] = {
     "attention": attention_pairs,
     "acceleration": acceleration_pairs,
     "compile": compile_pairs,
     "peers": peer_pairs,
+    "checkpointing": checkpointing_pairs,
 }
+# all that memory and multiply-accumulates are asked of
+SIDES = {"dense": DENSE, **{way: Side(way) for way in ACCELERATED}, "trunk": TRUNK}
+SIDES |= {peer: Side(peer) for peer in PEERS}
 CASES = [*PAIRS, "growth", "memory", "macs"]
 
 
@@ -95,24 +107,28 @@ def measure_pair(pair: Pair, setting: BackboneSetting) -> dict[str, Any]:
     """The ratio and the seconds of every round."""
     over, under = (step_for(s, pair.size, MODES[pair.mode], setting) for s in (pair.over, pair.under))
     seconds = interleave(over, under, setting.rounds, setting.place()[0])
-    return {**compare(*seconds), "seconds": seconds, **asdict(pair)}
+    return {**compare(*seconds), "seconds": seconds}
 
 
-def measure_peak(side: Side, size: int, mode: str, setting: BackboneSetting) -> float:
+def measure_peak(side: Side, size: Size, mode: str, setting: BackboneSetting) -> dict[str, Any]:
     """MiB of two steps, the second of which finds what the first has left."""
-    return peak_mib(step_for(side, size, MODES[mode], setting), 2, setting.place()[0])
+    return single(peak_mib(step_for(side, size, MODES[mode], setting), 2, setting.place()[0]))
 
 
 def measure_growth(way: str, setting: BackboneSetting) -> dict[str, Any]:
-    """The exponent of the seconds of a forward pass in each round, all sizes in turn in one process."""
+    """The exponent of the seconds of a forward pass in each round, all sizes in turn in one process, and that
+    of multiply-accumulates."""
     device, _ = setting.place()
-    steps = {size: step_for(Side(way), size, False, setting) for size in setting.sizes}
+    steps = {size: step_for(Side(way), size, False, setting) for size in setting.growth}
     for step in steps.values():
         step(0)
     numbers = range(1, setting.rounds + 1)
     rounds = [{size: timed(partial(s, n), device) for size, s in steps.items()} for n in numbers]
     found = [exponent(seconds) for seconds in rounds]
-    return {"value": statistics.median(found), "low": min(found), "high": max(found), "seconds": rounds}
+    macs = exponent({size: count_macs(Side(way), size, setting) for size in setting.growth})
+    seconds = [{str(size): time for size, time in row.items()} for row in rounds]
+    range_ = {"value": statistics.median(found), "low": min(found), "high": max(found)}
+    return {**range_, "macs": macs, "seconds": seconds}
 
 
 def attempt(function: Callable[..., Any], *arguments: object) -> Any:
@@ -123,139 +139,167 @@ def attempt(function: Callable[..., Any], *arguments: object) -> Any:
         return {"reason": " ".join(str(error).rsplit("): ", 1)[-1].split())[:160].replace("|", "/")}
 
 
-class Table:
-    """Measures and their results, in order."""
-
-    def __init__(self, setting: BackboneSetting):
-        self.setting = setting
-        self.measures: dict[str, Measure] = {}
-        self.results: Results = {}
-
-    def add(self, key: str, measure: Measure, found: dict[str, Any]) -> None:
-        self.measures[key], self.results[key] = measure, found
-        value = found.get("reason") or format(found["value"], measure.form)
-        print(f"{measure.text}: {value}", flush=True)
-
-    def add_pairs(self, case: str, modes: Sequence[str]) -> None:
-        for pair in PAIRS[case](self.setting, modes):
-            self.add(pair.key, pair.measure, attempt(measure_pair, pair, self.setting))
-
-    def add_memory(self, modes: Sequence[str]) -> None:
-        """Peak memory of dense with fused attention, and what the other ways need of it."""
-        others = {"explicit attention": replace(DENSE, explicit=True)} | {w: Side(w) for w in ACCELERATED}
-        for size in self.setting.sizes:
-            for mode in modes:
-                where = f"{size}, {mode}: peak memory"
-                base = attempt(measure_peak, DENSE, size, mode, self.setting)
-                first = base if isinstance(base, dict) else single(base)
-                self.add(f"memory/dense/{mode}/{size}", Measure(f"{where}, dense, MiB", form=".0f"), first)
-                for name, side in others.items():
-                    peak = attempt(measure_peak, side, size, mode, self.setting)
-                    found = peak if isinstance(peak, dict) else first if isinstance(base, dict) else None
-                    found = found or {**single(peak / base), "mib": peak}
-                    self.add(f"memory/{name}/{mode}/{size}", Measure(f"{where}, {name} / dense"), found)
-
-    def add_macs(self) -> None:
-        """Multiply-accumulates of an image, dense, and by how much the other ways have fewer."""
-        for size in self.setting.sizes:
-            dense = count_macs(DENSE, size, self.setting)
-            found = {**single(dense / 1e9), "macs": dense}
-            self.add(f"macs/dense/{size}", Measure(f"{size}: GMACs, dense", form=".1f"), found)
-            for way in ACCELERATED:
-                macs = count_macs(Side(way), size, self.setting)
-                found = {**single(dense / macs), "macs": macs}
-                self.add(f"macs/{way}/{size}", Measure(f"{size}: MACs dense / {way}"), found)
-
-    def add_growth(self) -> None:
-        """The exponent of cost against pixels: 1 is linear."""
-        for way in ("dense", *ACCELERATED):
-            text = f"exponent of seconds against pixels, forward, {way}"
-            measure = Measure(text, "<=", LINEAR) if way == "gathering" else Measure(text)
-            self.add(f"growth/seconds/{way}", measure, attempt(measure_growth, way, self.setting))
-            macs = {size: count_macs(Side(way), size, self.setting) for size in self.setting.sizes}
-            found = {**single(exponent(macs)), "macs": macs}
-            self.add(f"growth/macs/{way}", Measure(f"exponent of MACs against pixels, {way}"), found)
-
-    def throughput(self) -> dict[str, dict[int, float]]:
-        """Images per second of a forward pass, by way and size, as far as pairs were timed.
-
-        Dense: from all its seconds. The others: that times their ratio, since only the two sides of a pair
-        were timed side by side.
-        """
-        dense, ratios = asdict(DENSE), dict[str, dict[int, float]]()
-        seconds: dict[int, list[float]] = {}
-        for found in self.results.values():
-            if found.get("mode") == "forward" and found["over"] == dense:
-                seconds.setdefault(found["size"], []).extend(found["seconds"][0])
-                name = found["under"]["model"] + (" compiled" if found["under"]["compiled"] else "")
-                ratios.setdefault(name, {})[found["size"]] = found["value"]
-        base = {size: self.setting.batch / statistics.median(times) for size, times in seconds.items()}
-        others = {way: {size: base[size] * r for size, r in row.items()} for way, row in ratios.items()}
-        return {"dense": base, **others}
+def count(side: Side, size: Size, setting: BackboneSetting) -> dict[str, Any]:
+    """GMACs of an image; nothing is computed, so that it needs no process of its own."""
+    try:
+        return single(count_macs(side, size, setting) / 1e9)
+    except Exception as error:  # of a network of timm that can't take the size
+        return {"reason": " ".join(f"{type(error).__name__}: {error}".split())[:160].replace("|", "/")}
 
 
-def exponent(costs: Mapping[int, float]) -> float:
-    """Slope of log cost over log pixels (least squares) of costs by side of the image."""
-    x = [2 * math.log(side) for side in costs]
+def exponent(costs: Mapping[Size, float]) -> float:
+    """Slope of log cost over log pixels (least squares)."""
+    x = [math.log(size.padded.pixels) for size in costs]
     y = [math.log(cost) for cost in costs.values()]
     return statistics.linear_regression(x, y).slope
 
 
-def markdown(table: Table) -> str:
-    setting = table.setting
-    device, dtype = setting.place()
-    lines = [
-        f"Backbone {setting.variant}, batch {setting.batch}, {str(dtype).removeprefix('torch.')}, rounds "
-        f"{setting.rounds}, gathering with windows of {setting.window} and {setting.tokens} tokens, "
-        f"migration keeps {setting.keep} three times, on {machine(device)}, torch {torch.__version__}.",
-        "",
-        *HEADER,
-    ]
-    lines += [measure.row(table.results[key]) for key, measure in table.measures.items()]
-    return "\n".join(lines) + "\n"
+class Table:
+    """Results by type of floating-point numbers and key, in a file that is never behind.
+
+    Args:
+        path: of the JSON, or None.
+        resume: keep what it has of the same setting on the same machine, but for failures.
+
+    Raises:
+        MeasurementError: it is of another setting or machine.
+    """
+
+    def __init__(self, setting: BackboneSetting, path: Path | None = None, resume: bool = False):
+        self.setting, self.path = setting, path
+        self.results: dict[str, dict[str, dict[str, Any]]] = {}
+        device, _ = setting.place()
+        self.head = {
+            "machine": machine(device),
+            "device": device.type,
+            "torch": torch.__version__,
+            "setting": described(setting),
+            "targets": applies(setting),
+            "command": shlex.join(["python", *sys.argv]),
+        }
+        if resume and path is not None and path.is_file():
+            found = json.loads(path.read_text())
+            for name in ("machine", "torch", "setting"):
+                if found[name] != self.head[name]:
+                    raise MeasurementError(
+                        f"--resume: {path} has {name} {found[name]}, here it is {self.head[name]}"
+                    )
+            self.results = found["results"]
+
+    def content(self) -> dict[str, Any]:
+        return {**self.head, "results": self.results}
+
+    def measure(self, dtype: str, row: Pair, function: Callable[..., Any], *arguments: object) -> None:
+        """Run a measurement in a process of its own, unless it is done; its row tells what it is."""
+        results = self.results.setdefault(dtype, {})
+        if "value" in results.get(row.key, {}):
+            return
+        setting = replace(self.setting, dtype=dtype)
+        named = {**asdict(row), "size": str(row.size) if row.size.pixels else ""}
+        found = function(*arguments, setting) if function is count else attempt(function, *arguments, setting)
+        results[row.key] = {**found, **named}
+        if self.path is not None:
+            write_atomically(self.path, json.dumps(self.content(), indent=1) + "\n")
+        print(f"{dtype} {row.key}: {cell(results[row.key], '.2f')}", flush=True)
+
+    def add_pairs(self, case: str, dtype: str, modes: Sequence[str]) -> None:
+        for size in self.setting.sizes:
+            for mode in modes:
+                for pair in PAIRS[case](size, mode):
+                    self.measure(dtype, pair, measure_pair, pair)
+                    if case == "checkpointing":
+                        row = replace(pair, case="memory", name=f"checkpointing {pair.name}")
+                        self.measure(dtype, row, measure_peak, pair.over, size, mode)
+
+    def add_memory(self, dtype: str, modes: Sequence[str]) -> None:
+        """Peak memory of every side."""
+        for size in self.setting.sizes:
+            for mode in modes:
+                for name, side in {"explicit": EXPLICIT, **SIDES}.items():
+                    row = Pair("memory", name, side, side, size, mode)
+                    self.measure(dtype, row, measure_peak, side, size, mode)
+
+    def add_macs(self, dtype: str) -> None:
+        """Multiply-accumulates of every side; they do not depend on the type."""
+        for size in self.setting.sizes:
+            for name, side in SIDES.items():
+                row = Pair("macs", name, side, side, size, "any")
+                self.measure(dtype, row, count, side, size)
+
+    def add_growth(self, dtype: str) -> None:
+        """The exponent of cost against pixels: 1 is linear."""
+        for way in ("dense", *ACCELERATED):
+            row = Growth("growth", way, Side(way), Side(way), Size(0, 0), "growth")
+            self.measure(dtype, row, measure_growth, way)
+
+
+class Growth(Pair):
+    """A row of no single size."""
+
+    @property
+    def key(self) -> str:
+        return f"growth/{self.name}"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     default = BackboneSetting
     parser.add_argument("--variant", default=default.variant)
-    parser.add_argument("--sizes", nargs="+", type=int, default=default.sizes, metavar="PIXELS")
+    parser.add_argument("--sizes", nargs="+", type=Size.parse, default=default.sizes, metavar="PIXELS")
+    parser.add_argument(
+        "--growth-sizes", nargs="+", type=Size.parse, default=default.growth, metavar="PIXELS"
+    )
+    parser.add_argument("--dtypes", nargs="+", choices=("fp32", "bf16", "fp16"), default=DTYPES)
     parser.add_argument("--batch", type=int, default=default.batch)
     parser.add_argument("--rounds", type=int, default=default.rounds)
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: its own choice")
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
+    parser.add_argument("--cases", nargs="*", choices=CASES, default=CASES)
     parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
     parser.add_argument("--window", type=int, default=default.window, help="of gathering, in tokens")
     parser.add_argument("--tokens", type=int, default=default.tokens, help="gathering tokens")
     parser.add_argument("--keep", type=float, default=default.keep, help="ratio of each drop of migration")
     parser.add_argument("--backend", default=default.backend, help="of torch.compile")
+    parser.add_argument("--resume", action="store_true", help="do not measure again what the JSON has")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="throughput against resolution, as PNG")
+    parser.add_argument(
+        "--docs", type=Path, metavar="FOLDER", help="of the documentation, to be brought up to date"
+    )
 
 
 def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """The table, and all that was measured."""
+    """The tables, and all that was measured."""
     if args.threads:
         torch.set_num_threads(args.threads)
-    names = ("variant", "batch", "rounds", "device", "dtype", "backend", "window", "tokens", "keep")
-    setting = BackboneSetting(sizes=tuple(args.sizes), **{name: getattr(args, name) for name in names})
-    if len(set(setting.sizes)) < 2 and "growth" in args.cases:
-        raise MeasurementError("--cases growth: an exponent needs two --sizes or more")
-    table = Table(setting)
-    for case in args.cases:
-        if case == "memory":
-            table.add_memory(args.modes)
-        elif case == "macs":
-            table.add_macs()
-        elif case == "growth":
-            table.add_growth()
-        else:
-            table.add_pairs(case, args.modes)
+    names = ("variant", "batch", "rounds", "device", "backend", "window", "tokens", "keep")
+    setting = BackboneSetting(
+        sizes=tuple(args.sizes),
+        growth=tuple(args.growth_sizes),
+        **{name: getattr(args, name) for name in names},
+    )
+    if len(set(setting.growth)) < 2 and "growth" in args.cases:
+        raise MeasurementError("--cases growth: an exponent needs two --growth-sizes or more")
+    path = args.json
+    if args.docs:
+        path = measured_file(args.docs, setting.place()[0].type)
+    if args.docs and not args.cases:  # nothing to measure here
+        update_docs(args.docs)
+        return f"{args.docs / 'benchmarks.md'}: written\n", {}
+    table = Table(setting, path, args.resume)
+    for dtype in args.dtypes:
+        for case in args.cases:
+            if case == "memory":
+                table.add_memory(dtype, args.modes)
+            elif case == "growth":
+                table.add_growth(dtype)
+            elif case == "macs":
+                if dtype == args.dtypes[0]:
+                    table.add_macs(dtype)
+            else:
+                table.add_pairs(case, dtype, args.modes)
+    found = table.content()
     if args.plot:
-        throughput_plot(args.plot, table.throughput(), f"{setting.variant}, batch {setting.batch}, forward")
-    where = machine(setting.place()[0])
-    found = {
-        "machine": where,
-        "torch": torch.__version__,
-        "setting": asdict(setting),
-        "results": table.results,
-    }
-    return markdown(table), found
+        draw(args.plot, found)
+    if args.docs:
+        update_docs(args.docs)
+    device = found["device"]
+    targets = target_rows({device: found}) if found["targets"] else []
+    return "\n".join([body(found), *targets, ""]), found

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import timm
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark_cases import INPUTS, Setting, step_of, total
 from benchmark_clock import Step
@@ -29,17 +29,51 @@ PEERS = {
 ACCELERATED = ("gathering", "migration", "both")
 
 
+class Size(NamedTuple):
+    """Height and width of an image, in pixels."""
+
+    height: int
+    width: int
+
+    @staticmethod
+    def parse(text: str) -> "Size":
+        """``224`` or ``800x1333``.
+
+        Raises:
+            ValueError: neither.
+        """
+        sides = [int(side) for side in text.split("x")]
+        if len(sides) > 2 or min(sides) < 1:
+            raise ValueError(f"size {text}: write 224 or 800x1333")
+        return Size(sides[0], sides[-1])
+
+    def __str__(self) -> str:
+        return str(self.height) if self.height == self.width else f"{self.height}x{self.width}"
+
+    @property
+    def padded(self) -> "Size":
+        """The next size that every network here can take, as a detector would pad it."""
+        return Size(*(-(-side // 32) * 32 for side in self))
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+
 @dataclass(frozen=True)
 class BackboneSetting(Setting):
-    """As :class:`~benchmark_cases.Setting`; sizes are sides of square images, in pixels.
+    """As :class:`~benchmark_cases.Setting`, of images of several sizes.
 
     Attributes:
+        growth: the sizes by which the growth of cost with resolution is measured.
         window, tokens: of token gathering.
         keep: ratio of each of the three drops of token migration.
     """
 
-    sizes: tuple[int, ...] = (224, 512, 1024)
-    window: int = 14
+    batch: int = 1
+    sizes: tuple[Size, ...] = (Size(224, 224), Size(512, 512), Size(800, 1333), Size(1024, 1024))
+    growth: tuple[Size, ...] = (Size(512, 512), Size(1024, 1024), Size(2048, 2048))
+    window: int = 16
     tokens: int = 4
     keep: float = 0.7
 
@@ -61,12 +95,14 @@ class Side:
         explicit: attention by an N x N matrix in float32, as the reference implementation has it.
         compiled: through ``torch.compile`` as one graph.
         trunk: without the pyramid, for comparison with networks that have none.
+        checkpointing: what is computed again in the backward pass, as the backbone's argument.
     """
 
     model: str = "dense"
     explicit: bool = False
     compiled: bool = False
     trunk: bool = False
+    checkpointing: str = "none"
 
 
 def explicit_product(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None) -> Tensor:
@@ -88,9 +124,9 @@ def explicit_attention() -> Iterator[None]:
 class Features(nn.Module):
     """A timm network without its head."""
 
-    def __init__(self, name: str, size: int):
+    def __init__(self, name: str, size: Size):
         super().__init__()
-        options = {} if name.startswith("convnext") else {"img_size": size}
+        options = {} if name.startswith("convnext") else {"img_size": tuple(size.padded)}
         self.network = timm.create_model(name, num_classes=0, **options)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -104,7 +140,13 @@ class Levels(nn.Module):
         super().__init__()
         # nothing is padded: the search for padding would be all that is not the network
         acceleration = setting.acceleration(side.model)
-        model = create_model(setting.variant, pyramid=True, mask_padding=False, **acceleration)
+        model = create_model(
+            setting.variant,
+            pyramid=True,
+            mask_padding=False,
+            checkpointing=side.checkpointing,
+            **acceleration,
+        )
         self.network: nn.Module = model.get_submodule("trunk") if side.trunk else model
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -112,21 +154,21 @@ class Levels(nn.Module):
         return tuple(found.values()) if isinstance(found, dict) else found
 
 
-def build(side: Side, size: int, setting: BackboneSetting) -> nn.Module:
+def build(side: Side, size: Size, setting: BackboneSetting) -> nn.Module:
     """The network, with random weights; its result is a tuple of tensors."""
     seed_step(0)
     return Features(PEERS[side.model], size) if side.model in PEERS else Levels(side, setting)
 
 
-def inputs(size: int, setting: BackboneSetting) -> list[Tensor]:
-    """:data:`INPUTS` batches of noise, ``(B, 3, size, size)``."""
+def inputs(size: Size, setting: BackboneSetting) -> list[Tensor]:
+    """:data:`INPUTS` batches of noise, ``(B, 3, *size.padded)``."""
     generator = torch.Generator().manual_seed(0)
-    shape = (setting.batch, 3, size, size)
+    shape = (setting.batch, 3, *size.padded)
     device, _ = setting.place()
     return [torch.randn(shape, generator=generator).to(device) for _ in range(INPUTS)]
 
 
-def step_for(side: Side, size: int, training: bool, setting: BackboneSetting) -> Step:
+def step_for(side: Side, size: Size, training: bool, setting: BackboneSetting) -> Step:
     """Forward with weights and images in the setting's type, without gradients; or, for training, forward
     under autocast and backward. Rounds take the inputs in turn."""
     device, dtype = setting.place()
@@ -151,20 +193,9 @@ def step_for(side: Side, size: int, training: bool, setting: BackboneSetting) ->
     return explicit
 
 
-def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
-    """Both products of attention, for fvcore, which does not know the fused operator."""
-    (*lead, queries, width), keys = inputs[0].type().sizes(), inputs[1].type().sizes()[-2]
-    count = 2 * queries * keys * width
-    for n in lead:
-        count *= n
-    return count
-
-
-def count_macs(side: Side, size: int, setting: BackboneSetting) -> int:
-    """Multiply-accumulates of one image, by fvcore (norms and the like count too), without computing."""
-    with torch.device("meta"):
-        model = build(side, size, setting).eval()
-        counter = FlopCountAnalysis(model, torch.zeros(1, 3, size, size))
-    counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    counter.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
-    return int(counter.total())
+def count_macs(side: Side, size: Size, setting: BackboneSetting) -> int:
+    """Multiply-accumulates of one image in products, convolutions and attention, counted by torch without
+    computing."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        build(side, size, setting).eval()(torch.zeros(1, 3, *size.padded))
+    return counter.get_total_flops() // 2

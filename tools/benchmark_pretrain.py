@@ -127,6 +127,7 @@ def markdown(results: Results, setting: Setting) -> str:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", default=Setting.variant)
+    parser.add_argument("--dtype", default="auto", help="auto, bf16, fp16 or fp32")
     parser.add_argument("--batch", type=int, default=Setting.batch)
     parser.add_argument("--rounds", type=int, default=Setting.rounds)
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: its own choice")

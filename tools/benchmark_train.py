@@ -121,6 +121,7 @@ def markdown(rows: list[dict], where: str) -> str:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", nargs="+", default=["fast_itpn_nano", "fast_itpn_tiny"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512])
+    parser.add_argument("--dtype", default="auto", help="auto, bf16, fp16 or fp32")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)

@@ -4,5 +4,5 @@ from .mask_rcnn_fast_itpn_tiny_lsj import dataloader, dataset, lr_multiplier, mo
 
 model.backbone.update(name="fast_itpn_large", drop_path=0.4)
 optimizer.params.layer_decay = 0.95
-model.backbone.checkpoint_stages = (1, 2, 3)
+model.backbone.checkpointing = ("stage1", "stage2", "stage3")
 train.output_dir = "output/mask_rcnn_fast_itpn_large_lsj"

@@ -12,5 +12,5 @@
 from .mask_rcnn_fast_itpn_tiny_1x import dataloader, dataset, lr_multiplier, model, optimizer, train
 
 model.backbone.update(name="itpn_base", fpn_depth=2, norm_eps=1e-6, drop_path=0.05)
-model.backbone.checkpoint_stages = (1, 2, 3)
+model.backbone.checkpointing = ("stage1", "stage2", "stage3")
 train.output_dir = "output/mask_rcnn_itpn_base_1x"

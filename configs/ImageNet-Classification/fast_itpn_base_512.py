@@ -3,5 +3,5 @@
 from .fast_itpn_base_224 import dataloader, dataset, lr_multiplier, model, optimizer, set_image_size, train
 
 set_image_size(model, dataloader, 512)
-model.network.checkpoint_stages = (1, 2, 3)
+model.network.checkpointing = ("stage1", "stage2", "stage3")
 train.output_dir = "output/fast_itpn_base_512"

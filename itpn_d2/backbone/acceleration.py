@@ -95,7 +95,7 @@ def run_stage3(
             layout = layouts[kind]
         elif state.content is not None:
             mask = state.content[:, None, None]
-        state.x = trunk.run_block(3, block, state.x, mask, None, layout)
+        state.x = block(state.x, mask, None, layout)
     return state
 
 

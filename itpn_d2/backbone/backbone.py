@@ -6,6 +6,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone, ShapeSpec
 from torch import Tensor, nn
 
 from ..layers import content_sizes
+from .checkpointing import CheckpointingSpec, set_checkpointing
 from .padding import pad_to_multiple
 from .pyramid import IntegralPyramid
 from .trunk import GatheringSpec, MigrationSpec, Trunk
@@ -26,7 +27,7 @@ class ITPNBackbone(Backbone):
         out_features: the levels to return.
         freeze_at: 0 nothing; 1 patch embedding; 2, 3, 4 also stage 1, 2, 3 with the merge before it (4
             includes the position embedding and the final norm). The pyramid is never frozen.
-        checkpoint_stages: stages whose activations are recomputed (True for all).
+        checkpointing: blocks that are recomputed in the backward pass; see :meth:`set_grad_checkpointing`.
         mask_padding: find zero padding in the batch when no ``image_sizes`` are given. False trusts the
             caller that padding may be attended to (faster by a synchronisation; what the reference detectors
             do).
@@ -40,7 +41,7 @@ class ITPNBackbone(Backbone):
         pyramid: IntegralPyramid,
         out_features: tuple[str, ...] = ("p2", "p3", "p4", "p5", "p6"),
         freeze_at: int = 0,
-        checkpoint_stages: bool | tuple[int, ...] = (),
+        checkpointing: CheckpointingSpec = (),
         mask_padding: bool = True,
         square_size: int = 0,
         migration: MigrationSpec = None,
@@ -57,8 +58,14 @@ class ITPNBackbone(Backbone):
         self._square_size = square_size
         if migration is not None or gathering is not None:
             self.trunk.accelerate(migration, gathering)
-        self.trunk.set_grad_checkpointing(checkpoint_stages)
+        self.set_grad_checkpointing(checkpointing)
         self.freeze(freeze_at)
+
+    def set_grad_checkpointing(self, spec: CheckpointingSpec = True) -> None:
+        """Choose the blocks whose activations are recomputed in the backward pass: see
+        :func:`~itpn_d2.backbone.checkpointing.set_checkpointing`; the parts are ``stage1`` to ``stage3`` and
+        ``pyramid``."""
+        set_checkpointing({**self.trunk.blocks(), "pyramid": self.pyramid.blocks()}, spec)
 
     def freeze(self, freeze_at: int) -> None:
         """Stop the gradient of the first parts of the trunk; see the class docstring."""
@@ -131,6 +138,6 @@ def build_itpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> I
         pyramid,
         tuple(node.OUT_FEATURES),
         freeze_at=node.FREEZE_AT,
-        checkpoint_stages=tuple(node.CHECKPOINT_STAGES),
+        checkpointing=tuple(node.CHECKPOINTING),
         mask_padding=node.MASK_PADDING,
     )

@@ -5,6 +5,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from ..layers import Attention, Mlp, SwiGLU, WindowLayout
+from .checkpointing import Block
 
 
 def drop_path(rate: float) -> nn.Module:
@@ -16,7 +17,7 @@ def layer_scale_vector(dim: int, value: float | None) -> nn.Parameter | None:
     return None if value is None else nn.Parameter(torch.full((dim,), value))
 
 
-class MlpBlock(nn.Module):
+class MlpBlock(Block):
     """``x + gamma_2 * MLP(LN(x))`` on ``(..., C)``: stages 1-2 and the pyramid.
 
     ``inner_norm`` is on in stages 1-2 of Fast-iTPN; ``layer_scale=None`` leaves out the vector gamma_2, which
@@ -38,12 +39,12 @@ class MlpBlock(nn.Module):
         self.drop_path = drop_path(drop)
         self.gamma_2 = layer_scale_vector(dim, layer_scale)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         update = self.mlp(self.norm(x))
         return x + self.drop_path(update if self.gamma_2 is None else update * self.gamma_2)
 
 
-class AttentionBlock(nn.Module):
+class AttentionBlock(Block):
     """``x += gamma_1 * Attn(LN x); x += gamma_2 * MLP(LN x)`` on tokens ``(B, N, C)``: stage 3.
 
     ``layer_scale=None`` leaves out the vectors gamma_1 and gamma_2.
@@ -67,7 +68,7 @@ class AttentionBlock(nn.Module):
         self.gamma_1 = layer_scale_vector(dim, layer_scale)
         self.gamma_2 = layer_scale_vector(dim, layer_scale)
 
-    def forward(
+    def compute(
         self,
         x: Tensor,
         key_mask: Tensor | None = None,

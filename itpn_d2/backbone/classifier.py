@@ -7,6 +7,7 @@ import torch
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from .checkpointing import CheckpointingSpec
 from .padding import pad_to_multiple
 from .trunk import TOKEN_STRIDE, Trunk
 
@@ -25,7 +26,8 @@ class TrunkClassifier(nn.Module):
             ``(B, H/16, W/16, num_classes)``.
         head_std: of the head's initial weights. The reference of Fast-iTPN multiplies .02 by .01.
         drop_rate: dropout before the head.
-        checkpoint_stages: stages whose activations are recomputed (True for all).
+        checkpointing: blocks that are recomputed in the backward pass, see
+            :func:`~.checkpointing.set_checkpointing`.
     """
 
     output_fmt = "NHWC"  # of forward_features, in timm's words
@@ -38,7 +40,7 @@ class TrunkClassifier(nn.Module):
         norm_eps: float = 1e-6,
         head_std: float = 0.0002,
         drop_rate: float = 0.0,
-        checkpoint_stages: bool | tuple[int, ...] = (),
+        checkpointing: CheckpointingSpec = (),
     ):
         super().__init__()
         if pooling not in _POOLINGS:
@@ -53,7 +55,7 @@ class TrunkClassifier(nn.Module):
             for i, channels in enumerate(trunk.channels)
         ]
         self.trunk = trunk
-        trunk.set_grad_checkpointing(checkpoint_stages)
+        trunk.set_grad_checkpointing(checkpointing)
         self.fc_norm: nn.Module = nn.Identity()
         if pooling == "mean_then_norm":
             self.fc_norm = nn.LayerNorm(dim, eps=norm_eps)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ..layers import PatchSplit
 from .blocks import MlpBlock
+from .checkpointing import Block
 
 
 class IntegralPyramid(nn.Module):
@@ -74,6 +75,10 @@ class IntegralPyramid(nn.Module):
             nn.init.uniform_(split.reduction.weight, -bound, bound)
             if split.bias is not None:
                 nn.init.uniform_(split.bias, -bound, bound)
+
+    def blocks(self) -> list[Block]:
+        """All blocks: after each addition, from p3 down, then those before p4, p3 and p2."""
+        return [module for module in self.modules() if isinstance(module, Block)]
 
     def top_down(self, f1: Tensor, f2: Tensor, f3: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Channel-last maps or units ``(..., h, w, C)`` of the three stages to p4, p3, p2 in the same

@@ -5,12 +5,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..layers import DecomposedBias, PatchEmbed, PositionCache, ResampleRule, TableBias, token_mask
 from ..layers.units import map_to_tokens, tokens_to_map
-from ..layers.windows import WindowLayout
 from .acceleration import run_stage3
+from .checkpointing import Block, CheckpointingSpec, set_checkpointing
 from .gathering import TokenGathering
 from .migration import TokenMigration
 
@@ -52,7 +51,6 @@ class Trunk(nn.Module):
     ):
         super().__init__()
         self.channels, self.depths, self.num_heads = tuple(channels), tuple(depths), num_heads
-        self.checkpoint_stages: frozenset[int] = frozenset()
         self.migration, self.gathering = None, None
         self._positions = PositionCache(pos_resample)
 
@@ -66,12 +64,15 @@ class Trunk(nn.Module):
         """Whether stage 3 needs to know the grid of its tokens."""
         return any(isinstance(m, (TableBias, DecomposedBias)) for m in self.modules())
 
-    def set_grad_checkpointing(self, stages: bool | tuple[int, ...] = True) -> None:
-        """Recompute the activations of the given stages (1, 2, 3; True for all) in the backward pass."""
-        chosen = (1, 2, 3) if stages is True else stages or ()
-        if not set(chosen) <= {1, 2, 3}:
-            raise ValueError(f"checkpoint stages {chosen}: choose from 1, 2, 3")
-        self.checkpoint_stages = frozenset(chosen)
+    def blocks(self) -> dict[str, list[Block]]:
+        """The blocks of each stage, ``stage1`` to ``stage3``."""
+        stages = {"stage1": self.stage1, "stage2": self.stage2, "stage3": self.stage3}
+        return {name: [b for b in stage if isinstance(b, Block)] for name, stage in stages.items()}
+
+    def set_grad_checkpointing(self, spec: CheckpointingSpec = True) -> None:
+        """Choose the blocks whose activations are recomputed in the backward pass: see
+        :func:`~itpn_d2.backbone.checkpointing.set_checkpointing`; the parts are ``stage1`` to ``stage3``."""
+        set_checkpointing(self.blocks(), spec)
 
     def accelerate(self, migration: MigrationSpec = None, gathering: GatheringSpec = None) -> None:
         """Turn on token migration and token gathering in :meth:`forward`, in place; None turns one off.
@@ -108,12 +109,6 @@ class Trunk(nn.Module):
         like = self.pos_embed
         return part.to(like.device, like.dtype)
 
-    def run_block(self, stage: int, block: nn.Module, *inputs: Tensor | Grid | WindowLayout | None) -> Tensor:
-        """``block(*inputs)``, recomputed in the backward pass when the stage is checkpointed."""
-        if stage in self.checkpoint_stages and self.training and torch.is_grad_enabled():
-            return checkpoint(block, *inputs, use_reentrant=False)
-        return block(*inputs)
-
     def positions(self, grid: Grid) -> Tensor:
         """The position table ``(1, *grid, C3)``."""
         return self._positions(self.pos_embed, grid)
@@ -133,11 +128,11 @@ class Trunk(nn.Module):
         """Stages 1 and 2 with the merges, on a map or on units: embedded patches ``(..., 4h, 4w, C1)`` to f1
         of that size, f2 ``(..., 2h, 2w, C2)`` and the input of stage 3 ``(..., h, w, C3)``."""
         for block in self.stage1:
-            x = self.run_block(1, block, x)
+            x = block(x)
         f1 = x
         x = self.merge1(f1)
         for block in self.stage2:
-            x = self.run_block(2, block, x)
+            x = block(x)
         return f1, x, self.merge2(x)
 
     def global_stage(
@@ -148,7 +143,7 @@ class Trunk(nn.Module):
         ``grid`` is needed with relative positions only, and then N must be the whole grid.
         """
         for block in self.stage3:
-            tokens = self.run_block(3, block, tokens, key_mask, grid)
+            tokens = block(tokens, key_mask, grid)
         return self.norm(tokens)
 
     def forward(

@@ -17,7 +17,7 @@ def add_itpn_config(cfg: CfgNode) -> CfgNode:
             "FPN_DEPTH": 1,
             "OUT_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
             "FREEZE_AT": 0,
-            "CHECKPOINT_STAGES": [],
+            "CHECKPOINTING": [],  # e.g. ["stage3/2", "pyramid"], see set_checkpointing
             "MASK_PADDING": True,
             # token migration and gathering: the arguments of those classes, in capitals
             "MIGRATION": {

@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ..checkpoint import CheckpointError
 from ..data import DatasetError
@@ -27,11 +28,20 @@ def base_parser(description: str | None) -> argparse.ArgumentParser:
     return p
 
 
+@contextmanager
+def errors_of_use() -> Iterator[None]:
+    """Within it, what a user can put right ends the program with its message, without a traceback."""
+    try:
+        yield
+    except (ConfigError, DatasetError, CheckpointError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
 def run_command(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
     """``main(arguments)`` in as many processes as they ask for; an error of use ends with its message."""
     # the processes are joined before the config is read: where they run has to be known here
     device = next((o.partition("=")[2] for o in arguments.opts if o.startswith("train.device=")), None)
-    try:
+    with errors_of_use():
         launch(
             main,
             num_gpus=arguments.num_gpus,
@@ -42,5 +52,3 @@ def run_command(main: Callable[[argparse.Namespace], None], arguments: argparse.
             device=None if device == "auto" else device,
             args=(arguments,),
         )
-    except (ConfigError, DatasetError, CheckpointError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")

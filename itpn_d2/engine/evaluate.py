@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
-from ..evaluation import write_results
+from ..evaluation import restricted, spread, write_results
 from ..solver import WeightAverage
 from .precision import autocast
 
@@ -40,10 +40,10 @@ def evaluate(
     under ``"ema"``; the main process writes them to ``results.json`` and logs the table, the others return an
     empty dict.
     """
-    results = _evaluate_once(cfg, model, dtype, "model")
+    results = evaluate_once(cfg, model, dtype, "model")
     if average is not None:
         with average.swapped_into(model):
-            averaged = _evaluate_once(cfg, model, dtype, "ema")
+            averaged = evaluate_once(cfg, model, dtype, "ema")
         if comm.is_main_process():
             results["ema"] = averaged
     if comm.is_main_process():
@@ -51,12 +51,25 @@ def evaluate(
     return results
 
 
-def _evaluate_once(cfg: DictConfig, model: nn.Module, dtype: torch.dtype, name: str) -> OrderedDict[str, Any]:
+def evaluate_once(
+    cfg: DictConfig, model: nn.Module, dtype: torch.dtype, name: str, images: int | None = None
+) -> OrderedDict[str, Any]:
+    """Detectron2's nested results of the model on ``dataloader.test``, or on so many of its images, spread
+    evenly over the dataset.
+
+    What the evaluator writes goes to ``inference/<name>`` in ``train.output_dir``.
+
+    Raises:
+        ValueError: the config's evaluator can't be restricted to some of the images.
+    """
     loader = instantiate(cfg.dataloader.test)
     evaluator_cfg = cfg.dataloader.evaluator.copy()
     evaluator_cfg.output_dir = str(Path(cfg.train.output_dir) / "inference" / name)
+    evaluator = instantiate(evaluator_cfg)
+    if images is not None and images < len(loader.dataset):
+        loader, evaluator = spread(loader, images), restricted(evaluator)
     device = next(model.parameters()).device
     was_training = model.training
-    results = inference_on_dataset(_Autocast(model, device, dtype), loader, instantiate(evaluator_cfg))
+    results = inference_on_dataset(_Autocast(model, device, dtype), loader, evaluator)
     model.train(was_training)
     return OrderedDict(results or {})

@@ -17,12 +17,16 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
+from ..backbone import Trunk
+from ..backbone.trunk import TOKEN_STRIDE
 from ..checkpoint import Checkpointer
-from ..evaluation import flatten, is_better, plot_curves, save_prediction_grid
+from ..evaluation import flatten, is_better, plot_curves, save_exit_picture, save_prediction_grid
 from ..solver import WeightAverage
+from .calls import calls_of, find_part
 from .precision import autocast
 
 logger = logging.getLogger(__name__)
+_EXITS = 4  # images in the picture of tokens that left
 _RANDOM_LAYERS = (
     "BatchAugmentation",
     "BatchNorm1d",
@@ -158,7 +162,8 @@ class BestCheckpoint(HookBase):
 
 class VisualizePredictions(HookBase):
     """Every ``period`` iterations, ``predictions_<iteration>.png`` (and ``predictions.png``): ground truth
-    beside prediction on ``images`` pictures, spread evenly over the validation data."""
+    beside prediction on ``images`` pictures, spread evenly over the validation data. Where tokens migrate,
+    also ``exits.png``: which of them left at which depth."""
 
     def __init__(
         self,
@@ -194,18 +199,44 @@ class VisualizePredictions(HookBase):
         path = Path(self.cfg.train.output_dir) / name
         save_prediction_grid(path, records, predictions, MetadataCatalog.get(dataset))
         logger.info("Predictions drawn: %s", path)
+        self._draw_exits(path.with_name("exits.png"), batch)
         return path
 
     @torch.no_grad()
     def _predict(self, batch: list[dict]) -> list[dict]:
+        with self._evaluating():
+            # one by one: what fits in a training batch may not fit at test size
+            return [self.model([item])[0] for item in batch]
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
         was_training = self.model.training
         self.model.eval()
-        device = next(self.model.parameters()).device
-        with autocast(device, self.dtype):
-            # one by one: what fits in a training batch may not fit at test size
-            predictions = [self.model([item])[0] for item in batch]
+        with autocast(next(self.model.parameters()).device, self.dtype):
+            yield
         self.model.train(was_training)
-        return predictions
+
+    @torch.no_grad()
+    def _draw_exits(self, path: Path, batch: list[dict]) -> None:
+        """Of the weights as they are, also where predictions are of their average."""
+        trunk = find_part(self.model, Trunk)
+        if trunk is None or trunk.migration is None:
+            return
+        images, exits = [], []
+        with self._evaluating():
+            for item in batch[:_EXITS]:
+                with calls_of(trunk) as calls:
+                    self.model([item])
+                image = item["image"].permute(1, 2, 0)
+                if getattr(self.model, "input_format", "RGB") == "BGR":
+                    image = image.flip(-1)
+                args, kwargs = calls[0]
+                blocks = trunk.exit_blocks(*args, **kwargs)[0]
+                rows, columns = (-(-side // TOKEN_STRIDE) for side in image.shape[:2])
+                images.append(image.byte().cpu().numpy())
+                exits.append(blocks[:rows, :columns].cpu().numpy())
+        save_exit_picture(path, images, exits, trunk.depths[2])
+        logger.info("Tokens that left drawn: %s", path)
 
 
 class Curves(HookBase):

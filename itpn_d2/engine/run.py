@@ -54,13 +54,21 @@ class Run:
         logger.info("%s with %.2f M parameters", type(model).__name__, count / 1e6)
         return model
 
-    def evaluate(self) -> OrderedDict[str, Any]:
-        """``--eval-only``: load ``train.init_checkpoint`` and evaluate it; draws predictions too."""
+    def load_weights(self, what: str) -> None:
+        """Load ``train.init_checkpoint`` for evaluation.
+
+        Raises:
+            ConfigError: none is given; the message says that ``what`` needs one.
+        """
         checkpoint = self.cfg.train.init_checkpoint
         if not checkpoint:
-            raise ConfigError("--eval-only needs weights: train.init_checkpoint=FILE")
+            raise ConfigError(f"{what} needs weights: train.init_checkpoint=FILE")
         Checkpointer(self.model, str(self.output_dir)).load(checkpoint, checkpointables=[])
         self.model.eval()
+
+    def evaluate(self) -> OrderedDict[str, Any]:
+        """``--eval-only``: load ``train.init_checkpoint`` and evaluate it; draws predictions too."""
+        self.load_weights("--eval-only")
         results = evaluate(self.cfg, self.model, self.dtype)
         images = self.cfg.train.visualize.images
         if comm.is_main_process() and images:

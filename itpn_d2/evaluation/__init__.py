@@ -5,6 +5,7 @@ from .curves import plot_curves, read_metrics
 from .evaluator import DetectionEvaluator, build_evaluator
 from .label_grid import label_grid
 from .results import flatten, is_better, named_metric, table, write_results
+from .subset import restricted, spread
 from .tokens import exit_picture, save_exit_picture
 from .visualize import prediction_grid, save_prediction_grid
 
@@ -20,8 +21,10 @@ __all__ = [
     "plot_curves",
     "prediction_grid",
     "read_metrics",
+    "restricted",
     "save_exit_picture",
     "save_prediction_grid",
+    "spread",
     "table",
     "write_results",
 ]

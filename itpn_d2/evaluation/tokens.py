@@ -1,5 +1,6 @@
 """Which tokens leave stage 3 at which depth, drawn over the image."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -51,6 +52,17 @@ def exit_picture(image: np.ndarray, exits: np.ndarray, depth: int, side: int = 3
     return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], 1)
 
 
-def save_exit_picture(path: str | Path, image: np.ndarray, exits: np.ndarray, depth: int) -> None:
-    """Write :func:`exit_picture` as PNG, whole or not at all."""
-    save_png(Path(path), exit_picture(image, exits, depth))
+def save_exit_picture(
+    path: str | Path, images: Sequence[np.ndarray], exits: Sequence[np.ndarray], depth: int
+) -> None:
+    """Write :func:`exit_picture` of each image, one below the other, as PNG, whole or not at all.
+
+    Raises:
+        ValueError: no image, not one map for each, or as :func:`exit_picture`.
+    """
+    if not images:
+        raise ValueError("no image to draw")
+    rows = [exit_picture(image, exit, depth) for image, exit in zip(images, exits, strict=True)]
+    width = max(row.shape[1] for row in rows)
+    padded = [np.pad(r, ((0, _GAP), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows]
+    save_png(Path(path), np.concatenate(padded))

@@ -81,7 +81,7 @@ class CLIPDistillation(Method):
         tokens = tokens + trunk.positions(grid).flatten(1, 2)
         aux = tokens
         for number, block in enumerate(trunk.stage3, 1):
-            tokens = trunk.run_block(3, block, tokens, None, grid)
+            tokens = block(tokens, None, grid)
             if number == self.aux_after:
                 aux = tokens
         levels = self.backbone.pyramid.top_down(f1, f2, trunk.norm(tokens)[:, :, None, None])

@@ -84,3 +84,9 @@ def test_wrong_arguments(options, words):
 def test_a_module_for_another_trunk_is_refused(micro):
     with pytest.raises(ValueError, match="gathering is for dim 16 and depth 4, stage 3 has 32 and 4"):
         micro(gathering=TokenGathering(16, 4))
+
+
+def test_tokens_that_nobody_would_see_are_refused():
+    with pytest.raises(ValueError, match="all blocks are global"):
+        TokenGathering(8, 2, tokens=2, global_blocks=(0, 1))
+    TokenGathering(8, 2, tokens=0, global_blocks=(0, 1))

@@ -144,3 +144,10 @@ def test_odd_position_count_is_refused():
     official["pos_embed"] = torch.zeros(1, 17, 32)
     with pytest.raises(CheckpointError, match="17 positions"):
         to_native(official)
+
+
+def test_what_acceleration_learned_has_no_place_in_the_official_layout():
+    accelerated = micro("backbone")
+    accelerated.trunk.accelerate(migration={"affine": True}, gathering={})
+    with pytest.raises(CheckpointError, match="no counterpart of .*--drop START"):
+        from_native(accelerated.state_dict())

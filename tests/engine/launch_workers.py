@@ -10,6 +10,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
 
+from itpn_d2 import create_model
 from itpn_d2.data import register_scenes
 from itpn_d2.engine import ConfigError
 from itpn_d2.engine.launch import launch
@@ -58,6 +59,45 @@ def report(root, out):
             "cuda": torch.cuda.is_available(),
         }
         Path(out).write_text(json.dumps(content))
+
+
+MIGRATION = {"keep": 0.6, "affine": True}
+GATHERING = {"window": 2, "tokens": 2, "global_blocks": (1,)}
+ACCELERATED = {
+    "migration": {"migration": MIGRATION},
+    "gathering": {"gathering": GATHERING},
+    "both": {"migration": MIGRATION, "gathering": GATHERING},
+    # nothing leaves: what leaving tokens learn takes no part
+    "unused": {"migration": {**MIGRATION, "keep": 1.0}},
+}
+
+
+def train_accelerated(out):
+    """Three steps of a small backbone in each way, every process on images of its own: what became of the
+    parameters that acceleration adds, as json in ``out``."""
+    found = {}
+    for way, options in ACCELERATED.items():
+        torch.manual_seed(0)
+        sizes = dict(channels=(8, 16, 32), depths=(1, 1, 4), num_heads=2, fpn_dim=16)
+        model = create_model("fast_itpn_nano", pyramid=True, drop_path=0.2, **sizes, **options).train()
+        wrapped = torch.nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        added = {n: p for n, p in model.named_parameters() if ".migration." in n or ".gathering." in n}
+        start = {n: p.detach().clone() for n, p in added.items()}
+        try:
+            for step in range(3):
+                torch.manual_seed(10 * step + comm.get_rank())
+                optimizer.zero_grad()
+                sum(x.square().mean() for x in wrapped(torch.randn(1, 3, 96, 96)).values()).backward()
+                optimizer.step()
+        except RuntimeError as error:
+            found[way] = str(error)
+            continue
+        totals = comm.all_gather([float(p.detach().double().sum()) for p in model.parameters()])
+        moved = {n: not torch.equal(p, start[n]) for n, p in added.items()}
+        found[way] = {"equal": all(t == totals[0] for t in totals), "moved": moved}
+    if comm.is_main_process():
+        Path(out).write_text(json.dumps(found))
 
 
 def break_in_one(rank):

@@ -90,6 +90,21 @@ def test_an_error_keeps_its_type_and_traceback(workers):
     assert "break_in_one" in str(caught.value.__cause__)
 
 
+def test_what_acceleration_adds_takes_part_in_every_step(workers, tmp_path):
+    """So that distributed training needs no ``train.ddp.find_unused_parameters``."""
+    launch(workers.train_accelerated, args=(str(tmp_path / "out.json"),), num_processes=2)
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert "find_unused_parameters=True" in found.pop("unused")
+    added = {
+        "migration": {"trunk.migration.scale", "trunk.migration.shift"},
+        "gathering": {"trunk.gathering.offset"},
+    }
+    added["both"] = added["migration"] | added["gathering"]
+    assert found == {
+        way: {"equal": True, "moved": dict.fromkeys(names, True)} for way, names in added.items()
+    }
+
+
 class Awkward(Exception):
     """Pickles, but can't be built again."""
 

@@ -29,6 +29,7 @@ SMALL = [
     "train.visualize.period=0",
     "train.amp.dtype=fp32",
 ]
+MIGRATION = "model.backbone.migration={keep: 0.6, at: [0.0], affine: True}"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -85,6 +86,7 @@ def test_everything_switched_on(tmp_path):
         "train.best_metric=val_loss",
         "train.show_groups=True",
         "model.roi_heads.box_predictor.test_score_thresh=0.0",
+        MIGRATION,
     )
     Run(cfg).train()
     names = {p.name for p in folder.iterdir()}
@@ -95,6 +97,7 @@ def test_everything_switched_on(tmp_path):
         "log.txt",
         "curves.png",
         "predictions.png",
+        "exits.png",
         "model_final.pth",
     }
     assert wanted | {"last_checkpoint"} <= names
@@ -106,10 +109,15 @@ def test_everything_switched_on(tmp_path):
     assert {"total_loss", "val_loss", "lr", "bbox/AP", "grad_norm"} <= last.keys()
 
     again = small(
-        tmp_path / "eval", f"train.init_checkpoint={folder / 'model_final.pth'}", "train.amp.dtype=bf16"
+        tmp_path / "eval",
+        f"train.init_checkpoint={folder / 'model_final.pth'}",
+        "train.amp.dtype=bf16",
+        "train.visualize.images=2",
+        MIGRATION,
     )
     again.model.roi_heads.box_predictor.test_score_thresh = 0.0
     Run(again).evaluate()
+    assert (tmp_path / "eval" / "exits.png").is_file()
     evaluated = json.loads((tmp_path / "eval" / "results.json").read_text())
     for name, value in evaluated.items():
         assert value == pytest.approx(results[name], abs=1e-6, nan_ok=True), name

@@ -19,8 +19,12 @@ def test_what_has_left_is_faded_where_it_was(tmp_path):
     assert (second[:15, :79] > 150).all() and (second[18:] == 40).mean() > 0.9
     assert (second[18:78, 83:90] < 150).any() and (third[18:, 83:90] > 150).all()
     assert (third[20:60, 5:75] == 40).all()  # inside the outline
-    save_exit_picture(tmp_path / "out.png", image, exits, 12)
-    assert cv2.imread(str(tmp_path / "out.png")).shape[0] == round(64 * 320 / 90) + 22
+    plain = np.zeros((64, 64, 3), np.uint8)
+    save_exit_picture(tmp_path / "out.png", [image, plain], [exits, np.full((4, 4), 12)], 12)
+    height, width = cv2.imread(str(tmp_path / "out.png")).shape[:2]
+    assert height == round(64 * 320 / 90) + 320 + 2 * (22 + 8) and width == 3 * 320 + 2 * 8
+    with pytest.raises(ValueError, match="no image"):
+        save_exit_picture(tmp_path / "none.png", [], [], 12)
 
 
 def test_nothing_leaves():

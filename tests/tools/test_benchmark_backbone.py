@@ -1,4 +1,4 @@
-"""The backbone benchmark: that its sides differ as they say, its results and table, its command line."""
+"""The backbone benchmark: that its sides differ as they say, its results and tables, its command line."""
 
 import json
 from dataclasses import asdict, replace
@@ -11,21 +11,24 @@ import benchmark
 import benchmark_backbone
 from benchmark_backbone import (
     DENSE,
+    EXPLICIT,
+    TRUNK,
     Pair,
     Side,
     Table,
     attempt,
     exponent,
-    markdown,
     measure_growth,
     measure_pair,
 )
 from benchmark_clock import MeasurementError
+from benchmark_docs import body, draw, matrix, measured_file, throughput
 from benchmark_models import (
     ACCELERATED,
     PEERS,
     BackboneSetting,
     Features,
+    Size,
     build,
     count_macs,
     explicit_attention,
@@ -33,10 +36,20 @@ from benchmark_models import (
     step_for,
 )
 from benchmark_plot import throughput_plot
-from benchmark_table import Measure, single
+from benchmark_table import single
+from benchmark_targets import TARGETS, Target, applies, target_rows
 
+S32, S64, S128, WIDE = Size(32, 32), Size(64, 64), Size(128, 128), Size(64, 100)
 TINY = BackboneSetting(
-    "fast_itpn_nano", 1, rounds=1, device="cpu", dtype="fp32", backend="eager", sizes=(64, 128), window=4
+    "fast_itpn_nano",
+    1,
+    rounds=1,
+    device="cpu",
+    dtype="fp32",
+    backend="eager",
+    sizes=(S64, S128),
+    growth=(S64, S128),
+    window=4,
 )
 
 
@@ -59,10 +72,10 @@ def test_explicit_attention_is_the_same_product():
 
 
 def test_sides_differ_as_they_say():
-    image = inputs(128, TINY)[0]
+    image = inputs(S128, TINY)[0]
     outputs = {}
     for way in ("dense", "gathering", "migration", "both"):
-        model = build(Side(way), 128, TINY).eval()
+        model = build(Side(way), S128, TINY).eval()
         trunk = model.network.trunk
         assert (trunk.gathering is not None) == (way in ("gathering", "both"))
         assert (trunk.migration is not None) == (way in ("migration", "both"))
@@ -70,12 +83,12 @@ def test_sides_differ_as_they_say():
     values = list(outputs.values())
     assert len(values[0].shape) == 4
     assert all(not torch.equal(a, b) for i, a in enumerate(values) for b in values[:i])
-    maps = build(replace(DENSE, trunk=True), 128, TINY).eval()(image)
+    maps = build(TRUNK, S128, TINY).eval()(image)
     assert [m.shape[1] for m in maps] == [32, 16, 8]  # channel-last strides 4, 8, 16: no pyramid
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("side", [DENSE, Side("both"), replace(DENSE, explicit=True)], ids=str)
+@pytest.mark.parametrize("side", [DENSE, Side("both"), EXPLICIT], ids=str)
 def test_steps_train_or_do_not(monkeypatch, side, training):
     made = []
 
@@ -89,7 +102,7 @@ def test_steps_train_or_do_not(monkeypatch, side, training):
     monkeypatch.setattr(
         F, "scaled_dot_product_attention", lambda *a, **k: fused.append(1) or original(*a, **k)
     )
-    step = step_for(side, 64, training, TINY)
+    step = step_for(side, S64, training, TINY)
     step(0)
     step(5)
     model = made[0]
@@ -101,64 +114,102 @@ def test_steps_train_or_do_not(monkeypatch, side, training):
 def test_half_precision_without_gradients_has_half_precision_weights(monkeypatch):
     made = []
     monkeypatch.setattr("benchmark_models.build", lambda *a: made.append(build(*a)) or made[-1])
-    step_for(Side("both"), 64, False, replace(TINY, dtype="bf16"))(0)
+    step_for(Side("both"), S64, False, replace(TINY, dtype="bf16"))(0)
     assert {p.dtype for p in made[0].parameters()} == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("size", [Size(224, 224), Size(200, 330)], ids=str)
 @pytest.mark.parametrize("name", PEERS.values())
-def test_peers_are_what_timm_has(name):
+def test_peers_are_what_timm_has(name, size):
     with torch.device("meta"):
-        model = Features(name, 256)
-        found = model(torch.zeros(1, 3, 256, 256))
+        model = Features(name, size)
+        found = model(torch.zeros(1, 3, *size.padded))
     assert len(found) == 1 and found[0].ndim >= 3
+
+
+def test_sizes():
+    assert Size.parse("224") == (224, 224) and str(Size.parse("224")) == "224"
+    wide = Size.parse("800x1333")
+    assert str(wide) == "800x1333" and wide.padded == (800, 1344)
+    for wrong in ("1x2x3", "0", "small"):
+        with pytest.raises(ValueError):
+            Size.parse(wrong)
+    assert inputs(WIDE, TINY)[0].shape == (1, 3, 64, 128)
 
 
 def test_macs_count_attention():
     """Of one block, the two products are 2 N^2 C; all else does not change with the number of windows."""
-    counts = {size: count_macs(DENSE, size, TINY) for size in (64, 128)}
-    tokens, depth, width = {64: 16, 128: 64}, 6, 192
+    counts = {size: count_macs(DENSE, size, TINY) for size in (S64, S128)}
+    tokens, depth, width = {S64: 16, S128: 64}, 6, 192
     attention = {size: depth * 2 * n * n * width for size, n in tokens.items()}
     rest = {size: counts[size] - attention[size] for size in counts}
-    assert rest[128] == pytest.approx(4 * rest[64], rel=1e-3)
-    ways = {way: count_macs(Side(way), 256, TINY) for way in ("dense", *ACCELERATED)}
+    assert rest[S128] == pytest.approx(4 * rest[S64], rel=1e-3)
+    ways = {way: count_macs(Side(way), Size(256, 256), TINY) for way in ("dense", *ACCELERATED)}
     assert ways["both"] < min(ways["gathering"], ways["migration"])
     assert max(ways["gathering"], ways["migration"]) < ways["dense"]
 
 
 def test_exponent():
-    assert exponent({100: 3.0, 200: 12.0, 400: 48.0}) == pytest.approx(1)
-    assert exponent({100: 1.0, 200: 16.0}) == pytest.approx(2)
+    sizes = [Size(side, side) for side in (64, 128, 256)]
+    assert exponent(dict(zip(sizes, (3.0, 12.0, 48.0), strict=True))) == pytest.approx(1)
+    assert exponent({sizes[0]: 1.0, sizes[1]: 16.0}) == pytest.approx(2)
 
 
 def test_a_pair_is_a_ratio_of_seconds():
-    found = measure_pair(Pair(Measure("m"), DENSE, Side("both"), 64, "forward"), TINY)
+    pair = Pair("acceleration", "both", DENSE, Side("both"), WIDE, "forward")
+    found = measure_pair(pair, TINY)
     over, under = found["seconds"]
     assert found["value"] == pytest.approx(over[0] / under[0])
-    assert found["over"] == asdict(DENSE) and found["size"] == 64
+    assert pair.key == "acceleration/both/forward/64x100"
 
 
-def test_throughput_trusts_the_ratios_of_pairs(monkeypatch):
-    """A machine that was slower while one pair ran changes nothing between the ways."""
-    table, ran = Table(TINY), []
-    ratios = {"gathering": 1.5, "migration": 2.0, "both": 3.0}
+@pytest.fixture
+def faked(monkeypatch):
+    """Instead of measuring: note what was asked for, and say something that depends on it."""
+    ran = []
+    speeds = {"dense": 1.0, "gathering": 1.5, "migration": 2.0, "both": 3.0}
 
-    def fake(function, pair, setting):
-        ran.append(pair)
-        slow = 10.0 if pair.under.model == "both" else 1.0
-        dense, ratio = slow * pair.size / 64, ratios[pair.under.model]
-        return {**single(ratio), "seconds": ([dense], [dense / ratio]), **asdict(pair)}
+    def fake(function, *arguments):
+        setting = arguments[-1]
+        ran.append((setting.dtype, function.__name__, *arguments[:-1]))
+        if function is measure_pair:
+            pair = arguments[0]
+            if pair.name == "Hiera-B":
+                raise MeasurementError("measure_pair(Pair(x)): AssertionError: no | such\nsize")
+            # one that ran when the machine was slow
+            over = (10.0 if pair.name == "both" else 1.0) * pair.size.height / 64
+            ratio = speeds.get(pair.under.model, 1.0) * (2.0 if pair.over == EXPLICIT else 1.0)
+            return {**single(ratio), "seconds": ([over], [over / ratio])}
+        if function.__name__ == "measure_growth":
+            return {"value": 1.2, "low": 1.0, "high": 1.3, "macs": 1.05, "seconds": []}
+        if function.__name__ == "measure_peak":
+            return single(300.0 if arguments[0] == EXPLICIT else 100.0)
+        return function(*arguments)
 
     monkeypatch.setattr(benchmark_backbone, "own_process", fake)
-    table.add_pairs("acceleration", ["forward", "training"])
-    assert len(ran) == len(table.results) == 2 * 2 * 3
-    goals = [pair for pair in ran if pair.measure.sign]
-    assert [(p.size, p.mode, p.under.model) for p in goals] == [(128, "forward", "both")]
-    compiled = Pair(Measure("m"), DENSE, replace(DENSE, compiled=True), 64, "forward")
-    table.add("c", Measure("m"), {**single(4), "seconds": ([1.0], [0.25]), **asdict(compiled)})
-    speeds = table.throughput()
-    assert speeds.pop("dense compiled") == {64: 4.0}
-    assert speeds["dense"] == {64: 1.0, 128: 0.5}
-    assert all(speeds[way] == {64: r, 128: r / 2} for way, r in ratios.items())
+    monkeypatch.setattr(benchmark_backbone, "count_macs", lambda side, size, setting: size.pixels * 10**6)
+    return ran
+
+
+def options(tmp_path, *more):
+    text = "backbone --variant fast_itpn_nano --sizes 64 64x100 --growth-sizes 64 128 --rounds 1 --device cpu"
+    return [*text.split(), "--window", "3", *more]
+
+
+def test_throughput_trusts_the_ratios_of_pairs(faked):
+    """A machine that was slower while one pair ran changes nothing between the ways."""
+    table = Table(TINY)
+    for case in ("attention", "acceleration", "compile", "peers"):
+        table.add_pairs(case, "fp32", ["forward", "training"])
+    table.add_memory("fp32", ["forward"])
+    results = table.results["fp32"]
+    assert len(faked) == len(results) == 2 * (2 * (1 + 3 + 4 + 6) + 6 + 6)
+    speeds = throughput(results, DENSE)
+    assert speeds["dense"] == {S64: 1.0, S128: 0.5}
+    assert speeds["both"] == {S64: 3.0, S128: 1.5} and speeds["gathering"] == {S64: 1.5, S128: 0.75}
+    assert speeds["explicit"] == {S64: 0.5, S128: 0.25} and "dense compiled" in speeds
+    peers = throughput(results, TRUNK)
+    assert peers.keys() == {"trunk", *PEERS} - {"Hiera-B"} and peers["Swin-B"] == {S64: 1.0, S128: 0.5}
 
 
 def test_growth_is_the_exponent_of_each_round(here, monkeypatch):
@@ -166,27 +217,10 @@ def test_growth_is_the_exponent_of_each_round(here, monkeypatch):
     monkeypatch.setattr(benchmark_backbone, "timed", lambda call, device: call() or next(seconds))
     found = measure_growth("gathering", replace(TINY, rounds=3))
     assert (found["low"], found["value"], found["high"]) == pytest.approx((1, 1, 2))
-    assert found["seconds"][1] == {64: 1.0, 128: 16.0}
+    assert found["seconds"][1] == {"64": 1.0, "128": 16.0} and 0.9 < found["macs"] < 1.2
 
 
-def test_memory_is_measured_once_for_each_side(monkeypatch):
-    peaks = {"dense": 100.0, "gathering": 50.0, "migration": 80.0, "both": 40.0}
-
-    def fake(function, side, *rest):
-        if side.explicit:
-            raise MeasurementError("measure_peak(...): RuntimeError: out | of\nmemory")
-        return peaks[side.model]
-
-    monkeypatch.setattr(benchmark_backbone, "own_process", fake)
-    table = Table(replace(TINY, sizes=(64,)))
-    table.add_memory(["training"])
-    assert table.results["memory/dense/training/64"]["value"] == 100
-    assert table.results["memory/both/training/64"]["value"] == 0.4
-    row = next(line for line in markdown(table).splitlines() if "explicit attention / dense" in line)
-    assert row.count("|") == 6 and "not measured: RuntimeError: out / of memory" in row
-
-
-def test_a_failure_is_a_reason(here, monkeypatch):
+def test_a_failure_is_a_reason(monkeypatch):
     def failing(function, *arguments):
         raise MeasurementError("measure_pair(Pair(x)): AssertionError: no such size")
 
@@ -194,37 +228,148 @@ def test_a_failure_is_a_reason(here, monkeypatch):
     assert attempt(measure_pair) == {"reason": "AssertionError: no such size"}
 
 
-def test_command_line(here, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(benchmark_backbone, "count_macs", lambda side, size, setting: size**3)
+def test_tables_have_a_column_a_size(faked):
+    table = Table(replace(TINY, sizes=(S128, WIDE)))
+    table.add_pairs("peers", "fp32", ["forward"])
+    table.add_memory("fp32", ["training"])
+    table.add_macs("fp32")
+    table.add_growth("fp32")
+    lines = matrix(table.results["fp32"], "forward")
+    assert lines[:2] == ["| forward | 64x100 | 128 |", "|---|---|---|"]
+    reason = "not measured: AssertionError: no / such size"
+    assert f"| seconds, Hiera-B / trunk | {reason} | {reason} |" in lines
+    assert "| peak MiB, explicit | 300 | 300 |" in matrix(table.results["fp32"], "training")
+    text = body(table.content())
+    assert "| GMACs of an image, dense | 6.4 | 16.4 |" in text
+    assert "| gathering | 1.20 (1.00 to 1.30) | 1.05 |" in text
+
+
+def test_checkpointing_is_timed_and_weighed(faked):
+    table = Table(replace(TINY, sizes=(S64,)))
+    table.add_pairs("checkpointing", "fp32", ["forward", "training"])
+    specs = benchmark_backbone.CHECKPOINTING
+    assert len(faked) == 2 * len(specs)
+    lines = matrix(table.results["fp32"], "training")
+    assert matrix(table.results["fp32"], "forward") == []
+    for spec in specs:
+        assert f"| seconds, checkpointing {spec} / none | 1.00 |" in lines
+        assert f"| peak MiB, checkpointing {spec} | 100 |" in lines
+        network = build(Side(checkpointing=spec), S64, TINY).network
+        assert any(getattr(m, "recompute", False) for m in network.modules())
+
+
+def test_targets_are_met_missed_or_not_measured():
+    results = {
+        "attention/explicit/forward/1024": single(1.6),
+        "memory/dense/forward/1024": single(60.0),
+        "memory/explicit/forward/1024": single(100.0),
+        "acceleration/gathering/forward/1024": {"reason": "memory"},
+        "compile/dense/training/512": single(1.2),
+        "growth/gathering": single(1.05),
+    }
+    rows = target_rows({"cpu": {"results": {"fp32": results, "bf16": {}}}})
+    cells = [[cell.strip() for cell in row.split("|")[2:-1]] for row in rows[2:]]
+    assert cells[0] == [">= 1.5", "fp32: 1.60, met; bf16: not measured", ">= 3", "not measured"]
+    assert cells[1][:2] == ["<= 0.5", "fp32: 0.60, missed; bf16: not measured"]
+    assert cells[2][1] == "fp32: not measured; bf16: not measured"
+    assert cells[5][:3] == ["", "fp32: 1.20; bf16: not measured", ">= 1.3"]
+    assert cells[6][1] == "fp32: 1.05, met; bf16: not measured"
+    # on a GPU the targets are for bfloat16
+    gpu = target_rows({"cuda": {"results": {"fp32": results, "bf16": results}}})
+    assert gpu[2].endswith("| >= 3 | bf16: 1.60, missed |") and "| not measured |" in gpu[2]
+
+
+def test_targets_name_what_is_measured(faked):
+    """Each key is one that the full benchmark writes."""
+    setting = BackboneSetting()
+    assert applies(setting) and not applies(replace(setting, window=14)) and not applies(TINY)
+    table = Table(replace(setting, device="cpu"))
+    for case in ("attention", "acceleration", "compile"):
+        table.add_pairs(case, "fp32", ["forward", "training"])
+    table.add_memory("fp32", ["forward"])
+    table.add_growth("fp32")
+    assert [target.text for target in TARGETS if target.value(table.results["fp32"]) is None] == []
+    assert Target("", ("a", "b"), "<=", 1, 1).value({"a": single(1.0), "b": single(4.0)}) == 0.25
+
+
+def test_command_line(faked, tmp_path, capsys):
     out, table, plot = (tmp_path / f"out.{kind}" for kind in ("json", "md", "png"))
-    options = (
-        "--variant fast_itpn_nano --sizes 64 96 --batch 1 --rounds 1 --device cpu --dtype fp32 --window 3"
-    )
-    options += " --cases acceleration macs growth --modes forward"
     files = ["--json", str(out), "--markdown", str(table), "--plot", str(plot)]
-    benchmark.main(["backbone", *options.split(), *files])
-    lines = table.read_text().splitlines()
-    assert lines[0].startswith(
-        "Backbone fast_itpn_nano, batch 1, float32, rounds 1, gathering with windows of 3"
-    )
-    rows = [line.split("|")[1].strip() for line in lines[4:]]
-    assert "| exponent of MACs against pixels, both | 1.50 |  |  |  |" in lines
-    assert rows[0] == "64, forward: seconds dense / gathering"
-    assert (
-        "96: MACs dense / both" in rows and "exponent of seconds against pixels, forward, gathering" in rows
-    )
-    assert all(line.count("|") == 6 for line in lines[2:])
-    assert table.read_text() in capsys.readouterr().out
+    given = options(tmp_path, "--cases", "acceleration", "macs", "growth", "--modes", "forward", *files)
+    benchmark.main(given)
+    assert {dtype for dtype, *_ in faked} == {"fp32", "bf16"}
+    text = table.read_text()
+    assert text.startswith("fast_itpn_nano, batch 1, rounds 1, gathering with 3x3 windows and 4 tokens")
+    assert text.count("| seconds, dense / both | 3.00 | 3.00 |") == 2 and "| forward | 64 | 64x100 |" in text
+    assert "target" not in text and text in capsys.readouterr().out
     found = json.loads(out.read_text())
-    assert found["setting"]["sizes"] == [64, 96] and len(found["results"]) == len(rows)
+    assert found["setting"]["sizes"] == ["64", "64x100"]
+    assert found["results"]["bf16"]["growth/both"]["value"] == 1.2
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_was_measured_is_not_measured_again(faked, tmp_path):
+    out = str(tmp_path / "out.json")
+    given = options(tmp_path, "--dtypes", "fp32", "--modes", "forward", "--json", out)
+    benchmark.main([*given, "--cases", "acceleration"])
+    assert len(faked) == 6
+    benchmark.main([*given, "--cases", "acceleration", "peers", "--resume"])
+    assert [pair.case for *_, pair in faked[6:]] == ["peers"] * 12
+    benchmark.main([*given, "--cases", "peers", "--resume"])  # only what failed
+    assert [pair.name for *_, pair in faked[18:]] == ["Hiera-B"] * 2
+    with pytest.raises(SystemExit, match="--resume: .* has setting"):
+        benchmark.main([*given, "--cases", "peers", "--resume", "--rounds", "2"])
+
+
+def test_the_documentation_is_one_command(faked, tmp_path):
+    page = tmp_path / "benchmarks.md"
+    page.write_text("# Benchmarks\n\nOther things.\n")
+    given = options(tmp_path, "--docs", str(tmp_path))
+    with pytest.raises(SystemExit, match="something measured"):
+        benchmark.main([*given, "--cases"])
+    benchmark.main([*given, "--cases", "acceleration", "peers"])
+    first = page.read_text()
+    assert first.startswith("# Benchmarks\n\nOther things.\n\n<!-- backbone: begin -->")
+    assert "![throughput against resolution](images/backbone_cpu.png)" in first
+    assert (tmp_path / "images" / "backbone_cpu.png").is_file()
+    # what another machine measured stands beside it
+    path = measured_file(tmp_path, "cuda")
+    content = json.loads(measured_file(tmp_path, "cpu").read_text())
+    path.write_text(json.dumps({**content, "device": "cuda", "machine": "a GPU", "targets": True}))
+    page.write_text(first + "\nAfter.\n")
+    before = len(faked)
+    benchmark.main([*given, "--cases"])
+    second = page.read_text()
+    assert len(faked) == before and second.endswith("<!-- backbone: end -->\n\nAfter.\n")
+    assert "### GPU" in second and "a GPU, torch" in second and "### CPU" in second
+    page.write_text("<!-- backbone: begin -->")
+    with pytest.raises(SystemExit, match="once each, or neither"):
+        benchmark.main([*given, "--cases"])
 
 
 def test_a_plot_of_nothing_is_refused(tmp_path):
     with pytest.raises(MeasurementError, match="no forward pass was timed"):
-        throughput_plot(tmp_path / "out.png", {"dense": {}}, "")
+        throughput_plot(tmp_path / "out.png", {"ours": {"dense": {}}}, "")
+    with pytest.raises(MeasurementError, match="no forward pass was timed"):
+        draw(tmp_path / "out.png", Table(TINY).content())
 
 
 def test_an_exponent_needs_two_sizes():
-    with pytest.raises(SystemExit, match="needs two --sizes"):
-        benchmark.main(["backbone", "--sizes", "64", "64", "--cases", "growth"])
+    with pytest.raises(SystemExit, match="needs two --growth-sizes"):
+        benchmark.main(["backbone", "--growth-sizes", "64", "64", "--cases", "growth"])
+
+
+def test_real_measurements(here, monkeypatch, tmp_path):
+    """Everything once, at sizes at which the numbers mean nothing."""
+    names = ("dense", "both", "trunk", "Swin-T")
+    monkeypatch.setattr(benchmark_backbone, "SIDES", {n: benchmark_backbone.SIDES[n] for n in names})
+    out = tmp_path / "out.json"
+    monkeypatch.setattr(benchmark_backbone, "CHECKPOINTING", ("all,keep_attention",))
+    cases = ["attention", "acceleration", "checkpointing", "growth", "memory", "macs"]
+    given = options(tmp_path, "--json", str(out), "--dtypes", "fp32", "--cases", *cases)
+    benchmark.main([*given, "--sizes", "32", "--growth-sizes", "32", "64"])
+    results = json.loads(out.read_text())["results"]["fp32"]
+    assert all("value" in found for found in results.values())
+    assert (
+        results["macs/Swin-T/any/32"]["value"] > 0 and asdict(DENSE) == results["macs/dense/any/32"]["over"]
+    )

@@ -66,7 +66,7 @@ def rcnn_fast_itpn(name, mask=True, fpn_dim=256, num_classes="${dataset.num_clas
         )
     return L(GeneralizedRCNN)(
         backbone=L(create_model)(
-            name=name, pyramid=True, drop_path=0.0, fpn_dim=fpn_dim, freeze_at=0, checkpoint_stages=()
+            name=name, pyramid=True, drop_path=0.0, fpn_dim=fpn_dim, freeze_at=0, checkpointing=()
         ),
         proposal_generator=L(RPN)(
             in_features=["p2", "p3", "p4", "p5", "p6"],
