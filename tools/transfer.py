@@ -189,7 +189,8 @@ def main(arguments: list[str] | None = None) -> int:
             ready = {method: pool.submit(pretrain, plan, method, seed) for method in methods}
             for arm in sorted(args.arms, key=lambda arm: ARMS[arm] is not None):
                 runs[arm].append(pool.submit(finetune_when, ready.get(ARMS[arm] or ""), plan, arm, seed))
-            for future in (*ready.values(), *(of_arm[-1] for of_arm in runs.values())):
+            futures: list[Future[Any]] = [*ready.values(), *(of_arm[-1] for of_arm in runs.values())]
+            for future in futures:
                 future.add_done_callback(lambda _: bar.update())
     found = {arm: [run.result() for run in of_arm] for arm, of_arm in runs.items()}
     (plan.output / "transfer.json").write_text(json.dumps(found, indent=1))
