@@ -8,6 +8,10 @@ from ..common.schedule import warm_cosine
 from ..Pretrain.pixel_mim_fast_itpn_nano import dataloader, dataset, model, optimizer, train
 
 dataset.train = L(scenes)(split="train", num_images=800, size=128, seed=7, root=None)
-lr_multiplier = warm_cosine(80, 4)  # 30 brought a detector nothing, see docs/pretraining.md
+# what helped a detector (docs/pretraining.md): many images seen, and the errors of masked patches only
+model.update(visible_weight=0.0, xavier_decoder=False)
+dataloader.train.total_batch_size = 64
+optimizer.lr = 1e-3
+lr_multiplier = warm_cosine(80, 4)
 train.update(output_dir="output/quickstart_pixel_mim", epochs=80)
 train.checkpointer.epochs = train.visualize.epochs = 40

@@ -57,16 +57,6 @@ def test_so_it_is_in_a_padded_batch(micro, padded, dtype, off):
     assert same(micro().to(dtype)(image.to(dtype), sizes), micro(**off).to(dtype)(image.to(dtype), sizes))
 
 
-@pytest.mark.parametrize("padding", [False, True])
-def test_all_blocks_global_are_dense(micro, padded, padding):
-    """Gathering tokens ride along and are seen by nobody."""
-    image, sizes = padded
-    sizes = sizes if padding else None
-    dense = micro()(image, sizes)
-    other = micro(gathering={"window": 3, "global_blocks": range(4)})(image, sizes)
-    assert all(torch.allclose(dense[level], other[level], atol=1e-5) for level in dense)
-
-
 @each_way
 @each_type
 @pytest.mark.parametrize("shape", SHAPES)

@@ -129,7 +129,7 @@ def test_pretraining_config(path):
         cfg.model.teacher.random = True  # instead of a file
     with torch.device("meta"):
         method = instantiate(cfg.model)
-    assert type(method).__name__ == METHODS[path.stem.split("_")[0]]
+    assert type(method).__name__ == METHODS[path.stem.removeprefix("brief_").split("_")[0]]
     encoder = cfg.model.get("encoder", cfg.model)
     assert path.stem.endswith(encoder.get("backbone", {}).get("name", ""))
     cfg.optimizer.params.model = method
