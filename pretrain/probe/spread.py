@@ -1,0 +1,136 @@
+"""How rich features are: whether pre-training left a trunk and its pyramid more than one colour and a place.
+
+python -m pretrain.probe.spread --weights FILE --name fast_itpn_nano --images FOLDER
+
+A short pre-training can turn maps into almost one direction, which a detector then has to unlearn; random
+weights (--random) show what it started from.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from itpn_d2.backbone import create_model
+from itpn_d2.checkpoint import CheckpointError, load_pretrained
+from itpn_d2.data import DatasetError
+
+from ..data import TestView, build_image_loader, image_folder
+from .features import LEVELS, PIXEL_MEAN, PIXEL_STD
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of features at all places of all images (ours).
+
+    Attributes:
+        rms: root of their mean square.
+        dimensions: participation ratio of the covariance's eigenvalues, (sum)^2 / sum of squares: how many
+            directions share the variance, from 1 to the number of channels.
+        of_image: share of the variance that all places of an image have in common.
+        of_place: share that a place has in common in all images. What is left of 1 is content.
+    """
+
+    rms: float
+    dimensions: float
+    of_image: float
+    of_place: float
+
+
+def spread(maps: Tensor) -> Spread:
+    """Of maps ``(B, h, w, C)``; both shares without the bias that few images or places bring.
+
+    Raises:
+        ValueError: a single image or a single place.
+    """
+    values = maps.double().flatten(1, 2)
+    images, places = values.shape[:2]
+    if images < 2 or places < 2:
+        raise ValueError(f"the spread of {images} images with {places} places: needs two of each")
+    rms = values.square().mean().sqrt().item()
+    values = values - values.mean((0, 1))
+    flat = values.flatten(0, 1)
+    eigenvalues = torch.linalg.eigvalsh(flat.T @ flat / len(flat)).clamp(min=0)
+    total = eigenvalues.sum().clamp(min=torch.finfo(torch.float64).tiny)
+
+    def shared(dim: int, count: int) -> float:
+        between = values.mean(dim).square().sum(-1).mean() / total
+        return max(0.0, ((count * between - 1) / (count - 1)).item())
+
+    ratio = (total**2 / eigenvalues.square().sum()).item()
+    return Spread(rms, ratio, shared(1, places), shared(0, images))
+
+
+@torch.no_grad()
+def measure(model: Any, images: Tensor) -> dict[str, Spread]:
+    """The spread of every level of a backbone with ``trunk`` and ``pyramid``.
+
+    Args:
+        images: ``(B, 3, H, W)`` in 0..255, sides multiples of 16.
+    """
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
+    found: dict[str, list[Tensor]] = {level: [] for level in LEVELS}
+    for batch in tqdm(images.split(16), desc="features", unit="batch", disable=None):
+        stages = model.trunk((batch.float() - mean) / std)
+        levels = model.pyramid(*stages)
+        found["f3"].append(stages[-1])
+        for level in LEVELS[1:]:
+            found[level].append(levels[level].permute(0, 2, 3, 1))
+    return {level: spread(torch.cat(maps)) for level, maps in found.items()}
+
+
+def table(found: dict[str, Spread]) -> str:
+    """A line per level."""
+    lines = [f"{'':<6}{'rms':>8}{'dimensions':>12}{'of image':>10}{'of place':>10}"]
+    lines += [
+        f"{level:<6}{s.rms:>8.2f}{s.dimensions:>12.1f}{s.of_image:>10.2f}{s.of_place:>10.2f}"
+        for level, s in found.items()
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    p = argparse.ArgumentParser(
+        prog="python -m pretrain.probe.spread",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    start = p.add_mutually_exclusive_group(required=True)
+    start.add_argument("--weights", metavar="FILE", help="checkpoint of any known layout")
+    start.add_argument("--random", action="store_true", help="no weights")
+    p.add_argument("--name", required=True, help="variant, such as fast_itpn_nano")
+    p.add_argument("--images", required=True, metavar="FOLDER")
+    p.add_argument("--image-size", type=int, default=128, help="side in pixels (default: %(default)s)")
+    p.add_argument(
+        "--num-images", type=int, default=64, help="the first of the folder (default: %(default)s)"
+    )
+    p.add_argument("--fpn-dim", type=int, default=128, help="width of the pyramid (default: %(default)s)")
+    args = p.parse_args(arguments)
+    try:
+        torch.manual_seed(0)
+        model = create_model(args.name, pyramid=True, fpn_dim=args.fpn_dim).eval()
+        if args.weights:
+            print(load_pretrained(model, args.weights), file=sys.stderr)
+        loader = build_image_loader(image_folder(args.images), TestView(args.image_size, 1.0), 16, 0)
+        batches = []
+        for batch in loader:
+            batches.append(batch["image"])
+            if sum(map(len, batches)) >= args.num_images:
+                break
+        print(table(measure(model, torch.cat(batches)[: args.num_images])))
+    except (DatasetError, CheckpointError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyError as error:
+        print(f"error: {error.args[0]}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
