@@ -17,27 +17,20 @@ from torch import Tensor
 
 from itpn_d2.backbone import create_model
 from itpn_d2.checkpoint import CheckpointError, load_pretrained
-from itpn_d2.data import DatasetError, as_classes, labelled_source
+from itpn_d2.data import as_classes, labelled_source
 from itpn_d2.data.registry import write_atomically
 
 from ..data import BrokenImages, TestView, build_image_loader
 from .classifiers import Accuracy, knn_accuracy, linear_probe
+from .command import start_parser, status_of
 from .features import LEVELS, TrunkFeatures, extract_features
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m pretrain.probe",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    start = p.add_mutually_exclusive_group(required=True)
-    start.add_argument("--weights", metavar="FILE", help="checkpoint of any known layout")
-    start.add_argument("--random", action="store_true", help="no weights: what the random trunk gives")
+    p = start_parser("python -m pretrain.probe", __doc__)
     p.add_argument("--average", action="store_true", help="take the file's moving average if it has one")
-    p.add_argument("--name", required=True, help="variant, such as fast_itpn_nano")
     p.add_argument("--train", required=True, metavar="PLACE", help="images to learn from")
     p.add_argument("--test", required=True, metavar="PLACE", help="images to judge by")
     p.add_argument("--root", default="", help="what relative paths in text files are relative to")
@@ -119,18 +112,14 @@ def table(result: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
-    try:
+
+    def work() -> None:
         result = run(args)
-    except (DatasetError, CheckpointError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyError as error:
-        print(f"error: {error.args[0]}", file=sys.stderr)
-        return 1
-    print(table(result))
-    if args.json:
-        write_atomically(Path(args.json), json.dumps(result, indent=2) + "\n")
-    return 0
+        print(table(result))
+        if args.json:
+            write_atomically(Path(args.json), json.dumps(result, indent=2) + "\n")
+
+    return status_of(work)
 
 
 if __name__ == "__main__":

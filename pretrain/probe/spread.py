@@ -6,7 +6,6 @@ A short pre-training can turn maps into almost one direction, which a detector t
 weights (--random) show what it started from.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from itpn_d2.backbone import create_model
-from itpn_d2.checkpoint import CheckpointError, load_pretrained
-from itpn_d2.data import DatasetError
+from itpn_d2.checkpoint import load_pretrained
 
 from ..data import TestView, build_image_loader, image_folder
+from .command import start_parser, status_of
 from .features import LEVELS, PIXEL_MEAN, PIXEL_STD
 
 
@@ -95,15 +94,7 @@ def table(found: dict[str, Spread]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m pretrain.probe.spread",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    start = p.add_mutually_exclusive_group(required=True)
-    start.add_argument("--weights", metavar="FILE", help="checkpoint of any known layout")
-    start.add_argument("--random", action="store_true", help="no weights")
-    p.add_argument("--name", required=True, help="variant, such as fast_itpn_nano")
+    p = start_parser("python -m pretrain.probe.spread", __doc__)
     p.add_argument("--images", required=True, metavar="FOLDER")
     p.add_argument("--image-size", type=int, default=128, help="side in pixels (default: %(default)s)")
     p.add_argument(
@@ -111,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     p.add_argument("--fpn-dim", type=int, default=128, help="width of the pyramid (default: %(default)s)")
     args = p.parse_args(arguments)
-    try:
+
+    def work() -> None:
         torch.manual_seed(0)
         model = create_model(args.name, pyramid=True, fpn_dim=args.fpn_dim).eval()
         if args.weights:
@@ -123,13 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sum(map(len, batches)) >= args.num_images:
                 break
         print(table(measure(model, torch.cat(batches)[: args.num_images])))
-    except (DatasetError, CheckpointError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyError as error:
-        print(f"error: {error.args[0]}", file=sys.stderr)
-        return 1
-    return 0
+
+    return status_of(work)
 
 
 if __name__ == "__main__":
