@@ -124,7 +124,7 @@ def test_from_21k_to_1k_at_another_size():
         "network.head.weight: file (9, 64), model (4, 64)",
         "network.head.bias: file (9,), model (4,)",
     ]
-    assert report.resized == ["network.trunk.pos_embed: (2, 2) -> (3, 3)"]
+    assert report.adapted == ["network.trunk.pos_embed: grid 2x2 -> 3x3, bicubic"]
     assert sorted(report.missing) == ["network.head.bias", "network.head.weight"]
     assert torch.equal(second.network.head.weight, head)
     assert torch.equal(second.network.fc_norm.weight, first.network.fc_norm.weight)
