@@ -50,7 +50,7 @@ def load_pretrained(
             of the trunk fits; the model is then untouched.
     """
     name = "" if isinstance(source, dict) else str(source)
-    content = source if isinstance(source, dict) else load_state_file(_local(str(source)))
+    content = source if isinstance(source, dict) else load_state_file(local_path(str(source)))
     return load_contents(model, content, name, prefer_average)
 
 
@@ -218,10 +218,12 @@ def _warn_of_normalisation(model: nn.Module, origin: dict, name: str) -> None:
             )
 
 
-def _local(path: str) -> str:
+def local_path(path: str) -> str:
     """The local file of a path that Detectron2's PathManager may have to fetch."""
     if "://" not in path:
         return path
     from detectron2.utils.file_io import PathManager
+
+    from .. import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
 
     return PathManager.get_local_path(path)

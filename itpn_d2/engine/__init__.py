@@ -3,7 +3,17 @@
 from .cli import base_parser, run_command
 from .config import ConfigError, load_config
 from .launch import launch
+from .predictor import Predictor
 from .run import Run
 from .trainer import Trainer
 
-__all__ = ["ConfigError", "Run", "Trainer", "base_parser", "launch", "load_config", "run_command"]
+__all__ = [
+    "ConfigError",
+    "Predictor",
+    "Run",
+    "Trainer",
+    "base_parser",
+    "launch",
+    "load_config",
+    "run_command",
+]
