@@ -13,9 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..checkpoint import load_pretrained
-from ..checkpoint.errors import CheckpointError
-from ..checkpoint.loading import local_path
+from ..checkpoint import CheckpointError, load_state_file
+from ..checkpoint.loading import load_contents, local_path
 from ..data.registry import write_atomically
 from .cache import cache_folder, placed, sha256_of
 from .entries import WEIGHTS
@@ -99,8 +98,10 @@ def _state(weights: Weights) -> str:
 
 def _load(weights: Weights) -> str:
     """The report of loading a file into the model of the entry whose weights it is."""
+    path = weights_file(weights)
+    content = load_state_file(path)  # before a model is built for it
     name = next(n for n in list_entries() if get_entry(n).weights == weights)
-    return str(load_pretrained(get(name, device="cpu"), weights_file(weights)))
+    return str(load_contents(get(name, device="cpu"), content, str(path)))
 
 
 if __name__ == "__main__":
