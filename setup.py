@@ -49,6 +49,7 @@ setup(
         "safetensors>=0.4",
         "scipy>=1.9",
         "tensorboard>=2.10",
+        "huggingface_hub>=0.23",
         "timm>=1.0",
         "torch>=2.4",
         "torchvision>=0.19",

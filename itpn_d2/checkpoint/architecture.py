@@ -168,9 +168,9 @@ def create_from_checkpoint(
     Raises:
         CheckpointError: see :func:`load_pretrained`.
     """
-    from .loading import load_pretrained
+    from .loading import load_pretrained, local_path
 
-    content = source if isinstance(source, dict) else load_state_file(source)
+    content = source if isinstance(source, dict) else load_state_file(local_path(str(source)))
     try:
         found = architecture(to_native(unwrap(content)).state)
     except CheckpointError as error:

@@ -11,7 +11,7 @@ from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
 from torch import nn
 
 from .errors import CheckpointError
-from .loading import load_contents, load_pretrained
+from .loading import load_contents, local_path
 from .safe_load import load_state_file
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Checkpointer(FvcoreCheckpointer):
     """fvcore's checkpointer, as Detectron2's hooks use it, with atomic files and a loader that runs no code.
 
     A file that this class wrote restores the model exactly, and the ``checkpointables`` that are asked for;
-    any other goes through :func:`load_pretrained`, which logs its report.
+    any other is loaded as by :func:`load_pretrained`, with a report in the log.
     """
 
     def __init__(self, model: nn.Module, save_dir: str = "", **checkpointables: Any):
@@ -71,7 +71,7 @@ class Checkpointer(FvcoreCheckpointer):
         """
         if not path:
             return {}
-        content = load_state_file(path) if "://" not in path else {}
+        content = load_state_file(local_path(path))
         wanted = self.checkpointables if checkpointables is None else checkpointables
         state = content.get("model")
         own = self.model.state_dict()
@@ -83,8 +83,6 @@ class Checkpointer(FvcoreCheckpointer):
             raise CheckpointError(
                 f"{path}: not a checkpoint of this model, so there is nothing to resume from"
             )
-        elif "://" in path:
-            load_pretrained(self.model, path)
         else:
             load_contents(self.model, content, path)
         for key in wanted:

@@ -224,4 +224,6 @@ def local_path(path: str) -> str:
         return path
     from detectron2.utils.file_io import PathManager
 
+    from .. import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
+
     return PathManager.get_local_path(path)

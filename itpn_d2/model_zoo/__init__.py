@@ -1,0 +1,35 @@
+"""Every config of this project with what is known of its weights, and the way from a name to a model.
+
+    from itpn_d2 import model_zoo
+    model_zoo.list(task="detection")
+    cfg = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_fast_itpn_tiny_1x")
+    backbone = model_zoo.get_backbone("fast_itpn_base", weights="itpn://fast_itpn_base_clipl_e1600.pt")
+
+On the command line: ``python -m itpn_d2.model_zoo list | show | download | verify``. Importing it makes
+``itpn://`` and ``hf://`` known to Detectron2's PathManager. All numbers and licences: ``MODEL_ZOO.md``.
+"""
+
+from .cache import cache_folder
+from .entry import Entry, ImageStatistics, Metric, Weights
+from .errors import ZooError
+from .paths import register_path_handlers
+from .registry import get_entry
+from .registry import list_entries as list  # noqa: A004  (as Detectron2's and timm's users expect)
+from .zoo import get, get_backbone, get_config, get_predictor
+
+register_path_handlers()
+
+__all__ = [
+    "Entry",
+    "ImageStatistics",
+    "Metric",
+    "Weights",
+    "ZooError",
+    "cache_folder",
+    "get",
+    "get_backbone",
+    "get_config",
+    "get_entry",
+    "get_predictor",
+    "list",
+]

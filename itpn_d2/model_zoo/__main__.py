@@ -1,0 +1,108 @@
+"""The model zoo on the command line.
+
+python -m itpn_d2.model_zoo list --task detection         # names, weights, numbers
+python -m itpn_d2.model_zoo show mask_rcnn_fast_itpn_base_1x
+python -m itpn_d2.model_zoo download distillation_fast_itpn_base   # or a file, itpn://..., hf://...
+python -m itpn_d2.model_zoo verify                        # the files in the cache; --load: into their models
+python -m itpn_d2.model_zoo table MODEL_ZOO.md            # write the document
+
+Exit status: 0 done; 1 a file failed its verification; 2 no such model, or a file that can't be had.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..checkpoint import CheckpointError, load_state_file
+from ..checkpoint.loading import load_contents, local_path
+from ..data.registry import write_atomically
+from .cache import cache_folder, placed, sha256_of
+from .entries import WEIGHTS
+from .entry import TASKS, Weights
+from .paths import PREFIX, weights_file
+from .registry import find_weights, get_entry, list_entries
+from .table import document, show, summary
+from .zoo import get
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m itpn_d2.model_zoo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = p.add_subparsers(dest="command", required=True)
+    names = commands.add_parser("list", help="the models")
+    names.add_argument("--task", choices=TASKS)
+    names.add_argument(
+        "--pretrained", action=argparse.BooleanOptionalAction, help="only those with published weights"
+    )
+    one = commands.add_parser("show", help="all about some models")
+    one.add_argument("names", nargs="+", metavar="NAME")
+    files = commands.add_parser("download", help="fetch weights into the cache; prints the paths")
+    files.add_argument("names", nargs="+", metavar="NAME", help="a model, a file, itpn://..., hf://...")
+    check = commands.add_parser("verify", help="compare files in the cache with their digests")
+    check.add_argument("names", nargs="*", metavar="NAME", help="models or files; none: all there are")
+    check.add_argument("--load", action="store_true", help="load each into the model it belongs to, too")
+    page = commands.add_parser("table", help="all models as Markdown")
+    page.add_argument("target", nargs="?", type=Path, metavar="FILE", help="none: print it")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    try:
+        if args.command == "list":
+            print("\n".join(summary(get_entry(n)) for n in list_entries(args.task, args.pretrained)))
+        elif args.command == "show":
+            print("\n\n".join(show(get_entry(name)) for name in args.names))
+        elif args.command == "download":
+            for name in args.names:
+                print(local_path(name if "://" in name else PREFIX + name))
+        elif args.command == "table":
+            if args.target is None:
+                print(document(), end="")
+            else:
+                write_atomically(args.target, document())
+        else:
+            return _verify(args.names, args.load)
+    except (CheckpointError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _verify(names: list[str], load: bool) -> int:
+    """Every file is looked at, whatever is wrong with another."""
+    chosen = [find_weights(name.removeprefix(PREFIX)) for name in names] or list(WEIGHTS.values())
+    wrong = 0
+    for weights in dict.fromkeys(chosen):
+        try:
+            print(f"{weights.file}: {_state(weights)}")
+            if load and placed((weights.file, *weights.aliases)):
+                print(_load(weights))
+        except CheckpointError as error:
+            print(f"{weights.file}: {error}")
+            wrong = 1
+    return wrong
+
+
+def _state(weights: Weights) -> str:
+    path = placed((weights.file, *weights.aliases), weights.sha256)
+    if path is None:
+        return f"not in {cache_folder()}"
+    if weights.sha256 is None:
+        return f"{path}: nobody published a digest; its sha256 is {sha256_of(path)}"
+    return f"{path}: sha256 is right"
+
+
+def _load(weights: Weights) -> str:
+    """The report of loading a file into the model of the entry whose weights it is."""
+    path = weights_file(weights)
+    content = load_state_file(path)  # before a model is built for it
+    name = next(n for n in list_entries() if get_entry(n).weights == weights)
+    return str(load_contents(get(name, device="cpu"), content, str(path)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

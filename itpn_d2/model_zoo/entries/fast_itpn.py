@@ -1,0 +1,129 @@
+"""Fast-iTPN, tiny to large (TPAMI'24)."""
+
+from ..entry import IMAGENET, Entry, Weights
+from .metrics import top1
+
+SIZES = ("tiny", "small", "base", "large")
+_REPOSITORY = "iTPN repository, README and assets (accuracies of Fast-iTPN)"
+_CLIP = "CLIP-L/14 distilled on ImageNet-1K, 1600 epochs"
+
+
+def _official(file: str, *aliases: str) -> Weights:
+    return Weights(
+        file,
+        publisher="the authors, on their drives: the links are in the README of the iTPN repository",
+        licence="not stated for the files; headers of the code: MIT",
+        aliases=aliases,
+    )
+
+
+# pre-trained trunk and pyramid, without a classifier; DeepSpeed files in half precision
+PRETRAINED = {
+    "tiny": _official("fast_itpn_tiny_1600e_1k.pt"),
+    "small": _official("fast_itpn_small_1600e_1k.pt"),
+    "base": _official(
+        "fast_itpn_base_clipl_e1600.pt", "fast_itpn_base_clipl_e1600e.pt", "fast_itpn_base_1600e_1k.pt"
+    ),
+    "large": _official("fast_itpn_large_1600e_1k.pt"),
+}
+_TOP1 = {
+    ("tiny", 224): 85.1,
+    ("tiny", 384): 86.2,
+    ("tiny", 512): 86.5,
+    ("small", 224): 86.4,
+    ("small", 384): 86.95,
+    ("small", 512): 87.8,
+    ("base", 224): 87.4,
+    ("base", 512): 88.5,
+    ("large", 640): 89.5,
+}
+_NOTES = {("base", 512): "With ImageNet-21K in between the authors have 88.75."}
+_DETECTOR = "The authors published no such detector: their numbers are of DINO and MaskDINO."
+
+ENTRIES = (
+    *(
+        Entry(
+            f"ImageNet-Classification/fast_itpn_{size}_{pixels}.py",
+            "classification",
+            IMAGENET,
+            _CLIP,
+            start=PRETRAINED[size],
+            metrics=top1(value, _REPOSITORY),
+            note=_NOTES.get((size, pixels), ""),
+        )
+        for (size, pixels), value in _TOP1.items()
+    ),
+    Entry(
+        "ImageNet-Classification/linear_probe_fast_itpn_base.py",
+        "classification",
+        IMAGENET,
+        _CLIP,
+        start=PRETRAINED["base"],
+        note="Trains the head alone, on frozen features.",
+    ),
+    *(
+        Entry(
+            f"COCO-InstanceSegmentation/mask_rcnn_fast_itpn_{size}_{schedule}.py",
+            "instance_segmentation",
+            IMAGENET,
+            _CLIP,
+            start=PRETRAINED[size],
+            note=_DETECTOR,
+        )
+        for size in SIZES
+        for schedule in ("1x", "3x", "lsj")
+    ),
+    *(
+        Entry(
+            f"COCO-Detection/faster_rcnn_fast_itpn_{size}_{schedule}.py",
+            "detection",
+            IMAGENET,
+            _CLIP,
+            start=PRETRAINED[size],
+            note=_DETECTOR,
+        )
+        for size in SIZES
+        for schedule in ("1x", "3x", "lsj")
+    ),
+    *(
+        Entry(
+            f"Custom/{kind}_rcnn_fast_itpn_{size}.py",
+            "instance_segmentation" if kind == "mask" else "detection",
+            IMAGENET,
+            _CLIP,
+            start=PRETRAINED[size],
+            note="For your own COCO json, which gives the classes.",
+        )
+        for kind in ("mask", "faster")
+        for size in SIZES
+    ),
+    *(
+        Entry(
+            f"Pretrain/distillation_fast_itpn_{size}.py",
+            "pretraining",
+            IMAGENET,
+            _CLIP,
+            weights=PRETRAINED[size],
+            note="The authors' files came from their own code, which is not released.",
+        )
+        for size in SIZES
+    ),
+    *(
+        Entry(
+            f"Pretrain/{method}_fast_itpn_{size}.py", "pretraining", IMAGENET, what, note="Settings are ours."
+        )
+        for method, what in {
+            "pixel_mim": "pixels of dropped patches, 1600 epochs",
+            "mfm": "features of a moving average and pixels, 1600 epochs",
+            "fastmim_hog": "HOG at 128 pixels, 800 epochs",
+        }.items()
+        for size in SIZES
+    ),
+    Entry(
+        "Pretrain/fastmim_progressive_fast_itpn_base.py",
+        "pretraining",
+        IMAGENET,
+        "HOG at 128, 160 and 192 pixels, 800 epochs",
+        note="Settings are ours.",
+    ),
+)

@@ -1,0 +1,66 @@
+"""The nano trunks (ours): small enough for a CPU, trained from nothing or by a pre-training of minutes."""
+
+from ...data.scenes import CLASSES
+from ..entry import IMAGENET, Entry
+from .metrics import ap
+
+_NONE = "none"
+_OWN = "For your own data, which give the classes."
+_MEASURED = "docs/benchmarks.md"
+
+ENTRIES = (
+    Entry(
+        "Quickstart/mask_rcnn_fast_itpn_nano.py",
+        "instance_segmentation",
+        IMAGENET,
+        _NONE,
+        metrics=ap(_MEASURED, 56.4, 51.8, "100 generated scenes", "measured here"),
+        classes=CLASSES,
+        note="Made by `make demo` in minutes.",
+    ),
+    Entry(
+        "Custom/mask_rcnn_fast_itpn_nano.py",
+        "instance_segmentation",
+        IMAGENET,
+        _NONE,
+        metrics=ap(
+            _MEASURED, 43.9, 46.1, "nuclei, 80 images", "measured here", "overrides beside the number"
+        ),
+        note=_OWN,
+    ),
+    Entry(
+        "Custom/faster_rcnn_fast_itpn_nano.py",
+        "detection",
+        IMAGENET,
+        _NONE,
+        metrics=ap(
+            _MEASURED,
+            54.7,
+            dataset="bccd, 87 images",
+            origin="measured here",
+            note="overrides beside the number",
+        ),
+        note=_OWN,
+    ),
+    Entry("Custom/classifier_fast_itpn_nano.py", "classification", IMAGENET, _NONE, note=_OWN),
+    Entry(
+        "Custom/linear_probe_fast_itpn_nano.py",
+        "classification",
+        IMAGENET,
+        "yours",
+        note=f"Trains the head alone, on frozen features. {_OWN}",
+    ),
+    *(
+        Entry(f"{config}.py", "pretraining", IMAGENET, what)
+        for config, what in {
+            "Pretrain/pixel_mim_fast_itpn_nano": "pixels of dropped patches",
+            "Pretrain/pixel_mim_itpn_nano": "pixels of dropped patches",
+            "Pretrain/mfm_fast_itpn_nano": "features of a moving average and pixels",
+            "Pretrain/fastmim_hog_fast_itpn_nano": "HOG",
+            "Quickstart/pixel_mim_fast_itpn_nano": "pixels of dropped patches, 80 epochs of generated scenes",
+            "Quickstart/brief_pixel_mim_fast_itpn_nano": "pixels of dropped patches, 12 epochs of scenes",
+            "Quickstart/mfm_fast_itpn_nano": "features of a moving average and pixels, 80 epochs of scenes",
+            "Quickstart/fastmim_hog_fast_itpn_nano": "HOG, 24 epochs of generated scenes",
+        }.items()
+    ),
+)

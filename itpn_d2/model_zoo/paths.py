@@ -1,0 +1,103 @@
+"""``itpn://`` and ``hf://`` on Detectron2's PathManager: every loader that resolves by it takes them."""
+
+import logging
+from pathlib import Path
+from typing import IO, Any
+
+from detectron2.utils.file_io import PathHandler, PathManager
+
+from .cache import cache_folder, placed
+from .download import download
+from .entry import Weights
+from .errors import ZooError
+from .hub import hub_file
+from .registry import find_weights
+
+logger = logging.getLogger(__name__)
+PREFIX = "itpn://"
+
+
+def weights_file(weights: Weights) -> Path:
+    """The local file of published weights, fetched when the cache lacks it.
+
+    Raises:
+        ZooError: no network, or nobody gave an address, and it has not been placed either; or another digest.
+    """
+    found = placed((weights.file, *weights.aliases), weights.sha256)
+    if found is not None:
+        return found
+    place = cache_folder() / weights.file
+    if weights.url is None:
+        raise ZooError(
+            f"{weights.file}: no address is known from which it could be fetched. It is published by "
+            f"{weights.publisher}. Place it at {place}"
+        )
+    try:
+        if weights.url.startswith("hf://"):
+            return hub_file(weights.url, weights.sha256)
+        return download(weights.url, place, weights.sha256)
+    except ZooError as error:
+        digest = f" (sha256 {weights.sha256})" if weights.sha256 else ""
+        raise ZooError(f"{error}. Without network: place {weights.file}{digest} at {place}") from error
+
+
+class _ReadOnly(PathHandler):
+    """Paths that stand for a local file."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self.prefix = prefix
+
+    def find(self, path: str) -> Path:
+        raise NotImplementedError
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [self.prefix]
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        self._check_kwargs(kwargs)
+        return str(self.find(path))
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
+        self._check_kwargs(kwargs)
+        if mode not in ("r", "rb"):
+            raise ZooError(f"{path}: can only be read, not opened with mode {mode!r}")
+        return open(self.find(path), mode, buffering)
+
+    def _exists(self, path: str, **kwargs: Any) -> bool:
+        self._check_kwargs(kwargs)
+        try:
+            return self.find(path).is_file()
+        except ZooError:
+            return False
+
+    _isfile = _exists
+
+
+class ZooHandler(_ReadOnly):
+    """``itpn://FILE`` or ``itpn://ENTRY``: weights that an entry of the zoo names."""
+
+    def __init__(self) -> None:
+        super().__init__(PREFIX)
+
+    def find(self, path: str) -> Path:
+        return weights_file(find_weights(path.removeprefix(PREFIX)))
+
+
+class HubHandler(_ReadOnly):
+    """``hf://org/repo[@revision]/file``, see :func:`~itpn_d2.model_zoo.hub.hub_file`."""
+
+    def __init__(self) -> None:
+        super().__init__("hf://")
+
+    def find(self, path: str) -> Path:
+        return hub_file(path)
+
+
+def register_path_handlers() -> None:
+    """Make both known to Detectron2's PathManager; a prefix that has a handler keeps it."""
+    for handler in (ZooHandler(), HubHandler()):
+        try:
+            PathManager.register_handler(handler, allow_override=False)
+        except KeyError:
+            logger.debug("%s has a handler already", handler.prefix)

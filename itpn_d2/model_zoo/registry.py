@@ -1,0 +1,86 @@
+"""Entries by name."""
+
+import difflib
+from collections.abc import Iterable
+
+from .entries import ENTRIES, WEIGHTS
+from .entry import NONE_PUBLISHED, TASKS, Entry, Task, Weights
+from .errors import ZooError
+
+
+def list_entries(task: Task | None = None, pretrained: bool | None = None) -> list[str]:
+    """Names of the entries, sorted.
+
+    Args:
+        task: only those of this task.
+        pretrained: only those whose weights somebody has published (False: has not): the trained model or, of
+            a pre-training config, the pre-trained backbone.
+
+    Raises:
+        ZooError: no such task.
+    """
+    if task is not None and task not in TASKS:
+        raise ZooError(f"task {task!r}: choose {', '.join(TASKS)}")
+    return sorted(
+        name
+        for name, entry in ENTRIES.items()
+        if task in (None, entry.task) and pretrained in (None, entry.weights is not None)
+    )
+
+
+def get_entry(name: str) -> Entry:
+    """The entry ``name``: its config's path below ``configs/``, with or without ``.py``, or only the last
+    part of it where that is unique.
+
+    Raises:
+        ZooError: no such entry, or several.
+    """
+    name = name.removesuffix(".py")
+    if name in ENTRIES:
+        return ENTRIES[name]
+    found = [full for full in ENTRIES if full.rsplit("/", 1)[-1] == name]
+    if len(found) == 1:
+        return ENTRIES[found[0]]
+    if found:
+        raise ZooError(f"{name!r} is the name of several models: say which of {', '.join(found)}")
+    short = {full.rsplit("/", 1)[-1]: full for full in ENTRIES}
+    raise ZooError(f"no model {name!r} in the zoo; {_near(name, [*ENTRIES, *short])}")
+
+
+def find_weights(name: str) -> Weights:
+    """Published weights by the name of their file, or of the entry they belong to.
+
+    Raises:
+        ZooError: no such file, or an entry without weights.
+    """
+    if name in WEIGHTS:
+        return WEIGHTS[name]
+    try:
+        entry = get_entry(name)
+    except ZooError as error:
+        raise ZooError(f"itpn://{name}: neither a file nor a model; {_near(name, WEIGHTS)}") from error
+    return trained_weights(entry)
+
+
+def trained_weights(entry: Entry) -> Weights:
+    """The weights of an entry.
+
+    Raises:
+        ZooError: none are published; says how to get some.
+    """
+    if entry.weights is not None:
+        return entry.weights
+    command = f"python train_net.py --config-file configs/{entry.config}"
+    if entry.task == "pretraining":
+        command = f"python -m pretrain --config-file configs/{entry.config}"
+    elif entry.start is not None:
+        command += f" train.init_checkpoint=itpn://{entry.start.file}"
+    raise ZooError(
+        f"{entry.name}: {NONE_PUBLISHED}, of the trained model. Train it ({command}), or name a file of "
+        f"yours as weights"
+    )
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, list(known), 3, cutoff=0.5)
+    return f"did you mean {' or '.join(found)}?" if found else "python -m itpn_d2.model_zoo list shows all"

@@ -1,0 +1,159 @@
+"""From the name of an entry to its config, model, backbone or predictor."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from ..backbone import VARIANTS, create_model
+from ..backbone.classifier import TrunkClassifier
+from ..checkpoint import Checkpointer, load_pretrained
+from ..engine import Predictor, load_config
+from ..engine.precision import resolve_device
+from .errors import ZooError
+from .paths import PREFIX
+from .registry import get_entry, trained_weights
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+_PLACES = ("backbone", "network", "encoder.backbone")  # of a trunk's options in the model of a config
+
+
+def get_config(name: str, trained: bool = False, overrides: Sequence[str] = ()) -> DictConfig:
+    """The LazyConfig of an entry.
+
+    Args:
+        trained: ``train.init_checkpoint`` becomes the entry's published weights.
+        overrides: ``key=value``, as on the command line.
+
+    Raises:
+        ZooError: no such entry, or ``trained`` and there are no weights. ConfigError: see
+            :func:`~itpn_d2.engine.load_config`.
+    """
+    entry = get_entry(name)
+    cfg = load_config(str(CONFIGS / entry.config), list(overrides))
+    if entry.classes and cfg.dataset.class_names is None:
+        cfg.dataset.num_classes, cfg.dataset.class_names = len(entry.classes), list(entry.classes)
+    if trained:
+        cfg.train.init_checkpoint = PREFIX + trained_weights(entry).file
+    return cfg
+
+
+def get(
+    name: str,
+    trained: bool = False,
+    device: torch.device | str | None = None,
+    weights: str | Path | None = None,
+    overrides: Sequence[str] = (),
+) -> nn.Module:
+    """The model of an entry, in training mode like Detectron2's; of a pre-training what it leaves: the
+    backbone (of iTPN with its pyramid).
+
+    Args:
+        trained: load the published weights.
+        device: None: CUDA if there is one, else the CPU.
+        weights: a file, or any path that Detectron2's PathManager knows, to load instead.
+        overrides: ``key=value``, as on the command line; where the classes come from your data,
+            ``dataset.num_classes=N``.
+
+    Raises:
+        ZooError: no such entry; no weights; or the number of classes is not known. CheckpointError: the
+            weights are those of another model.
+    """
+    return _build(get_config(name, trained, overrides), name, device, weights)
+
+
+def get_backbone(name: str, weights: bool | str | Path | None = None, **options: Any) -> nn.Module:
+    """The trunk of an entry or of a variant (``fast_itpn_base``) with its pyramid: a Detectron2 backbone.
+
+    Args:
+        weights: True: what is published for the entry, or for its start; else a file, or any path that
+            Detectron2's PathManager knows. A report of what fits is logged: the pyramid starts anew where
+            the file has none.
+        options: arguments of :func:`itpn_d2.create_model` instead of the entry's.
+
+    Raises:
+        ZooError: no such name, no weights, or the entry is a network of timm. CheckpointError: the weights
+            are those of another trunk.
+    """
+    found: dict[str, Any] = {"name": name}
+    if name not in VARIANTS:
+        cfg = get_config(name)
+        nodes = (OmegaConf.select(cfg.model, place) for place in _PLACES)
+        node = next((n for n in nodes if n is not None and n.get("name") in VARIANTS), None)
+        if node is None:
+            raise ZooError(f"{name}: its network is none of {', '.join(VARIANTS)}; model_zoo.get builds it")
+        found = _backbone_options(node)
+    if weights is True:
+        weights = _published(name)
+    backbone = create_model(**{**found, **options}, pyramid=True)
+    if weights:
+        load_pretrained(backbone, str(weights))
+    return backbone
+
+
+def get_predictor(
+    name: str,
+    weights: str | Path | None = None,
+    device: torch.device | str | None = None,
+    overrides: Sequence[str] = (),
+    dtype: str = "fp32",
+) -> Predictor:
+    """From a BGR image ``(H, W, 3)`` to what the trained model of an entry finds in it.
+
+    Args:
+        weights: of the trained model; None: those that are published.
+        device, overrides: see :func:`get`.
+        dtype: see :class:`~itpn_d2.engine.Predictor`.
+
+    Raises:
+        ZooError: no such entry; a pre-training; or no weights.
+    """
+    if get_entry(name).task == "pretraining":
+        raise ZooError(f"{name}: a pre-trained backbone predicts nothing by itself; model_zoo.get builds it")
+    cfg = get_config(name, trained=weights is None, overrides=overrides)
+    return Predictor(cfg, _build(cfg, name, device, weights), dtype)
+
+
+def _build(
+    cfg: DictConfig, name: str, device: torch.device | str | None, weights: str | Path | None
+) -> nn.Module:
+    source = str(weights or cfg.train.init_checkpoint)
+    where = resolve_device("auto" if device is None else str(device))
+    if get_entry(name).task == "pretraining":
+        backbone = (
+            instantiate(cfg.model.encoder).backbone
+            if "encoder" in cfg.model and "backbone" not in cfg.model.encoder
+            else get_backbone(name)
+        )
+        if source:
+            load_pretrained(backbone, source)
+        return backbone.to(where)
+    if cfg.dataset.num_classes is None:
+        raise ZooError(
+            f"{name}: its classes come from your data: say how many, overrides=['dataset.num_classes=N']"
+        )
+    model = instantiate(cfg.model).to(where)
+    Checkpointer(model).load(source, checkpointables=[])
+    return model
+
+
+def _backbone_options(node: DictConfig) -> dict[str, Any]:
+    """Arguments of ``create_model`` for a backbone, from those of a detector, classifier or pre-training."""
+    head = {*inspect.signature(TrunkClassifier).parameters, "final_norm", "pyramid", "_target_"}
+    options = {str(key): node[key] for key in node if key not in head}
+    if "image_size" in options:
+        size = options.pop("image_size")
+        options["pos_grid"] = (size // 16, size // 16)
+    return {k: tuple(v) if OmegaConf.is_list(v) else v for k, v in options.items()}
+
+
+def _published(name: str) -> str:
+    if name in VARIANTS:
+        raise ZooError(f"{name}: a variant has no weights of its own; name an entry, or a file")
+    entry = get_entry(name)
+    return PREFIX + (entry.weights or entry.start or trained_weights(entry)).file
