@@ -32,12 +32,13 @@ setup(
     packages=find_packages(include=["itpn_d2", "itpn_d2.*", "pretrain", "pretrain.*"]),
     # The configs lie at the top of the repository, where people look for them; itpn_d2/configs links to them,
     # so that a checkout, an editable install and a wheel all have them under the package.
-    package_data={"itpn_d2": ["configs/**/*.py", "configs/**/*.yaml"]},
+    package_data={"itpn_d2": ["configs/**/*.py", "configs/**/*.yaml", "evaluation/report/*.html"]},
     install_requires=[
         "cloudpickle>=2.0",
         "fvcore>=0.1.5.post20221221",
         "hydra-core>=1.1",
         "iopath>=0.1.9",
+        "jinja2>=3.0",
         "matplotlib>=3.6",
         "numpy>=1.24",
         "omegaconf>=2.1",

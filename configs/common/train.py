@@ -15,6 +15,7 @@ train = dict(
     validation_loss=False,
     best_metric="",  # e.g. segm/AP, or ema/segm/AP: keeps model_best.pth
     visualize=dict(period=0, images=8),
+    report=False,  # a page about each evaluation: report.html
     log_period=20,
     show_groups=False,
     seed=42,

@@ -10,8 +10,10 @@ from detectron2.utils import comm
 from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
 from torch import nn
 
+from ..backbone import TokenGathering, TokenMigration
 from .errors import CheckpointError
 from .loading import load_contents, local_path
+from .report import LoadReport, summary
 from .safe_load import load_state_file
 
 logger = logging.getLogger(__name__)
@@ -63,11 +65,17 @@ class Checkpointer(FvcoreCheckpointer):
         partial.write_text(last_filename_basename)
         os.replace(partial, tag)
 
-    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+    def load(
+        self, path: str, checkpointables: list[str] | None = None, complete: bool = False
+    ) -> dict[str, Any]:
         """Load ``path`` (nothing when empty) and, of what it holds, ``checkpointables`` (None: all).
 
+        Args:
+            complete: refuse a file that leaves parameters of the model as they are, but for those of token
+                migration and gathering, which start as if they were not there.
+
         Raises:
-            CheckpointError: the file can't be read, or nothing of the trunk fits.
+            CheckpointError: the file can't be read, or nothing of the trunk fits, or it is not complete.
         """
         if not path:
             return {}
@@ -84,12 +92,29 @@ class Checkpointer(FvcoreCheckpointer):
                 f"{path}: not a checkpoint of this model, so there is nothing to resume from"
             )
         else:
-            load_contents(self.model, content, path)
+            report = load_contents(self.model, content, path)
+            if complete:
+                _require_all(report, self.model)
         for key in wanted:
             if key not in content:
                 raise CheckpointError(f"{path}: holds no {key!r} to resume from")
             self.checkpointables[key].load_state_dict(content[key])
         return {k: v for k, v in content.items() if k not in {"model", *self.checkpointables}}
+
+
+def _require_all(report: LoadReport, model: nn.Module) -> None:
+    """CheckpointError unless the model has got all it needs from its file."""
+    extras = {f"{n}." for n, m in model.named_modules() if isinstance(m, TokenMigration | TokenGathering)}
+    lacking = [name for name in report.missing if not name.startswith(tuple(extras))]
+    if not lacking:
+        return
+    differing = [row for row in report.mismatched if row.split(":")[0] in lacking]
+    which = f"{differing[0]}; " if differing else ""
+    raise CheckpointError(
+        f"{report.source}: the weights of another model: {len(lacking)} tensors of this one are not in it "
+        f"({which}{summary(lacking, 3)}). Give the config that they were trained with (a run writes "
+        f"config.yaml beside them), with the same number of classes\n{report}"
+    )
 
 
 def _fits(value: Any, like: torch.Tensor) -> bool:

@@ -20,16 +20,27 @@ class OneOf(T.Augmentation):
         return self.recipes[np.random.randint(len(self.recipes))](aug_input)
 
 
+class ResizeShortestEdge(T.ResizeShortestEdge):
+    """Detectron2's, which leaves nothing of an image that is more than ``max_size`` times as long as wide:
+    here at least one row and one column."""
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        found = super().get_transform(image)
+        if isinstance(found, T.ResizeTransform) and min(found.new_h, found.new_w) < 1:
+            return T.ResizeTransform(found.h, found.w, max(found.new_h, 1), max(found.new_w, 1), found.interp)
+        return found
+
+
 def multiscale_crop_augmentations() -> Recipe:
     """The reference detectors' training views (DETR's): flip, then either a random short side of
     480-800, or resize to 400-600, crop 384-600, and that resize."""
     sides = tuple(range(480, 801, 32))
     crop = [
-        T.ResizeShortestEdge((400, 500, 600), sample_style="choice"),
+        ResizeShortestEdge((400, 500, 600), sample_style="choice"),
         T.RandomCrop("absolute_range", (384, 600)),
-        T.ResizeShortestEdge(sides, 1333, "choice"),
+        ResizeShortestEdge(sides, 1333, "choice"),
     ]
-    return [T.RandomFlip(), OneOf([[T.ResizeShortestEdge(sides, 1333, "choice")], crop])]
+    return [T.RandomFlip(), OneOf([[ResizeShortestEdge(sides, 1333, "choice")], crop])]
 
 
 def lsj_augmentations(size: int = 1024, min_scale: float = 0.1, max_scale: float = 2.0) -> Recipe:
@@ -51,7 +62,7 @@ def custom_augmentations(
 ) -> Recipe:
     """For data of one's own: a random short side, flips, quarter turns, colour, and a crop of (height,
     width)."""
-    recipe: Recipe = [T.ResizeShortestEdge(tuple(short_sides), max_size, "choice"), T.RandomFlip()]
+    recipe: Recipe = [ResizeShortestEdge(tuple(short_sides), max_size, "choice"), T.RandomFlip()]
     if flip_vertical:
         recipe.append(T.RandomFlip(horizontal=False, vertical=True))
     if rot90:
@@ -65,7 +76,7 @@ def custom_augmentations(
 
 def test_augmentations(short_side: int, max_size: int) -> Recipe:
     """The single view of evaluation."""
-    return [T.ResizeShortestEdge(short_side, max_size)]
+    return [ResizeShortestEdge(short_side, max_size)]
 
 
 test_augmentations.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever its name

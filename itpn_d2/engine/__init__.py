@@ -3,13 +3,11 @@
 from .cli import base_parser, errors_of_use, run_command
 from .config import ConfigError, load_config
 from .launch import launch
-from .predictor import Predictor
 from .run import Run
 from .trainer import Trainer
 
 __all__ = [
     "ConfigError",
-    "Predictor",
     "Run",
     "Trainer",
     "base_parser",

@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,7 +16,8 @@ class ConfigError(ValueError):
 
 
 def load_config(path: str, overrides: list[str] | None = None) -> DictConfig:
-    """Load a LazyConfig ``.py`` (or a yacs ``.yaml`` through the registry) and apply ``key=value`` overrides.
+    """Load a LazyConfig ``.py``, the ``config.yaml`` that a run has written, or a yacs ``.yaml`` through the
+    registry, and apply ``key=value`` overrides.
 
     Raises:
         ConfigError: no such file, a section is missing, or an override names a key that isn't there (with the
@@ -24,10 +26,14 @@ def load_config(path: str, overrides: list[str] | None = None) -> DictConfig:
     if not Path(path).is_file():
         raise ConfigError(f"--config-file {path}: no such file; see configs/ for those there are")
     if path.endswith((".yaml", ".yml")):
-        from .yacs import load_yacs
+        written = _of_run(path)
+        if written is None:
+            from .yacs import load_yacs
 
-        return load_yacs(path, overrides or [])
-    cfg = LazyConfig.load(path)
+            return load_yacs(path, overrides or [])
+        cfg = written
+    else:
+        cfg = LazyConfig.load(path)
     missing = [s for s in _SECTIONS if s not in cfg]
     if missing:
         raise ConfigError(
@@ -36,6 +42,18 @@ def load_config(path: str, overrides: list[str] | None = None) -> DictConfig:
     for override in overrides or []:
         _check_override(cfg, override)
     return LazyConfig.apply_overrides(cfg, list(overrides or []))
+
+
+def _of_run(path: str) -> DictConfig | None:
+    """The config that a run has written to a yaml file; None of other yaml files."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--config-file {path}: it can't be read ({reason})") from error
+    if not isinstance(content, dict) or not set(_SECTIONS) <= content.keys():
+        return None
+    return OmegaConf.create(content, flags={"allow_objects": True})
 
 
 def _check_override(cfg: DictConfig, override: str) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from detectron2.config import instantiate
-from detectron2.evaluation import inference_on_dataset
+from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
 from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
 from ..evaluation import restricted, spread, write_results
+from ..evaluation.report import ReportEvaluator
 from ..solver import WeightAverage
 from .precision import autocast
 
@@ -57,7 +58,9 @@ def evaluate_once(
     """Detectron2's nested results of the model on ``dataloader.test``, or on so many of its images, spread
     evenly over the dataset.
 
-    What the evaluator writes goes to ``inference/<name>`` in ``train.output_dir``.
+    What the evaluator writes goes to ``inference/<name>`` in ``train.output_dir``; with ``train.report`` a
+    page about the evaluation of all images to ``report.html`` there (``report_<name>.html`` but for
+    ``model``).
 
     Raises:
         ValueError: the config's evaluator can't be restricted to some of the images.
@@ -68,8 +71,20 @@ def evaluate_once(
     evaluator = instantiate(evaluator_cfg)
     if images is not None and images < len(loader.dataset):
         loader, evaluator = spread(loader, images), restricted(evaluator)
+    report = None
+    if images is None and cfg.train.get("report"):
+        limit = evaluator_cfg.get("max_dets_per_image")
+        report = ReportEvaluator(cfg.dataset.val.name, limit=limit)
+        evaluator = DatasetEvaluators([evaluator, report])
     device = next(model.parameters()).device
     was_training = model.training
     results = inference_on_dataset(_Autocast(model, device, dtype), loader, evaluator)
     model.train(was_training)
+    if report is not None and comm.is_main_process():
+        page = Path(cfg.train.output_dir) / ("report.html" if name == "model" else f"report_{name}.html")
+        facts = {"model": type(model).__name__, "weights": name, "output": str(cfg.train.output_dir)}
+        if cfg.train.init_checkpoint:
+            facts["started from"] = str(cfg.train.init_checkpoint)
+        if report.write(page, results or {}, facts):
+            logger.info("Report: %s", page)
     return OrderedDict(results or {})

@@ -18,11 +18,11 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..backbone import Trunk
-from ..backbone.trunk import TOKEN_STRIDE
 from ..checkpoint import Checkpointer
 from ..evaluation import flatten, is_better, plot_curves, save_exit_picture, save_prediction_grid
 from ..solver import WeightAverage
-from .calls import calls_of, find_part
+from .calls import find_part
+from .exits import token_exits
 from .precision import autocast
 
 logger = logging.getLogger(__name__)
@@ -225,16 +225,9 @@ class VisualizePredictions(HookBase):
         images, exits = [], []
         with self._evaluating():
             for item in batch[:_EXITS]:
-                with calls_of(trunk) as calls:
-                    self.model([item])
-                image = item["image"].permute(1, 2, 0)
-                if getattr(self.model, "input_format", "RGB") == "BGR":
-                    image = image.flip(-1)
-                args, kwargs = calls[0]
-                blocks = trunk.exit_blocks(*args, **kwargs)[0]
-                rows, columns = (-(-side // TOKEN_STRIDE) for side in image.shape[:2])
-                images.append(image.byte().cpu().numpy())
-                exits.append(blocks[:rows, :columns].cpu().numpy())
+                image, blocks = token_exits(self.model, trunk, item)
+                images.append(image)
+                exits.append(blocks)
         save_exit_picture(path, images, exits, trunk.depths[2])
         logger.info("Tokens that left drawn: %s", path)
 

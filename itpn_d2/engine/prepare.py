@@ -56,7 +56,14 @@ def writers(output_dir: Path, max_iter: int) -> list[EventWriter]:
 
 def say_where(output_dir: Path) -> None:
     """Print the paths of what a run has left, in the main process."""
-    results = ("results.json", "predictions.png", "exits.png", "curves.png", "broken_images.txt")
+    results = (
+        "results.json",
+        "predictions.png",
+        "exits.png",
+        "curves.png",
+        "report.html",
+        "broken_images.txt",
+    )
     for name in (*results, "model_best.pth", "model_final.pth"):
         path = output_dir / name
         if comm.is_main_process() and path.is_file():

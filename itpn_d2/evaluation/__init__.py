@@ -2,6 +2,7 @@
 
 from .classification import ClassificationEvaluator
 from .curves import plot_curves, read_metrics
+from .drawing import draw_labels, draw_prediction, semantic_map
 from .evaluator import DetectionEvaluator, build_evaluator
 from .label_grid import label_grid
 from .results import flatten, is_better, named_metric, table, write_results
@@ -13,6 +14,8 @@ __all__ = [
     "ClassificationEvaluator",
     "DetectionEvaluator",
     "build_evaluator",
+    "draw_labels",
+    "draw_prediction",
     "exit_picture",
     "flatten",
     "is_better",
@@ -24,6 +27,7 @@ __all__ = [
     "restricted",
     "save_exit_picture",
     "save_prediction_grid",
+    "semantic_map",
     "spread",
     "table",
     "write_results",

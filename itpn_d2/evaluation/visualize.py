@@ -91,14 +91,32 @@ def _colours(count: int) -> list[tuple[float, float, float]]:
     return [(float(r), float(g), float(b)) for r, g, b in rgb]
 
 
+def class_colours(metadata: Any, kind: str, count: int) -> list[tuple[float, float, float]]:
+    """Colours of at least ``count`` classes, 0..1 RGB: those of the dataset (``thing_colors``,
+    ``stuff_colors``) where it has them, else ours."""
+    known = metadata.get(f"{kind}_colors", None) or ()
+    if len(known) < count:
+        return _colours(count)
+    return [(r / 255, g / 255, b / 255) for r, g, b in known]
+
+
+def draw_instances(
+    image: np.ndarray, instances: Instances, metadata: Any, score_threshold: float, size: tuple[int, int]
+) -> np.ndarray:
+    """Boxes, masks, names and scores of detections over an RGB uint8 image; ``size`` is the (height, width)
+    that their coordinates are for, where the image was resized since."""
+    frame = _Frame(size, (image.shape[0], image.shape[1]))
+    return _draw(image, metadata, _found(instances, frame, score_threshold))
+
+
 def _draw(image: np.ndarray, metadata: Any, objects: _Objects) -> np.ndarray:
     if not objects.classes:
         return image
     names = metadata.get("thing_classes", None) or []
-    palette = _colours(max(len(names), *(c + 1 for c in objects.classes), 1))
+    palette = class_colours(metadata, "thing", max(len(names), *(c + 1 for c in objects.classes), 1))
     colours = [palette[c] for c in objects.classes]
     visualizer = Visualizer(image, metadata, scale=1.0, instance_mode=ColorMode.SEGMENTATION)
-    if objects.masks is not None:
+    if objects.masks is not None and image.shape[1] != 2:  # Detectron2 refuses masks of two columns
         pairs = zip(objects.masks, colours, strict=True)
         for mask, colour in sorted(pairs, key=lambda pair: -int(pair[0].sum())):
             _draw_mask(visualizer, mask, colour)

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from detectron2.config import instantiate
@@ -13,11 +13,14 @@ from torch import nn
 from ..backbone import VARIANTS, create_model
 from ..backbone.classifier import TrunkClassifier
 from ..checkpoint import Checkpointer, load_pretrained
-from ..engine import Predictor, load_config
+from ..engine import load_config
 from ..engine.precision import resolve_device
 from .errors import ZooError
 from .paths import PREFIX
 from .registry import get_entry, trained_weights
+
+if TYPE_CHECKING:
+    from ..inference import Predictor
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 _PLACES = ("backbone", "network", "encoder.backbone")  # of a trunk's options in the model of a config
@@ -102,21 +105,20 @@ def get_predictor(
     device: torch.device | str | None = None,
     overrides: Sequence[str] = (),
     dtype: str = "fp32",
-) -> Predictor:
-    """From a BGR image ``(H, W, 3)`` to what the trained model of an entry finds in it.
+) -> "Predictor":
+    """From images to what the trained model of an entry finds in them:
+    :class:`~itpn_d2.inference.Predictor` by the name of an entry.
 
     Args:
         weights: of the trained model; None: those that are published.
         device, overrides: see :func:`get`.
-        dtype: see :class:`~itpn_d2.engine.Predictor`.
 
     Raises:
         ZooError: no such entry; a pre-training; or no weights.
     """
-    if get_entry(name).task == "pretraining":
-        raise ZooError(f"{name}: a pre-trained backbone predicts nothing by itself; model_zoo.get builds it")
-    cfg = get_config(name, trained=weights is None, overrides=overrides)
-    return Predictor(cfg, _build(cfg, name, device, weights), dtype)
+    from ..inference import Predictor  # finds its config here
+
+    return Predictor(get_entry(name).name, weights, device, dtype, overrides=overrides)
 
 
 def _build(

@@ -1,0 +1,19 @@
+"""Trained models on one's own images and videos."""
+
+from ..evaluation import draw_prediction, semantic_map
+from .coco import Categories, ResultFiles, instance_results, panoptic_result, semantic_results
+from .images import read_image
+from .predictor import Prediction, Predictor
+
+__all__ = [
+    "Categories",
+    "Prediction",
+    "Predictor",
+    "ResultFiles",
+    "draw_prediction",
+    "instance_results",
+    "panoptic_result",
+    "read_image",
+    "semantic_map",
+    "semantic_results",
+]

@@ -1,0 +1,177 @@
+"""A model's outputs in COCO's result formats (https://cocodataset.org/#format-results)."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_util
+from detectron2.data.catalog import Metadata
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+
+from ..data.registry import write_atomically
+from ..engine.config import ConfigError
+from ..evaluation.drawing import semantic_map
+from ..evaluation.files import save_png
+
+Record = dict[str, Any]
+
+
+class Categories:
+    """Category ids by the contiguous numbers of a model's classes.
+
+    Args:
+        metadata: ids from ``<kind>_dataset_id_to_contiguous_id`` where it has them, else number + 1, as COCO
+            counts.
+        ids: category ids by name, which win.
+
+    Raises:
+        ConfigError: ``ids`` lacks a class of the model.
+    """
+
+    def __init__(self, metadata: Metadata, ids: Mapping[str, int] | None = None):
+        self.things = self._of(metadata, "thing", ids)
+        self.stuff = self._of(metadata, "stuff", ids)
+
+    @staticmethod
+    def _of(metadata: Metadata, kind: str, ids: Mapping[str, int] | None) -> dict[int, tuple[int, str]]:
+        names = list(metadata.get(f"{kind}_classes") or ())
+        if ids is not None:
+            missing = [name for name in names if name not in ids]
+            if missing and kind == "thing":
+                raise ConfigError(
+                    f"the json of image ids has no category {', '.join(missing[:5])} of the model's"
+                )
+            return {i: (ids[name], name) for i, name in enumerate(names) if name in ids}
+        stored = metadata.get(f"{kind}_dataset_id_to_contiguous_id") or {}
+        found = {number: dataset for dataset, number in stored.items()}
+        return {i: (found.get(i, i + 1), name) for i, name in enumerate(names)}
+
+    def id(self, number: int, thing: bool = True) -> int:
+        """The category id of a class."""
+        known = self.things if thing else self.stuff
+        return known[number][0] if number in known else number + 1
+
+    def listing(self) -> list[Record]:
+        """Id and name of each, once."""
+        both = {**dict(self.stuff.values()), **dict(self.things.values())}
+        return [{"id": i, "name": name} for i, name in sorted(both.items())]
+
+
+def instance_results(output: Record, image_id: int, categories: Categories) -> list[Record]:
+    """Boxes XYWH in pixels, scores, and masks (RLE) and keypoints where the model has them; of a classifier
+    its five best classes."""
+    if "instances" in output:
+        found = output["instances"].to("cpu")
+        if found.has("pred_keypoints"):  # they are shifted in place
+            found.pred_keypoints = found.pred_keypoints.clone()
+        results = instances_to_coco_json(found, image_id)
+        return [{**r, "category_id": categories.id(r["category_id"])} for r in results]
+    if "scores" in output:
+        scores = output["scores"].float().cpu()
+        best = scores.topk(min(5, len(scores)))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return [{"image_id": image_id, "category_id": categories.id(i), "score": s} for i, s in pairs]
+    return []
+
+
+def semantic_results(output: Record, image_id: int, categories: Categories) -> list[Record]:
+    """A mask (RLE) for each class that is there."""
+    labels = semantic_map(output)
+    return [
+        {
+            "image_id": image_id,
+            "category_id": categories.id(int(number), thing=False),
+            "segmentation": _rle(labels == number),
+        }
+        for number in np.unique(labels)
+    ]
+
+
+def panoptic_result(
+    output: Record, image_id: int, file_name: str, categories: Categories
+) -> tuple[Record, np.ndarray]:
+    """The segments of an image, and its map of segment ids as COCO's RGB picture."""
+    ids, segments = output["panoptic_seg"]
+    ids = ids.cpu().numpy()
+    listed = [
+        {
+            "id": int(segment["id"]),
+            "category_id": categories.id(int(segment["category_id"]), bool(segment.get("isthing", True))),
+            "area": int((ids == segment["id"]).sum()),
+        }
+        for segment in segments or ()
+    ]
+    picture = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], -1).astype(np.uint8)
+    return {"image_id": image_id, "file_name": file_name, "segments_info": listed}, picture
+
+
+def _rle(mask: np.ndarray) -> Record:
+    encoded = mask_util.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(encoded["size"]), "counts": encoded["counts"].decode("ascii")}
+
+
+class ResultFiles:
+    """The results of many images: ``instances.json``, ``stuff.json`` and ``panoptic.json`` with
+    ``panoptic/*.png``, as far as the model makes such, and ``images.json`` with the ids that they use.
+
+    Args:
+        folder: where :meth:`save` writes.
+        metadata: of the classes.
+        known: a COCO json whose ids of images (by file name) and categories (by name) count.
+
+    Raises:
+        ConfigError: ``known`` is no such json, or lacks a class.
+    """
+
+    def __init__(self, folder: Path, metadata: Metadata, known: Path | None = None):
+        self.folder = folder
+        self.images: list[Record] = []
+        self._known: dict[str, int] = {}
+        ids = None
+        if known is not None:
+            try:
+                content = json.loads(known.read_text(encoding="utf-8"))
+                self._known = {i["file_name"]: i["id"] for i in content["images"]}
+                ids = {c["name"]: c["id"] for c in content["categories"]}
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise ConfigError(f"{known}: not a COCO json with images and categories ({error})") from error
+        self.categories = Categories(metadata, ids)
+        self._next = max(self._known.values(), default=0)
+        self._results: dict[str, list[Record]] = {"instances": [], "stuff": [], "panoptic": []}
+        self._seen: set[str] = set()
+
+    def add(self, file_name: str, size: tuple[int, int], output: Record) -> int:
+        """Take the output of an image of ``size`` (height, width); returns its id: that of the json for the
+        file name or the last part of it, else a new one."""
+        number = self._known.get(file_name, self._known.get(os.path.basename(file_name)))
+        if number is None:
+            number = self._next = self._next + 1
+        self.images.append({"id": number, "file_name": file_name, "height": size[0], "width": size[1]})
+        if "instances" in output or "scores" in output:
+            self._results["instances"] += instance_results(output, number, self.categories)
+            self._seen.add("instances")
+        if "sem_seg" in output and "panoptic_seg" not in output:
+            self._results["stuff"] += semantic_results(output, number, self.categories)
+            self._seen.add("stuff")
+        if "panoptic_seg" in output:
+            result, picture = panoptic_result(output, number, f"{number:012d}.png", self.categories)
+            save_png(self.folder / "panoptic" / result["file_name"], picture)
+            self._results["panoptic"].append(result)
+            self._seen.add("panoptic")
+        return number
+
+    def save(self) -> list[Path]:
+        """Write what there is, each file whole or not at all; the paths."""
+        contents: dict[str, Any] = {name: self._results[name] for name in sorted(self._seen)}
+        categories = self.categories.listing()
+        if "panoptic" in contents:  # COCO's panoptic results are one object
+            contents["panoptic"] = {"annotations": contents["panoptic"], "categories": categories}
+        contents["images"] = {"images": self.images, "categories": categories}
+        paths = []
+        for name, content in contents.items():
+            paths.append(self.folder / f"{name}.json")
+            write_atomically(paths[-1], json.dumps(content))
+        return paths

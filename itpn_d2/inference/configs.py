@@ -1,0 +1,103 @@
+"""From the name of a config, and perhaps a file of weights, to a config whose classes are known."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.data import MetadataCatalog
+from detectron2.data.catalog import Metadata
+from omegaconf import DictConfig, OmegaConf
+
+from .. import model_zoo
+from ..data import prepare_datasets
+from ..engine.config import ConfigError, load_config
+from ..model_zoo.paths import PREFIX
+from ..model_zoo.registry import trained_weights
+
+
+def find_config(
+    config: str | Path | DictConfig, weights: str | Path | None = None, overrides: Sequence[str] = ()
+) -> tuple[DictConfig, str]:
+    """The config and the weights to load into its model.
+
+    Args:
+        config: a file (LazyConfig ``.py``, yacs ``.yaml``, the ``config.yaml`` of a run), the name of a zoo
+            entry, or a config.
+        weights: None: those the config names as ``train.init_checkpoint``, or of an entry what is published.
+        overrides: ``key=value``, as on the command line.
+
+    Raises:
+        ConfigError: no such file or entry, no weights, or classes that nobody has told. ZooError: the entry
+            is a pre-training, or has no published weights.
+    """
+    entry = None
+    if isinstance(config, DictConfig):
+        cfg = config.copy()
+        if overrides:
+            raise ConfigError("overrides go with the name of a config; change the config itself")
+    elif Path(config).is_file():
+        cfg = load_config(str(config), list(overrides))
+    else:
+        try:
+            entry = model_zoo.get_entry(str(config))
+        except model_zoo.ZooError as error:
+            raise ConfigError(f"{config}: no such file, and {error}") from error
+        if entry.task == "pretraining":
+            raise model_zoo.ZooError(
+                f"{entry.name}: a pre-trained backbone predicts nothing by itself; model_zoo.get builds it"
+            )
+        cfg = model_zoo.get_config(entry.name, overrides=overrides)
+    source = str(weights or OmegaConf.select(cfg, "train.init_checkpoint") or "")
+    if not source and entry is not None:
+        source = PREFIX + trained_weights(entry).file
+    if not source:
+        raise ConfigError(
+            f"{_name(config)}: no weights; give a file as weights, or train.init_checkpoint=FILE"
+        )
+    _tell_classes(cfg, source, _name(config))
+    return cfg, source
+
+
+def _name(config: str | Path | DictConfig) -> str:
+    return "the config" if isinstance(config, DictConfig) else str(config)
+
+
+def _tell_classes(cfg: DictConfig, weights: str, name: str) -> None:
+    """Fill what ``dataset`` leaves to the data: from the ``config.yaml`` beside the weights, which every run
+    writes, else from the validation data that the config names."""
+    dataset = cfg.get("dataset")
+    if dataset is None:
+        return
+    known = Path(weights).parent / "config.yaml"
+    if known.is_file():
+        theirs = OmegaConf.select(load_config(str(known)), "dataset", default={})
+        for key in dataset:
+            if dataset.get(key) is None and theirs.get(key) is not None:
+                dataset[key] = theirs[key]
+    if "num_classes" in dataset and dataset.num_classes is None and _has_paths(dataset):
+        alone = OmegaConf.create({**dataset, "train": None}, flags={"allow_objects": True})
+        prepare_datasets(alone)
+        for key in dataset:
+            if dataset.get(key) is None:
+                dataset[key] = alone.get(key)
+    if "num_classes" in dataset and dataset.num_classes is None:
+        raise ConfigError(
+            f"{name}: its classes come from the data. Keep config.yaml of the training beside {weights}, or "
+            f"say how many: dataset.num_classes=N 'dataset.class_names=[a,b]'"
+        )
+
+
+def _has_paths(dataset: DictConfig) -> bool:
+    node = dataset.get("val")
+    return node is not None and all(value != "" for value in node.values())
+
+
+def class_metadata(cfg: DictConfig) -> Metadata:
+    """Names, colours and ids of the classes, as far as Detectron2's catalog or the config knows them.
+    Nothing is written into the catalog: a set that is registered later gets its own."""
+    name = OmegaConf.select(cfg, "dataset.val.name") or OmegaConf.select(cfg, "dataloader.test.dataset.names")
+    if isinstance(name, str) and name in MetadataCatalog.list():
+        known = MetadataCatalog.get(name)
+        if known.get("thing_classes") or known.get("stuff_classes"):
+            return known
+    names = OmegaConf.select(cfg, "dataset.class_names")
+    return Metadata(thing_classes=list(names), stuff_classes=list(names)) if names else Metadata()

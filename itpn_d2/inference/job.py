@@ -1,0 +1,159 @@
+"""Predictions of many files: pictures, videos and COCO results, whatever some of the files are like."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..data.registry import write_atomically
+from ..evaluation import draw_prediction
+from ..evaluation.files import save_png
+from .coco import ResultFiles
+from .inputs import Inputs
+from .predictor import Prediction, Predictor
+from .video import VideoError, VideoReader, VideoWriter
+
+logger = logging.getLogger(__name__)
+_KEPT = (".jpg", ".jpeg", ".png")  # formats a picture keeps; others become PNG
+
+
+@dataclass
+class Summary:
+    """What became of a job.
+
+    Attributes:
+        images, frames: how many were predicted.
+        failed: (file, reason) of those that were not.
+        notes: (file, what to know of it) of those that were, not quite as asked.
+        written: result files.
+        interrupted: it was stopped before its end.
+    """
+
+    images: int = 0
+    frames: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+    def __str__(self) -> str:
+        frames = f" and {self.frames} frames" if self.frames else ""
+        lines = [f"{self.images} images{frames} done, {len(self.failed)} files failed"]
+        lines += [f"  failed: {file}: {reason}" for file, reason in self.failed]
+        lines += [f"  note:   {file}: {text}" for file, text in self.notes]
+        lines += [f"  wrote:  {path}" for path in self.written]
+        return "\n".join(lines + ["  stopped before the end"] * self.interrupted)
+
+
+@dataclass
+class Job:
+    """One predictor over many files.
+
+    Args:
+        predictor: what predicts.
+        output: the folder for everything: ``pictures/``, ``videos/``, the JSON files of :class:`.ResultFiles`
+            (of a video beside it, in a folder of its name), ``summary.json``.
+        score_threshold: of what is drawn; the JSON has all that the model gives.
+        batch_size: images or frames at once.
+        min_side: see :func:`.draw_prediction`; for videos frames keep their size.
+        draw: whether to draw at all.
+        known: see :class:`.ResultFiles`.
+    """
+
+    predictor: Predictor
+    output: Path
+    score_threshold: float = 0.5
+    batch_size: int = 1
+    min_side: int = 480
+    draw: bool = True
+    known: Path | None = None
+
+    def run(self, inputs: Inputs) -> Summary:
+        """Do all of it. What fails is in the summary; what is done stays, also after Ctrl-C.
+
+        Raises:
+            ConfigError: ``known`` can't be used.
+        """
+        summary = Summary(failed=list(inputs.problems))
+        results = ResultFiles(self.output, self.predictor.metadata, self.known)
+        try:
+            if inputs.images:
+                self._images(inputs, results, summary)
+            for path, name in inputs.videos:
+                try:
+                    self._video(path, name, summary)
+                except (VideoError, OSError) as error:
+                    summary.failed.append((name, str(error)))
+        except KeyboardInterrupt:
+            summary.interrupted = True
+        finally:
+            if results.images:
+                summary.written += map(str, results.save())
+            write_atomically(self.output / "summary.json", json.dumps(asdict(summary), indent=1) + "\n")
+        return summary
+
+    def _images(self, inputs: Inputs, results: ResultFiles, summary: Summary) -> None:
+        stream = self.predictor.stream((path for path, _ in inputs.images), self.batch_size)
+        bar = tqdm(inputs.images, desc="images", unit="image", dynamic_ncols=True)
+        for (_, name), prediction in zip(bar, stream, strict=True):
+            if self._take(name, prediction, results, summary):
+                summary.images += 1
+
+    def _take(self, name: str, prediction: Prediction, results: ResultFiles, summary: Summary) -> bool:
+        """One image into the results and as a picture; whether there was one."""
+        if prediction.output is None or prediction.image is None:
+            summary.failed.append((name, prediction.error or "no output"))
+            return False
+        results.add(name, prediction.image.shape[:2], prediction.output)
+        if self.draw:
+            path = self.output / "pictures" / name
+            path = path if path.suffix.lower() in _KEPT else path.with_name(f"{path.name}.png")
+            try:
+                save_png(path, self._drawn(prediction, self.min_side))
+            except Exception as error:  # the results are worth more than their picture
+                logger.warning("%s could not be drawn", name, exc_info=True)
+                summary.notes.append((name, f"not drawn: {error}"))
+        return True
+
+    def _drawn(self, prediction: Prediction, min_side: int = 0) -> np.ndarray:
+        assert prediction.image is not None and prediction.output is not None
+        return draw_prediction(
+            prediction.image, prediction.output, self.predictor.metadata, self.score_threshold, min_side
+        )
+
+    def _video(self, path: Path, name: str, summary: Summary) -> None:
+        reader = VideoReader(path)
+        results = ResultFiles(self.output / "videos" / name, self.predictor.metadata)
+        writer = VideoWriter(self.output / "videos" / f"{name}.mp4", reader.fps)
+        bar = tqdm(desc=name, total=reader.expected, unit="frame", dynamic_ncols=True)
+        lost = 0
+        try:
+            # as pictures, since the order of an array's channels is the predictor's choice
+            frames: Iterator[Image.Image] = (Image.fromarray(frame) for frame in reader)
+            for number, prediction in enumerate(self.predictor.stream(frames, self.batch_size, readers=1)):
+                if prediction.output is None or prediction.image is None:
+                    lost += 1
+                    drawn = np.asarray(prediction.source)  # the video keeps its length
+                else:
+                    results.add(f"{name}#{number:06d}", prediction.image.shape[:2], prediction.output)
+                    drawn = self._drawn(prediction) if self.draw else prediction.image
+                    summary.frames += 1
+                if self.draw:
+                    writer.write(drawn)
+                bar.update()
+        finally:
+            bar.close()
+            writer.close()
+            if results.images:
+                summary.written += map(str, results.save())
+        if self.draw:
+            summary.written.append(str(writer.path))
+        if lost:
+            summary.notes.append((name, f"the model failed on {lost} frames, which are as they were"))
+        if (short := reader.cut_short()) is not None:
+            summary.notes.append((name, short))

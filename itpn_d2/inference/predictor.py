@@ -1,0 +1,276 @@
+"""From images to what a trained model finds in them: Detectron2's DefaultPredictor for LazyConfigs."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from detectron2.config import instantiate
+from detectron2.data import transforms as T
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torch import nn
+
+from ..backbone import Trunk
+from ..backbone.checkpointing import Block
+from ..checkpoint import Checkpointer
+from ..data.decode import BrokenImageError
+from ..engine.calls import find_part
+from ..engine.config import ConfigError
+from ..engine.exits import token_exits
+from ..engine.precision import autocast, resolve_device, resolve_dtype
+from .configs import class_metadata, find_config
+from .images import ChannelOrder, Source, read_image
+from .stages import Seconds, stages_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Prediction:
+    """What became of one image.
+
+    Attributes:
+        source: what was given.
+        image: it as RGB uint8 ``(H, W, 3)``, upright; None where it could not be read.
+        output: as the model gives it, in pixels of ``image``; None where there is none.
+        error: why there is none, on one line.
+        seconds: of each stage, where asked for.
+    """
+
+    source: Any
+    image: np.ndarray | None = None
+    output: dict[str, Any] | None = None
+    error: str | None = None
+    seconds: Seconds = field(default_factory=dict)
+
+
+class Predictor:
+    """A trained model with the test view of its config (``dataloader.test.mapper``): resizing as in
+    evaluation, the order of the channels the model wants.
+
+    Any number of threads may call one predictor: images are read and resized side by side, the model runs
+    for one call at a time.
+
+    Args:
+        config: a config file, the name of a zoo entry, or a config; any LazyConfig will do whose test
+            mapper is this project's or Detectron2's.
+        weights: a file, or any path that Detectron2's PathManager knows; None: see :func:`.find_config`.
+        device: None: CUDA if there is one, else the CPU.
+        dtype: ``fp32``, ``bf16``, ``fp16``, or ``auto`` as in training.
+        overrides: ``key=value`` of the config, as on the command line.
+        compile: compile the blocks of trunk and pyramid: the first images of new sizes take long.
+        migration, gathering: turn on token migration or gathering; see
+            :meth:`~itpn_d2.backbone.Trunk.accelerate`.
+        array_order: the order of the channels of arrays.
+        model: a model that is built and loaded already; it is put into evaluation mode.
+
+    Attributes:
+        model, cfg, device, dtype: what runs.
+        metadata: Detectron2's, of the classes: names, ids and colours as far as they are known.
+
+    Raises:
+        ConfigError: see :func:`.find_config`; the config has no such mapper; or acceleration is asked of a
+            model without such a trunk. CheckpointError: the weights are those of another model. ZooError:
+            nothing is published.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | DictConfig,
+        weights: str | Path | None = None,
+        device: torch.device | str | None = None,
+        dtype: str = "fp32",
+        *,
+        overrides: Sequence[str] = (),
+        compile: bool = False,
+        migration: Mapping[str, Any] | None = None,
+        gathering: Mapping[str, Any] | None = None,
+        array_order: ChannelOrder = "BGR",
+        model: nn.Module | None = None,
+    ):
+        if array_order not in ("BGR", "RGB"):
+            raise ValueError(f"array_order={array_order!r}: choose BGR or RGB")
+        if model is None:
+            self.cfg, source = find_config(config, weights, overrides)
+            self.device = resolve_device("auto" if device is None else str(device))
+            self.model = instantiate(self.cfg.model).to(self.device)
+        elif isinstance(config, DictConfig) and weights is None:
+            self.cfg, self.model, source = config, model, None
+            self.device = next(model.parameters()).device if device is None else torch.device(device)
+            self.model.to(self.device)
+        else:
+            raise ConfigError("a model that is loaded already goes with its config alone, without weights")
+        self._find_view()
+        try:
+            self.dtype = resolve_dtype(dtype, self.device)
+        except ValueError as error:
+            raise ConfigError(str(error).replace("train.amp.dtype", "dtype")) from error
+        self.array_order: ChannelOrder = array_order
+        if migration is not None or gathering is not None:
+            trunk = find_part(self.model, Trunk)
+            if trunk is None:
+                raise ConfigError(f"{type(self.model).__name__} has no trunk of this project to accelerate")
+            trunk.accelerate(migration, gathering)
+        if source is not None:
+            Checkpointer(self.model).load(source, checkpointables=[], complete=True)
+        self.model.eval()
+        if compile:
+            # Block by block: one graph serves all of a stage, and what looks at the sizes stays outside.
+            for block in self.model.modules():
+                if isinstance(block, Block):
+                    block.compile()
+        self.metadata = class_metadata(self.cfg)
+        self._running = threading.Lock()
+
+    def _find_view(self) -> None:
+        node = OmegaConf.select(self.cfg, "dataloader.test.mapper")
+        mapper = instantiate(node) if node is not None else None
+        mapper = getattr(mapper, "mapper", mapper)
+        self.view = getattr(mapper, "view", None)
+        self.augmentations = getattr(mapper, "augmentations", None)
+        self.image_format: str = getattr(mapper, "image_format", "RGB")
+        if self.view is None and self.augmentations is None:
+            raise ConfigError(
+                f"dataloader.test.mapper is {type(mapper).__name__}: a predictor needs one "
+                f"with augmentations (like Detectron2's DatasetMapper) or a view (like LabelledImageMapper)"
+            )
+        if self.image_format not in ("RGB", "BGR"):
+            raise ConfigError(f"dataloader.test.mapper.image_format={self.image_format!r}: choose RGB or BGR")
+
+    @overload
+    def __call__(self, images: Source) -> dict[str, Any]: ...
+    @overload
+    def __call__(self, images: Sequence[Source]) -> list[dict[str, Any]]: ...
+    def __call__(self, images: Source | Sequence[Source]) -> dict[str, Any] | list[dict[str, Any]]:
+        """What the model finds in one image, or in each of a list of them, run as one batch.
+
+        Args:
+            images: anything :func:`.read_image` takes; arrays have their channels in ``array_order``.
+
+        Returns:
+            Detectron2's output, one for each image, in pixels of the upright image: ``instances``;
+            ``sem_seg``, ``(classes, H, W)``, whose maximum is the class; ``panoptic_seg``; or ``scores`` of
+            an image's classes.
+
+        Raises:
+            BrokenImageError: an image can't be read.
+        """
+        if isinstance(images, list | tuple):
+            return self._run([self._sample(read_image(image, self.array_order)) for image in images])
+        return self._run([self._sample(read_image(images, self.array_order))])[0]  # type: ignore[arg-type]
+
+    def timed(self, image: Source) -> Prediction:
+        """One image with the seconds of ``preprocess`` and of each stage of :func:`.stages_of`.
+
+        Raises:
+            BrokenImageError: it can't be read.
+        """
+        started = time.perf_counter()
+        picture = read_image(image, self.array_order)
+        sample = self._sample(picture)
+        seconds = {"preprocess": time.perf_counter() - started}
+        (output,) = self._run([sample], seconds)
+        return Prediction(image, picture, output, None, seconds)
+
+    def stream(
+        self, sources: Iterable[Source], batch_size: int = 1, readers: int = 2
+    ) -> Iterator[Prediction]:
+        """Predictions of any number of images in their order; one that fails costs the others nothing.
+
+        Args:
+            batch_size: images the model gets at once. A batch that fails (for want of memory, say) is tried
+                again image by image.
+            readers: threads that read ahead.
+        """
+        if batch_size < 1 or readers < 1:
+            raise ValueError(f"batch_size={batch_size}, readers={readers}: at least 1 each")
+        left = iter(sources)
+        with ThreadPoolExecutor(readers, "read") as pool:
+            ahead = [pool.submit(self._read, source) for source in islice(left, 2 * batch_size)]
+            while ahead:
+                batch = [task.result() for task in ahead[:batch_size]]
+                ahead = ahead[batch_size:]
+                ahead += [pool.submit(self._read, source) for source in islice(left, batch_size)]
+                self._fill([item for item in batch if item[1] is not None])
+                yield from (prediction for prediction, _ in batch)
+
+    def exits(self, image: Source) -> tuple[np.ndarray, np.ndarray] | None:
+        """Which tokens migrate: the image as the model sees it, ``(H, W, 3)``, and ``(rows, columns)``
+        blocks of stage 3 each token goes through, for :func:`~itpn_d2.evaluation.exit_picture`. None
+        without migration."""
+        trunk = find_part(self.model, Trunk)
+        if trunk is None or trunk.migration is None:
+            return None
+        sample = self._sample(read_image(image, self.array_order))
+        with self._running, torch.inference_mode(), autocast(self.device, self.dtype):
+            return token_exits(self.model, trunk, sample)
+
+    def _read(self, source: Source) -> tuple[Prediction, dict[str, Any] | None]:
+        prediction = Prediction(source)
+        try:
+            prediction.image = read_image(source, self.array_order)
+            return prediction, self._sample(prediction.image)
+        except BrokenImageError as error:
+            prediction.error = str(error)
+        except Exception as error:
+            logger.warning("an image could not be prepared", exc_info=True)
+            prediction.error = _one_line(error)
+        return prediction, None
+
+    def _fill(self, batch: list[tuple[Prediction, dict[str, Any] | None]]) -> None:
+        """Outputs, or why there are none, into predictions whose images could be read."""
+        if not batch:
+            return
+        try:
+            outputs = self._run([sample for _, sample in batch if sample is not None])
+        except Exception as error:
+            if len(batch) > 1:
+                logger.warning(
+                    "a batch of %d failed (%s); once more, one by one", len(batch), _one_line(error)
+                )
+                for item in batch:
+                    self._fill([item])
+                return
+            logger.warning("the model failed on an image", exc_info=True)
+            batch[0][0].error = _one_line(error)
+            return
+        for (prediction, _), output in zip(batch, outputs, strict=True):
+            prediction.output = output
+
+    def _sample(self, image: np.ndarray) -> dict[str, Any]:
+        """What the model takes, of an RGB uint8 image."""
+        height, width = image.shape[:2]
+        return {"image": self._view(image), "height": height, "width": width}
+
+    def _run(self, samples: list[dict[str, Any]], seconds: Seconds | None = None) -> list[dict[str, Any]]:
+        if not samples:
+            return []
+        with self._running, torch.inference_mode(), autocast(self.device, self.dtype):
+            with nullcontext({}) if seconds is None else stages_of(self.model, self.device) as spent:
+                outputs = self.model(samples)
+            if seconds is not None:
+                seconds.update(spent)
+            return outputs
+
+    def _view(self, image: np.ndarray) -> torch.Tensor:
+        if self.view is not None:  # of pictures
+            return torch.as_tensor(self.view(Image.fromarray(image)))
+        assert self.augmentations is not None
+        pixels = image if self.image_format == "RGB" else image[..., ::-1]
+        given = T.AugInput(np.ascontiguousarray(pixels))
+        augmentations = list(getattr(self.augmentations, "augs", self.augmentations))
+        T.AugmentationList(augmentations)(given)
+        return torch.as_tensor(np.ascontiguousarray(given.image.astype("float32").transpose(2, 0, 1)))
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,132 @@
+"""Exported models give what eager gives, at sizes they were not exported with."""
+
+import json
+
+import pytest
+import torch
+
+import export
+from export_formats import FORMATS
+from itpn_d2 import create_model
+from itpn_d2.engine import ConfigError
+
+needs_onnx = pytest.mark.skipif(
+    any(export.importlib.util.find_spec(p) is None for p in ("onnx", "onnxruntime", "onnxscript")),
+    reason="needs the extra 'export'",
+)
+
+
+@pytest.fixture
+def command(trained, tmp_path):
+    """Runs the tool; its exit status, and the results by format."""
+
+    def run(*formats, options=()):
+        fixed = ["--config-file", str(trained / "config.yaml"), "--weights", str(trained / "model_final.pth")]
+        fixed += ["--output", str(tmp_path), "--rounds", "1", "--formats", *formats, *options]
+        status = export.main(fixed)
+        return status, {row["name"]: row for row in json.loads((tmp_path / "export.json").read_text())}
+
+    return run
+
+
+def check(result, tmp_path, tolerance):
+    assert result["reason"] is None
+    assert set(result["differences"]) == {"320x384", "256x256", "512x320"}
+    assert max(result["differences"].values()) <= tolerance
+    assert all(ms > 0 for ms in (*result["eager_ms"].values(), *result["exported_ms"].values()))
+    assert (tmp_path / result["file"]).stat().st_size == round(result["mib"] * 2**20)
+
+
+def test_program(command, tmp_path):
+    status, results = command("program")
+    assert status == 0
+    check(results["program"], tmp_path, 1e-4)
+    assert "| program | model_features.pt2" in (tmp_path / "export.md").read_text()
+
+
+@needs_onnx
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "detector-onnx"])
+def test_onnx(command, tmp_path, name):
+    status, results = command(name)
+    assert status == 0
+    check(results[name], tmp_path, 1e-4 if name == "onnx" else 1e-2)
+
+
+@pytest.mark.slow
+def test_compiled_package(command, tmp_path):
+    status, results = command("aoti")
+    assert status == 0
+    check(results["aoti"], tmp_path, 1e-4)
+
+
+@pytest.mark.slow
+def test_the_whole_detector(command, tmp_path):
+    status, results = command("torchscript")
+    assert status == 0
+    check(results["torchscript"], tmp_path, 1e-2)
+
+
+@pytest.mark.parametrize("grid", [(14, 14), (12, 20)])
+def test_positions_follow_the_size(grid):
+    """Of the table's own grid, too, which eager does not resample."""
+    torch.manual_seed(0)
+    model = torch.nn.Module()
+    sizes = dict(channels=(8, 16, 32), depths=(1, 1, 1), num_heads=2, fpn_dim=16, pos_grid=grid)
+    model.backbone = create_model("fast_itpn_nano", pyramid=True, **sizes).eval()
+    torch.nn.init.normal_(model.backbone.trunk.pos_embed)
+    model.register_buffer("pixel_mean", torch.full((3, 1, 1), 100.0))
+    model.register_buffer("pixel_std", torch.full((3, 1, 1), 50.0))
+    features = export.Features(model)
+    program = export.FORMATS["program"]
+    image = 255 * torch.rand(1, 3, 64, 96)
+    from export_formats import _program
+
+    run = _program(features, image).module()
+    assert program.subject == "features"
+    for size in ((64, 96), (224, 224), (192, 320)):
+        image = 255 * torch.rand(1, 3, *size)
+        with torch.no_grad():
+            expected, found = features(image), run(image)
+        assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(expected, found, strict=True))
+
+
+def test_a_format_that_fails_costs_the_others_nothing(command, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("no\nsuch op")
+
+    monkeypatch.setitem(
+        FORMATS, "torchscript", export.FORMATS["torchscript"].__class__("detector", ".ts", fail, fail)
+    )
+    status, results = command("torchscript", "program")
+    assert status == 1 and results["torchscript"]["reason"] == "RuntimeError: no such op"
+    assert results["program"]["reason"] is None
+    assert "torchscript: RuntimeError: no such op" in capsys.readouterr().err
+
+
+def test_packages_that_are_not_there(command, monkeypatch):
+    monkeypatch.setattr(FORMATS["onnx"], "needs", ("nothing_of_that_name",))
+    status, results = command("onnx")
+    assert status == 1 and "needs nothing_of_that_name" in results["onnx"]["reason"]
+
+
+def test_too_large_a_difference_is_an_error(command, capsys):
+    status, _ = command("program", options=["--tolerance", "1e-12"])
+    assert status == 1 and "differs by" in capsys.readouterr().err
+
+
+def test_differences():
+    a = [torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8]]), torch.tensor([1, 2]), torch.tensor([0.9, 0.2])]
+    fields = ["pred_boxes", "pred_classes", "scores"]
+    swapped = [x.flip(0) for x in a]
+    assert export.difference(a, swapped, fields) == 0
+    swapped[0] = swapped[0] + 0.5
+    assert export.difference(a, swapped, fields) == 0.5
+    with pytest.raises(ValueError, match="other shapes"):
+        export.difference(a, [x[:1] for x in a], fields)
+
+
+@pytest.mark.parametrize("size", ["320", "320x", "300x320", "32x320", "axb"])
+def test_sizes_that_cannot_be(size):
+    with pytest.raises(ConfigError, match=f"--sizes {size}"):
+        export.sizes_of([size])

@@ -1,0 +1,209 @@
+"""How a model is written in each format, and run from there."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.export import TracingAdapter
+from torch import Tensor, nn
+
+from itpn_d2.backbone.backbone import ITPNBackbone
+from itpn_d2.engine import ConfigError
+from itpn_d2.engine.calls import find_part
+from itpn_d2.evaluation.files import partial_name
+
+STEP = 32  # sides of exported images are multiples of it
+_LARGEST = 128  # times STEP
+Outputs = list[Tensor]
+Call = Callable[[Tensor], Outputs]
+
+
+class Features(nn.Module):
+    """Backbone and pyramid of a detector with its normalisation: ``(1, 3, H, W)``, 0..255, channels in the
+    order of the model, H and W multiples of 32, to the levels p2, p3, ... All of the image is content: fill
+    what is left over with something like it, or accept that padding is attended to.
+
+    Raises:
+        ConfigError: the model has no such backbone.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        backbone = find_part(model, ITPNBackbone)
+        if backbone is None:
+            raise ConfigError(f"{type(model).__name__} has no backbone of this project to export")
+        self.backbone = backbone
+        self.levels = list(backbone.output_shape())
+        for name in ("pixel_mean", "pixel_std"):
+            self.register_buffer(name, getattr(model, name).detach().clone(), persistent=False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.backbone((image - self.pixel_mean) / self.pixel_std).values())
+
+
+@dataclass
+class Format:
+    """A format: what it is a form of, how it is written and run.
+
+    Attributes:
+        subject: ``features`` or ``detector``.
+        suffix: of its file.
+        write: from the subject and an example image, to the file.
+        load: the file to something that runs it.
+        needs: packages beyond torch.
+    """
+
+    subject: str
+    suffix: str
+    write: Callable[[nn.Module, Tensor, Path], None]
+    load: Callable[[Path], Call]
+    needs: tuple[str, ...] = ()
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write, so that ``path`` is absent, old, or whole."""
+    partial = partial_name(path)
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _program(features: nn.Module, image: Tensor) -> torch.export.ExportedProgram:
+    rows = torch.export.Dim("rows", min=2, max=_LARGEST)
+    columns = torch.export.Dim("columns", min=2, max=_LARGEST)
+    sides = {2: STEP * rows, 3: STEP * columns}
+    with torch.no_grad():
+        return torch.export.export(features, (image,), dynamic_shapes={"image": sides})
+
+
+def write_program(features: nn.Module, image: Tensor, path: Path) -> None:
+    """An exported program, for ``torch.export.load``."""
+    with _whole(path) as partial:
+        torch.export.save(_program(features, image), partial)
+
+
+def load_program(path: Path) -> Call:
+    module = torch.export.load(path).module()
+    return lambda image: list(module(image))
+
+
+def write_compiled(features: nn.Module, image: Tensor, path: Path) -> None:
+    """A package of AOTInductor: machine code for this kind of device, for ``aoti_load_package``."""
+    with _whole(path) as partial:
+        torch._inductor.aoti_compile_and_package(_program(features, image), package_path=str(partial))
+
+
+def load_compiled(path: Path) -> Call:
+    package = torch._inductor.aoti_load_package(str(path))
+    return lambda image: list(package(image))
+
+
+def write_onnx(features: nn.Module, image: Tensor, path: Path) -> None:
+    """ONNX with free height and width."""
+    levels = [str(level) for level in features.levels]  # type: ignore[union-attr]
+    with _whole(path) as partial, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _program(features, image),
+            (),
+            str(partial),
+            input_names=["image"],
+            output_names=levels,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def load_onnx(path: Path) -> Call:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(image: Tensor) -> Outputs:
+        found: Sequence[Any] = session.run(None, {name: image.cpu().numpy()})
+        return [torch.from_numpy(np.asarray(values)) for values in found]
+
+    return run
+
+
+class Detector(nn.Module):
+    """A Detectron2 detector of one image ``(3, H, W)``, 0..255: boxes XYXY, classes, masks of the boxes
+    ``(n, 1, side, side)`` where it has them, scores, in pixels of that image; in the order of ``fields``."""
+
+    def __init__(self, model: nn.Module, image: Tensor):
+        super().__init__()
+        self.adapter = TracingAdapter(model, [{"image": image}], _instances)
+        with torch.no_grad():
+            found = _instances(model, [{"image": image}])[0]["instances"]
+        self.fields = sorted(found.get_fields())
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        # the last output is the size of the image
+        return self.adapter(image)[: len(self.fields)]
+
+
+def _instances(model: Any, inputs: Any) -> list[dict[str, Any]]:
+    # pasting masks into the image is left to the caller: it takes long, and depends on the size wanted
+    return [{"instances": model.inference(inputs, do_postprocess=False)[0]}]
+
+
+def write_torchscript(detector: nn.Module, image: Tensor, path: Path) -> None:
+    """TorchScript by Detectron2's tracing."""
+    with _whole(path) as partial:
+        _traced(detector, image).save(str(partial))
+
+
+def _traced(detector: nn.Module, image: Tensor) -> Any:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(detector, (image,), check_trace=False)
+
+
+def load_torchscript(path: Path) -> Call:
+    module = torch.jit.load(str(path))
+    return lambda image: list(module(image))
+
+
+def write_detector_onnx(detector: nn.Module, image: Tensor, path: Path) -> None:
+    """ONNX of the traced detector, with free height, width and number of objects."""
+    fields = [str(name) for name in detector.fields]  # type: ignore[union-attr]
+    axes: dict[str, dict[int, str]] = {name: {0: "objects"} for name in fields}
+    with _whole(path) as partial, warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            detector,
+            (image,),
+            str(partial),
+            input_names=["image"],
+            output_names=fields,
+            dynamic_axes={"image": {1: "height", 2: "width"}, **axes},
+            opset_version=17,
+            dynamo=False,
+        )
+
+
+FORMATS = {
+    "program": Format("features", "_features.pt2", write_program, load_program),
+    "aoti": Format("features", "_features_aoti.pt2", write_compiled, load_compiled),
+    "onnx": Format(
+        "features", "_features.onnx", write_onnx, load_onnx, ("onnx", "onnxscript", "onnxruntime")
+    ),
+    "torchscript": Format("detector", "_detector.ts", write_torchscript, load_torchscript),
+    "detector-onnx": Format(
+        "detector", "_detector.onnx", write_detector_onnx, load_onnx, ("onnx", "onnxruntime")
+    ),
+}
