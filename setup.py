@@ -57,6 +57,8 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
+        "app": ["gradio>=6.0"],
+        "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"],
         "dev": ["mypy>=1.8", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.6", "setuptools>=70.1", "uv>=0.4"],
     },
 )

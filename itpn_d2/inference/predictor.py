@@ -57,6 +57,10 @@ class Predictor:
     """A trained model with the test view of its config (``dataloader.test.mapper``): resizing as in
     evaluation, the order of the channels the model wants.
 
+    In a batch of different sizes images are padded; the backbone does not see padding, but the convolutions
+    of Detectron2's heads do at the edge of an image, so that scores there may differ a little from those
+    alone.
+
     Any number of threads may call one predictor: images are read and resized side by side, the model runs
     for one call at a time.
 

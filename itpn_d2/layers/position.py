@@ -1,5 +1,6 @@
 """Learned position embeddings at any grid, and which tokens of a padded batch are real."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -7,6 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 ResampleRule = Literal["size", "scale", "scale_always"]
+
+
+# since torch 2.7; before, an exported graph is not for the table's own size
+_is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
 def resample_grid(table: Tensor, grid: tuple[int, int], rule: ResampleRule = "size") -> Tensor:
@@ -17,7 +22,9 @@ def resample_grid(table: Tensor, grid: tuple[int, int], rule: ResampleRule = "si
             (n + 0.1) / m of iTPN v1, whose samples lie a little off the grid's. ``scale_always``: that also
             where the grid is the table's own, as v1 does while patches are dropped.
     """
-    if tuple(table.shape[1:3]) == tuple(grid) and rule != "scale_always":
+    # in a graph for any size nothing may depend on whether it is the table's; bicubic of that size is the identity
+    any_size = rule == "size" and _is_exporting()
+    if not any_size and rule != "scale_always" and tuple(table.shape[1:3]) == tuple(grid):
         return table
     maps = table.float().permute(0, 3, 1, 2)
     if rule == "size":

@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,10 @@ def test_in_a_browser(app, models, good, tmp_path):
     """A picture is dropped, seen, and looked at again with migration; nothing is asked of another host."""
     sync = pytest.importorskip("playwright.sync_api")
     page_of = app.build(models)
-    address = app.launch(page_of, "127.0.0.1", 0, wait=False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = app.launch(page_of, "127.0.0.1", port, wait=False)
     asked, errors = [], []
     try:
         with sync.sync_playwright() as p:

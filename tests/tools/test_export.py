@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import export
-from export_formats import FORMATS
+from export_formats import FORMATS, load_program, write_program
 from itpn_d2 import create_model
 from itpn_d2.engine import ConfigError
 
@@ -68,7 +68,7 @@ def test_the_whole_detector(command, tmp_path):
 
 
 @pytest.mark.parametrize("grid", [(14, 14), (12, 20)])
-def test_positions_follow_the_size(grid):
+def test_positions_follow_the_size(grid, tmp_path):
     """Of the table's own grid, too, which eager does not resample."""
     torch.manual_seed(0)
     model = torch.nn.Module()
@@ -78,12 +78,8 @@ def test_positions_follow_the_size(grid):
     model.register_buffer("pixel_mean", torch.full((3, 1, 1), 100.0))
     model.register_buffer("pixel_std", torch.full((3, 1, 1), 50.0))
     features = export.Features(model)
-    program = export.FORMATS["program"]
-    image = 255 * torch.rand(1, 3, 64, 96)
-    from export_formats import _program
-
-    run = _program(features, image).module()
-    assert program.subject == "features"
+    write_program(features, 255 * torch.rand(1, 3, 64, 96), tmp_path / "p.pt2")
+    run = load_program(tmp_path / "p.pt2")
     for size in ((64, 96), (224, 224), (192, 320)):
         image = 255 * torch.rand(1, 3, *size)
         with torch.no_grad():
