@@ -22,7 +22,7 @@ def resample_grid(table: Tensor, grid: tuple[int, int], rule: ResampleRule = "si
             (n + 0.1) / m of iTPN v1, whose samples lie a little off the grid's. ``scale_always``: that also
             where the grid is the table's own, as v1 does while patches are dropped.
     """
-    # in a graph for any size nothing may depend on whether it is the table's; bicubic of that size is the identity
+    # a graph for any size must not ask whether it is the table's; bicubic to that size is the identity
     any_size = rule == "size" and _is_exporting()
     if not any_size and rule != "scale_always" and tuple(table.shape[1:3]) == tuple(grid):
         return table
