@@ -33,6 +33,7 @@ from itpn_d2.inference import Predictor
 
 _KEPT = 4  # predictors in memory
 _LISTED = 30  # objects in the table
+_NUMBER = "text-align:right;white-space:nowrap"
 _POLICY = b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; connect-src 'self' ws: wss:"
 
 
@@ -108,12 +109,12 @@ def time_table(seconds: Mapping[str, float]) -> str:
     """Milliseconds of each stage, with a bar for its share."""
     total = sum(seconds.values())
     rows = [
-        f"<tr><td>{html.escape(stage)}</td><td style='text-align:right;white-space:nowrap'>{1000 * value:.1f} ms</td>"
+        f"<tr><td>{html.escape(stage)}</td><td style='{_NUMBER}'>{1000 * value:.1f} ms</td>"
         f"<td style='width:60%'><div style='background:#3572b0;height:.8em;width:{100 * value / total:.1f}%'>"
         f"</div></td></tr>"
         for stage, value in seconds.items()
     ]
-    total_row = f"<tr><td><b>total</b></td><td style='text-align:right;white-space:nowrap'><b>{1000 * total:.1f} ms</b></td></tr>"
+    total_row = f"<tr><td><b>total</b></td><td style='{_NUMBER}'><b>{1000 * total:.1f} ms</b></td></tr>"
     return f"<table id='times' style='width:100%'>{''.join(rows)}{total_row}</table>"
 
 
