@@ -15,6 +15,7 @@ import json
 import statistics
 import sys
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -117,6 +118,10 @@ def difference(eager: list[Tensor], exported: list[Tensor], fields: list[str] | 
     return largest
 
 
+def _step(call: Call, image: Tensor, _: int) -> None:
+    call(image)
+
+
 def measure(
     name: str, eager: Call, exported: Call, images: dict[str, Tensor], fields: list[str] | None, rounds: int
 ) -> Result:
@@ -127,7 +132,8 @@ def measure(
         given = image if fields is not None else image[None]
         with torch.inference_mode():
             result.differences[size] = difference(eager(given), exported(given), fields)
-            times = interleave(lambda _, x=given: eager(x), lambda _, x=given: exported(x), rounds, device)
+            steps = [partial(_step, call, given) for call in (eager, exported)]
+            times = interleave(steps[0], steps[1], rounds, device)
         result.eager_ms[size], result.exported_ms[size] = (1000 * statistics.median(t) for t in times)
     return result
 

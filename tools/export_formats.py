@@ -33,6 +33,9 @@ class Features(nn.Module):
         ConfigError: the model has no such backbone.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(self, model: nn.Module):
         super().__init__()
         backbone = find_part(model, ITPNBackbone)

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -153,8 +152,8 @@ class Predictor:
     @overload
     def __call__(self, images: Source) -> dict[str, Any]: ...
     @overload
-    def __call__(self, images: Sequence[Source]) -> list[dict[str, Any]]: ...
-    def __call__(self, images: Source | Sequence[Source]) -> dict[str, Any] | list[dict[str, Any]]:
+    def __call__(self, images: list[Any] | tuple[Any, ...]) -> list[dict[str, Any]]: ...
+    def __call__(self, images: Source | list[Any] | tuple[Any, ...]) -> dict[str, Any] | list[dict[str, Any]]:
         """What the model finds in one image, or in each of a list of them, run as one batch.
 
         Args:
@@ -170,7 +169,7 @@ class Predictor:
         """
         if isinstance(images, list | tuple):
             return self._run([self._sample(read_image(image, self.array_order)) for image in images])
-        return self._run([self._sample(read_image(images, self.array_order))])[0]  # type: ignore[arg-type]
+        return self._run([self._sample(read_image(images, self.array_order))])[0]
 
     def timed(self, image: Source) -> Prediction:
         """One image with the seconds of ``preprocess`` and of each stage of :func:`.stages_of`.
@@ -259,10 +258,11 @@ class Predictor:
         if not samples:
             return []
         with self._running, torch.inference_mode(), autocast(self.device, self.dtype):
-            with nullcontext({}) if seconds is None else stages_of(self.model, self.device) as spent:
+            if seconds is None:
+                return self.model(samples)
+            with stages_of(self.model, self.device) as spent:
                 outputs = self.model(samples)
-            if seconds is not None:
-                seconds.update(spent)
+            seconds.update(spent)
             return outputs
 
     def _view(self, image: np.ndarray) -> torch.Tensor:

@@ -29,8 +29,8 @@ def stages_of(model: nn.Module, device: torch.device) -> Iterator[Seconds]:
     parts: dict[str, nn.Module] = {}
     if trunk is not None:
         parts["trunk"] = trunk
-    elif isinstance(getattr(model, "backbone", None), nn.Module):
-        parts["backbone"] = model.backbone
+    elif isinstance(backbone := getattr(model, "backbone", None), nn.Module):
+        parts["backbone"] = backbone
     if pyramid is not None:
         parts["pyramid"] = pyramid
     spent: Seconds = dict.fromkeys([*parts, "model"], 0.0)

@@ -33,6 +33,7 @@ class VideoReader:
         if not path.is_file() or not path.stat().st_size:
             raise VideoError(f"{path}: {'the file is empty' if path.is_file() else 'no such file'}")
         self._capture = cv2.VideoCapture(str(path))
+        self._first: np.ndarray | None
         good, self._first = self._capture.read() if self._capture.isOpened() else (False, None)
         if not good:
             self._capture.release()
