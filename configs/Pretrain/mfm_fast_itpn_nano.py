@@ -5,5 +5,6 @@ from .pixel_mim_fast_itpn_nano import dataloader, dataset, lr_multiplier, optimi
 
 model.backbone.update(name="fast_itpn_nano", fpn_dim=128, image_size=128)
 model.update(decoder_dim=128, decoder_depths=(1, 1, 2), decoder_heads=4)
+model.update(visible_weight=1.0, xavier_decoder=True)  # as in pixel_mim_fast_itpn_nano
 model.momentum = [(0, 0.99), (100, 0.999)]  # a short run has no time for a slower teacher
 train.output_dir = "output/mfm_nano"

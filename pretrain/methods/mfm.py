@@ -42,6 +42,9 @@ class MFM(Method):
         teacher_input: ``image``: the teacher sees all of it; ``masked``: only the masked patches.
         decoder_dim, decoder_heads: width and heads of the branches' decoders.
         decoder_depths: blocks of the decoders of p4, p3, p2.
+        visible_weight: weight of the pixel error on visible patches, see
+            :class:`~pretrain.methods.pixel_mim.PixelMIM`.
+        xavier_decoder: start the decoders as MAE does, not as iTPN.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class MFM(Method):
         decoder_heads: int = 16,
         fusion: Form = "cells",
         sincos_positions: bool = True,
+        visible_weight: float = 0.0,
+        xavier_decoder: bool = False,
         norm_eps: float = 1e-6,
         pixel_mean: Sequence[float] = IMAGENET_MEAN,
         pixel_std: Sequence[float] = IMAGENET_STD,
@@ -67,6 +72,11 @@ class MFM(Method):
         weights = [feature_weight] * 3 if isinstance(feature_weight, (int, float)) else list(feature_weight)
         if len(weights) != 3 or len(decoder_depths) != 3:
             raise ValueError("feature_weight and decoder_depths have one value for each of three stages")
+        if visible_weight < 0 or (visible_weight and not pixel_weight):
+            raise ValueError(
+                f"visible_weight {visible_weight} with pixel_weight {pixel_weight}: it weighs pixels of visible "
+                f"patches, so it is 0 or more, and 0 where pixels are left out"
+            )
         self.momentum = [(float(epoch), float(value)) for epoch, value in momentum]
         if not self.momentum or sorted(self.momentum) != self.momentum:
             raise ValueError(f"momentum {self.momentum}: (epoch, momentum) pairs in order of the epochs")
@@ -76,13 +86,16 @@ class MFM(Method):
         self.masking: Masking = RandomMasking(0.75) if masking is None else masking
         self.weights = {f"stage{k + 1}": float(w) for k, w in enumerate(weights)}
         self.pixel_weight, self.teacher_input = pixel_weight, teacher_input
+        self.visible_weight = visible_weight
         self.target = Pixels()
         self.fusion = LevelFusion(backbone.pyramid.fpn_dim, decoder_dim, fusion, norm_eps)
         self.fills = nn.ModuleList(MaskFill(decoder_dim) for _ in UNITS)
         widths = [c * u * u for c, u in zip(reversed(trunk.channels), UNITS, strict=True)]
         outputs = [(widths[0],), (widths[1],), (widths[2], self.target.width(16))]
         self.decoders = nn.ModuleList(
-            TokenDecoder(decoder_dim, depth, decoder_heads, out, grid, norm_eps=norm_eps)
+            TokenDecoder(
+                decoder_dim, depth, decoder_heads, out, grid, norm_eps=norm_eps, xavier=xavier_decoder
+            )
             for depth, out in zip(decoder_depths, outputs, strict=True)
         )
         if sincos_positions:
@@ -145,7 +158,8 @@ class MFM(Method):
         return found
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """``loss_pixels`` and ``loss_stage1..3``, already weighted: mean squared errors over masked patches.
+        """``loss_pixels`` and ``loss_stage1..3``, already weighted: mean squared errors over masked patches;
+        with ``visible_weight`` also ``loss_visible``, of the pixels of the others.
 
         ``batch`` may have ``mask`` ``(B, N)`` bool, True = masked, to be used instead of a random one.
         """
@@ -160,6 +174,8 @@ class MFM(Method):
             weight = self.pixel_weight if name == "pixels" else self.weights[name]
             error = (predictions[name].float() - target).square().mean(-1)
             losses[f"loss_{name}"] = weight * masked_mean(error, mask)
+            if name == "pixels" and self.visible_weight:
+                losses["loss_visible"] = self.visible_weight * masked_mean(error, ~mask)
         return losses
 
     @torch.no_grad()

@@ -72,6 +72,18 @@ def test_weights(micro, images):
     assert method.predict(batch)["kind"] == "features"
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_visible_patches_count_too(weight, micro, images):
+    batch = {"image": images(), "mask": torch.arange(16).expand(2, -1) < 8}
+    method = MFM(micro(), visible_weight=weight, xavier_decoder=True, **SMALL)
+    losses = method(batch)
+    image = method.normalise(batch["image"])
+    prediction = method.predict_tokens(image, visible_patches(batch["mask"]))["pixels"]
+    error = (prediction - method.target.tokens(image, 16)).square().mean(-1)
+    assert torch.allclose(losses["loss_visible"], weight * error[:, 8:].mean())
+    assert torch.allclose(losses["loss_pixels"], error[:, :8].mean())
+
+
 def test_moving_average(micro):
     method = MFM(micro(), momentum=[(0, 0.5), (10, 0.9)], **SMALL)
     assert [method.momentum_at(e) for e in (0, 5, 10, 99)] == [0.5, pytest.approx(0.7), 0.9, 0.9]
@@ -94,5 +106,8 @@ def test_bad_options(micro):
         MFM(micro(), teacher_input="half", **SMALL)
     with pytest.raises(ValueError, match="one value for each of three stages"):
         MFM(micro(), feature_weight=(1, 2), **SMALL)
+    for bad in (dict(visible_weight=-1), dict(visible_weight=1, pixel_weight=0)):
+        with pytest.raises(ValueError, match="visible_weight -?1 with pixel_weight"):
+            MFM(micro(), **bad, **SMALL)
     with pytest.raises(ValueError, match="in order of the epochs"):
         MFM(micro(), momentum=[(5, 0.9), (0, 0.5)], **SMALL)
