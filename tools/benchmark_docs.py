@@ -166,6 +166,6 @@ def update_docs(docs: Path) -> None:
 
 
 def described(setting: BackboneSetting) -> dict[str, Any]:
-    """A setting as JSON has it, without the type."""
-    content = {name: value for name, value in asdict(setting).items() if name != "dtype"}
-    return {**content, **{n: [str(Size(*s)) for s in content[n]] for n in ("sizes", "growth")}}
+    """A setting as JSON has it, without what each row tells itself: the type and the size of its images."""
+    content = {name: value for name, value in asdict(setting).items() if name not in ("dtype", "sizes")}
+    return {**content, "growth": [str(Size(*size)) for size in content["growth"]]}

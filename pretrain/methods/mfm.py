@@ -74,8 +74,8 @@ class MFM(Method):
             raise ValueError("feature_weight and decoder_depths have one value for each of three stages")
         if visible_weight < 0 or (visible_weight and not pixel_weight):
             raise ValueError(
-                f"visible_weight {visible_weight} with pixel_weight {pixel_weight}: it weighs pixels of visible "
-                f"patches, so it is 0 or more, and 0 where pixels are left out"
+                f"visible_weight {visible_weight} with pixel_weight {pixel_weight}: it weighs pixels of "
+                f"visible patches, so it is 0 or more, and 0 where pixels are left out"
             )
         self.momentum = [(float(epoch), float(value)) for epoch, value in momentum]
         if not self.momentum or sorted(self.momentum) != self.momentum:

@@ -303,7 +303,7 @@ def test_command_line(faked, tmp_path, capsys):
     assert text.count("| seconds, dense / both | 3.00 | 3.00 |") == 2 and "| forward | 64 | 64x100 |" in text
     assert "target" not in text and text in capsys.readouterr().out
     found = json.loads(out.read_text())
-    assert found["setting"]["sizes"] == ["64", "64x100"]
+    assert found["setting"]["growth"] == ["64", "128"] and "sizes" not in found["setting"]
     assert found["results"]["bf16"]["growth/both"]["value"] == 1.2
     assert plot.read_bytes().startswith(b"\x89PNG")
 
