@@ -27,11 +27,12 @@ from typing import Any
 import torch
 
 from benchmark_clock import MeasurementError, compare, interleave, machine, own_process, peak_mib, timed
-from benchmark_docs import body, cell, described, draw, measured_file, update_docs
+from benchmark_docs import body, cell, described, draw, measured_file, place_name, update_docs
 from benchmark_models import ACCELERATED, PEERS, BackboneSetting, Side, Size, count_macs, step_for
 from benchmark_table import single
 from benchmark_targets import applies, target_rows
 from itpn_d2.data.registry import write_atomically
+from itpn_d2.engine import keep_freed_memory
 
 MODES = {"forward": False, "training": True}
 DTYPES = ("fp32", "bf16")
@@ -131,10 +132,17 @@ def measure_growth(way: str, setting: BackboneSetting) -> dict[str, Any]:
     return {**range_, "macs": macs, "seconds": seconds}
 
 
+def with_memory(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function(*arguments)``, with memory handled as the last of them, the setting, says."""
+    if arguments[-1].kept_memory:
+        keep_freed_memory()
+    return function(*arguments)
+
+
 def attempt(function: Callable[..., Any], *arguments: object) -> Any:
     """In a process of its own; a failure is the reason why there is no result."""
     try:
-        return own_process(function, *arguments)
+        return own_process(with_memory, function, *arguments)
     except MeasurementError as error:
         return {"reason": " ".join(str(error).rsplit("): ", 1)[-1].split())[:160].replace("|", "/")}
 
@@ -258,6 +266,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, default=default.tokens, help="gathering tokens")
     parser.add_argument("--keep", type=float, default=default.keep, help="ratio of each drop of migration")
     parser.add_argument("--backend", default=default.backend, help="of torch.compile")
+    parser.add_argument(
+        "--kept-memory", action="store_true", help="on a CPU: freed memory stays with the process"
+    )
     parser.add_argument("--resume", action="store_true", help="do not measure again what the JSON has")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="throughput against resolution, as PNG")
     parser.add_argument(
@@ -269,7 +280,7 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """The tables, and all that was measured."""
     if args.threads:
         torch.set_num_threads(args.threads)
-    names = ("variant", "batch", "rounds", "device", "backend", "window", "tokens", "keep")
+    names = ("variant", "batch", "rounds", "device", "backend", "window", "tokens", "keep", "kept_memory")
     setting = BackboneSetting(
         sizes=tuple(args.sizes),
         growth=tuple(args.growth_sizes),
@@ -279,7 +290,7 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         raise MeasurementError("--cases growth: an exponent needs two --growth-sizes or more")
     path = args.json
     if args.docs:
-        path = measured_file(args.docs, setting.place()[0].type)
+        path = measured_file(args.docs, place_name(setting))
     if args.docs and not args.cases:  # nothing to measure here
         update_docs(args.docs)
         return f"{args.docs / 'benchmarks.md'}: written\n", {}
@@ -300,6 +311,5 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         draw(args.plot, found)
     if args.docs:
         update_docs(args.docs)
-    device = found["device"]
-    targets = target_rows({device: found}) if found["targets"] else []
+    targets = target_rows({place_name(setting): found}) if found["targets"] else []
     return "\n".join([body(found), *targets, ""]), found

@@ -17,5 +17,6 @@ train = dict(
     visualize=dict(period=0, images=8),
     log_period=20,
     show_groups=False,
+    keep_freed_memory=True,  # on a CPU, see itpn_d2/engine/allocator.py
     seed=42,
 )

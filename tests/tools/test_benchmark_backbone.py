@@ -20,6 +20,7 @@ from benchmark_backbone import (
     exponent,
     measure_growth,
     measure_pair,
+    with_memory,
 )
 from benchmark_clock import MeasurementError
 from benchmark_docs import body, draw, matrix, measured_file, throughput
@@ -169,7 +170,8 @@ def faked(monkeypatch):
     ran = []
     speeds = {"dense": 1.0, "gathering": 1.5, "migration": 2.0, "both": 3.0}
 
-    def fake(function, *arguments):
+    def fake(within, function, *arguments):
+        assert within is with_memory
         setting = arguments[-1]
         ran.append((setting.dtype, function.__name__, *arguments[:-1]))
         if function is measure_pair:
@@ -269,11 +271,14 @@ def test_targets_are_met_missed_or_not_measured():
     }
     rows = target_rows({"cpu": {"results": {"fp32": results, "bf16": {}}}})
     cells = [[cell.strip() for cell in row.split("|")[2:-1]] for row in rows[2:]]
-    assert cells[0] == [">= 1.5", "fp32: 1.60, met; bf16: not measured", ">= 3", "not measured"]
+    measured = "fp32: 1.60, met; bf16: not measured"
+    assert cells[0] == [">= 1.5", measured, "not measured", ">= 3", "not measured"]
     assert cells[1][:2] == ["<= 0.5", "fp32: 0.60, missed; bf16: not measured"]
     assert cells[2][1] == "fp32: not measured; bf16: not measured"
-    assert cells[5][:3] == ["", "fp32: 1.20; bf16: not measured", ">= 1.3"]
+    assert cells[5][:4] == ["", "fp32: 1.20; bf16: not measured", "not measured", ">= 1.3"]
     assert cells[6][1] == "fp32: 1.05, met; bf16: not measured"
+    kept = target_rows({"cpu_kept": {"results": {"fp32": results}}})
+    assert kept[2].split("|")[3:5] == [" not measured ", " fp32: 1.60, met "]
     # on a GPU the targets are for bfloat16
     gpu = target_rows({"cuda": {"results": {"fp32": results, "bf16": results}}})
     assert gpu[2].endswith("| >= 3 | bf16: 1.60, missed |") and "| not measured |" in gpu[2]
@@ -332,6 +337,11 @@ def test_the_documentation_is_one_command(faked, tmp_path):
     assert first.startswith("# Benchmarks\n\nOther things.\n\n<!-- backbone: begin -->")
     assert "![throughput against resolution](images/backbone_cpu.png)" in first
     assert (tmp_path / "images" / "backbone_cpu.png").is_file()
+    # the same with freed memory kept stands beside it
+    benchmark.main([*given, "--cases", "acceleration", "--kept-memory"])
+    assert measured_file(tmp_path, "cpu_kept").is_file()
+    assert "### CPU, freed memory kept" in page.read_text()
+    measured_file(tmp_path, "cpu_kept").unlink()
     # what another machine measured stands beside it
     path = measured_file(tmp_path, "cuda")
     content = json.loads(measured_file(tmp_path, "cpu").read_text())
