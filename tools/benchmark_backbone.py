@@ -98,9 +98,9 @@ PAIRS: dict[str, Callable[[Size, str], Iterator[Pair]]] = {
     "peers": peer_pairs,
     "checkpointing": checkpointing_pairs,
 }
-# all that memory and multiply-accumulates are asked of
-SIDES = {"dense": DENSE, **{way: Side(way) for way in ACCELERATED}, "trunk": TRUNK}
-SIDES |= {peer: Side(peer) for peer in PEERS}
+# what memory and multiply-accumulates are asked of; the second where peers are
+SIDES = {"dense": DENSE, **{way: Side(way) for way in ACCELERATED}}
+PEER_SIDES = {"trunk": TRUNK, **{peer: Side(peer) for peer in PEERS}}
 CASES = [*PAIRS, "growth", "memory", "macs"]
 
 
@@ -219,18 +219,18 @@ class Table:
                         row = replace(pair, case="memory", name=f"checkpointing {pair.name}")
                         self.measure(dtype, row, measure_peak, pair.over, size, mode)
 
-    def add_memory(self, dtype: str, modes: Sequence[str]) -> None:
-        """Peak memory of every side."""
+    def add_memory(self, dtype: str, modes: Sequence[str], sides: Mapping[str, Side] = SIDES) -> None:
+        """Peak memory of every side, and of explicit attention."""
         for size in self.setting.sizes:
             for mode in modes:
-                for name, side in {"explicit": EXPLICIT, **SIDES}.items():
+                for name, side in {"explicit": EXPLICIT, **sides}.items():
                     row = Pair("memory", name, side, side, size, mode)
                     self.measure(dtype, row, measure_peak, side, size, mode)
 
-    def add_macs(self, dtype: str) -> None:
+    def add_macs(self, dtype: str, sides: Mapping[str, Side] = SIDES) -> None:
         """Multiply-accumulates of every side; they do not depend on the type."""
         for size in self.setting.sizes:
-            for name, side in SIDES.items():
+            for name, side in sides.items():
                 row = Pair("macs", name, side, side, size, "any")
                 self.measure(dtype, row, count, side, size)
 
@@ -295,15 +295,16 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         update_docs(args.docs)
         return f"{args.docs / 'benchmarks.md'}: written\n", {}
     table = Table(setting, path, args.resume)
+    sides = {**SIDES, **(PEER_SIDES if "peers" in args.cases else {})}
     for dtype in args.dtypes:
         for case in args.cases:
             if case == "memory":
-                table.add_memory(dtype, args.modes)
+                table.add_memory(dtype, args.modes, sides)
             elif case == "growth":
                 table.add_growth(dtype)
             elif case == "macs":
                 if dtype == args.dtypes[0]:
-                    table.add_macs(dtype)
+                    table.add_macs(dtype, sides)
             else:
                 table.add_pairs(case, dtype, args.modes)
     found = table.content()

@@ -12,6 +12,8 @@ import benchmark_backbone
 from benchmark_backbone import (
     DENSE,
     EXPLICIT,
+    PEER_SIDES,
+    SIDES,
     TRUNK,
     Pair,
     Side,
@@ -203,7 +205,7 @@ def test_throughput_trusts_the_ratios_of_pairs(faked):
     table = Table(TINY)
     for case in ("attention", "acceleration", "compile", "peers"):
         table.add_pairs(case, "fp32", ["forward", "training"])
-    table.add_memory("fp32", ["forward"])
+    table.add_memory("fp32", ["forward"], {**SIDES, **PEER_SIDES})
     results = table.results["fp32"]
     assert len(faked) == len(results) == 2 * (2 * (1 + 3 + 4 + 6) + 6 + 6)
     speeds = throughput(results, DENSE)
@@ -371,8 +373,8 @@ def test_an_exponent_needs_two_sizes():
 
 def test_real_measurements(here, monkeypatch, tmp_path):
     """Everything once, at sizes at which the numbers mean nothing."""
-    names = ("dense", "both", "trunk", "Swin-T")
-    monkeypatch.setattr(benchmark_backbone, "SIDES", {n: benchmark_backbone.SIDES[n] for n in names})
+    sides = {"dense": SIDES["dense"], "both": SIDES["both"], "Swin-T": PEER_SIDES["Swin-T"]}
+    monkeypatch.setattr(benchmark_backbone, "SIDES", sides)
     out = tmp_path / "out.json"
     monkeypatch.setattr(benchmark_backbone, "CHECKPOINTING", ("all,keep_attention",))
     cases = ["attention", "acceleration", "checkpointing", "growth", "memory", "macs"]
