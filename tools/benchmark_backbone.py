@@ -27,11 +27,12 @@ from typing import Any
 import torch
 
 from benchmark_clock import MeasurementError, compare, interleave, machine, own_process, peak_mib, timed
-from benchmark_docs import body, cell, described, draw, measured_file, update_docs
+from benchmark_docs import body, cell, described, draw, measured_file, place_name, update_docs
 from benchmark_models import ACCELERATED, PEERS, BackboneSetting, Side, Size, count_macs, step_for
 from benchmark_table import single
 from benchmark_targets import applies, target_rows
 from itpn_d2.data.registry import write_atomically
+from itpn_d2.engine import keep_freed_memory
 
 MODES = {"forward": False, "training": True}
 DTYPES = ("fp32", "bf16")
@@ -97,9 +98,9 @@ PAIRS: dict[str, Callable[[Size, str], Iterator[Pair]]] = {
     "peers": peer_pairs,
     "checkpointing": checkpointing_pairs,
 }
-# all that memory and multiply-accumulates are asked of
-SIDES = {"dense": DENSE, **{way: Side(way) for way in ACCELERATED}, "trunk": TRUNK}
-SIDES |= {peer: Side(peer) for peer in PEERS}
+# what memory and multiply-accumulates are asked of; the second where peers are
+SIDES = {"dense": DENSE, **{way: Side(way) for way in ACCELERATED}}
+PEER_SIDES = {"trunk": TRUNK, **{peer: Side(peer) for peer in PEERS}}
 CASES = [*PAIRS, "growth", "memory", "macs"]
 
 
@@ -131,10 +132,17 @@ def measure_growth(way: str, setting: BackboneSetting) -> dict[str, Any]:
     return {**range_, "macs": macs, "seconds": seconds}
 
 
+def with_memory(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function(*arguments)``, with memory handled as the last of them, the setting, says."""
+    if arguments[-1].kept_memory:
+        keep_freed_memory()
+    return function(*arguments)
+
+
 def attempt(function: Callable[..., Any], *arguments: object) -> Any:
     """In a process of its own; a failure is the reason why there is no result."""
     try:
-        return own_process(function, *arguments)
+        return own_process(with_memory, function, *arguments)
     except MeasurementError as error:
         return {"reason": " ".join(str(error).rsplit("): ", 1)[-1].split())[:160].replace("|", "/")}
 
@@ -211,24 +219,24 @@ class Table:
                         row = replace(pair, case="memory", name=f"checkpointing {pair.name}")
                         self.measure(dtype, row, measure_peak, pair.over, size, mode)
 
-    def add_memory(self, dtype: str, modes: Sequence[str]) -> None:
-        """Peak memory of every side."""
+    def add_memory(self, dtype: str, modes: Sequence[str], sides: Mapping[str, Side] = SIDES) -> None:
+        """Peak memory of every side, and of explicit attention."""
         for size in self.setting.sizes:
             for mode in modes:
-                for name, side in {"explicit": EXPLICIT, **SIDES}.items():
+                for name, side in {"explicit": EXPLICIT, **sides}.items():
                     row = Pair("memory", name, side, side, size, mode)
                     self.measure(dtype, row, measure_peak, side, size, mode)
 
-    def add_macs(self, dtype: str) -> None:
+    def add_macs(self, dtype: str, sides: Mapping[str, Side] = SIDES) -> None:
         """Multiply-accumulates of every side; they do not depend on the type."""
         for size in self.setting.sizes:
-            for name, side in SIDES.items():
+            for name, side in sides.items():
                 row = Pair("macs", name, side, side, size, "any")
                 self.measure(dtype, row, count, side, size)
 
     def add_growth(self, dtype: str) -> None:
         """The exponent of cost against pixels: 1 is linear."""
-        for way in ("dense", *ACCELERATED):
+        for way in (*ACCELERATED, "dense"):  # what takes longest comes last
             row = Growth("growth", way, Side(way), Side(way), Size(0, 0), "growth")
             self.measure(dtype, row, measure_growth, way)
 
@@ -258,6 +266,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, default=default.tokens, help="gathering tokens")
     parser.add_argument("--keep", type=float, default=default.keep, help="ratio of each drop of migration")
     parser.add_argument("--backend", default=default.backend, help="of torch.compile")
+    parser.add_argument(
+        "--kept-memory", action="store_true", help="on a CPU: freed memory stays with the process"
+    )
     parser.add_argument("--resume", action="store_true", help="do not measure again what the JSON has")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="throughput against resolution, as PNG")
     parser.add_argument(
@@ -269,7 +280,7 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """The tables, and all that was measured."""
     if args.threads:
         torch.set_num_threads(args.threads)
-    names = ("variant", "batch", "rounds", "device", "backend", "window", "tokens", "keep")
+    names = ("variant", "batch", "rounds", "device", "backend", "window", "tokens", "keep", "kept_memory")
     setting = BackboneSetting(
         sizes=tuple(args.sizes),
         growth=tuple(args.growth_sizes),
@@ -279,20 +290,21 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         raise MeasurementError("--cases growth: an exponent needs two --growth-sizes or more")
     path = args.json
     if args.docs:
-        path = measured_file(args.docs, setting.place()[0].type)
+        path = measured_file(args.docs, place_name(setting))
     if args.docs and not args.cases:  # nothing to measure here
         update_docs(args.docs)
         return f"{args.docs / 'benchmarks.md'}: written\n", {}
     table = Table(setting, path, args.resume)
+    sides = {**SIDES, **(PEER_SIDES if "peers" in args.cases else {})}
     for dtype in args.dtypes:
         for case in args.cases:
             if case == "memory":
-                table.add_memory(dtype, args.modes)
+                table.add_memory(dtype, args.modes, sides)
             elif case == "growth":
                 table.add_growth(dtype)
             elif case == "macs":
                 if dtype == args.dtypes[0]:
-                    table.add_macs(dtype)
+                    table.add_macs(dtype, sides)
             else:
                 table.add_pairs(case, dtype, args.modes)
     found = table.content()
@@ -300,6 +312,5 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         draw(args.plot, found)
     if args.docs:
         update_docs(args.docs)
-    device = found["device"]
-    targets = target_rows({device: found}) if found["targets"] else []
+    targets = target_rows({place_name(setting): found}) if found["targets"] else []
     return "\n".join([body(found), *targets, ""]), found

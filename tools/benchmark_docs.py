@@ -14,7 +14,7 @@ from benchmark_plot import throughput_plot
 from benchmark_targets import target_rows
 from itpn_d2.data.registry import write_atomically
 
-DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+DEVICES = {"cpu": "CPU", "cpu_kept": "CPU, freed memory kept", "cuda": "GPU"}
 TEXTS = {
     "attention": "seconds, {} float32 attention / fused",
     "acceleration": "seconds, dense / {}",
@@ -122,8 +122,14 @@ def draw(path: Path, found: Mapping[str, Any]) -> None:
     throughput_plot(path, panels, f"forward, batch {setting['batch']}, {found['machine']}")
 
 
+def place_name(setting: BackboneSetting) -> str:
+    """A key of :data:`DEVICES`: where, and with which handling of memory, a setting measures."""
+    device = setting.place()[0].type
+    return "cpu_kept" if device == "cpu" and setting.kept_memory else device
+
+
 def measured_file(docs: Path, device: str) -> Path:
-    """Where the documentation keeps what was measured on ``cpu`` or ``cuda``."""
+    """Where the documentation keeps what was measured on one of :data:`DEVICES`."""
     return docs / "measured" / f"backbone_{device}.json"
 
 
@@ -166,6 +172,6 @@ def update_docs(docs: Path) -> None:
 
 
 def described(setting: BackboneSetting) -> dict[str, Any]:
-    """A setting as JSON has it, without the type."""
-    content = {name: value for name, value in asdict(setting).items() if name != "dtype"}
-    return {**content, **{n: [str(Size(*s)) for s in content[n]] for n in ("sizes", "growth")}}
+    """A setting as JSON has it, without what each row tells itself: the type and the size of its images."""
+    content = {name: value for name, value in asdict(setting).items() if name not in ("dtype", "sizes")}
+    return {**content, "growth": [str(Size(*size)) for size in content["growth"]]}

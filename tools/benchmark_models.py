@@ -68,6 +68,7 @@ class BackboneSetting(Setting):
         growth: the sizes by which the growth of cost with resolution is measured.
         window, tokens: of token gathering.
         keep: ratio of each of the three drops of token migration.
+        kept_memory: on the CPU, freed memory stays with the process, as in ``train_net.py``.
     """
 
     batch: int = 1
@@ -76,6 +77,7 @@ class BackboneSetting(Setting):
     window: int = 16
     tokens: int = 4
     keep: float = 0.7
+    kept_memory: bool = False
 
     def acceleration(self, way: str) -> dict[str, Any]:
         """Arguments of the trunk for dense, gathering, migration or both."""

@@ -6,4 +6,8 @@ from .pixel_mim_fast_itpn_nano import dataloader, dataset, lr_multiplier, optimi
 model.backbone.update(name="fast_itpn_nano", fpn_dim=128, image_size=128)
 model.update(decoder_dim=128, decoder_depths=(1, 1, 2), decoder_heads=4)
 model.momentum = [(0, 0.99), (100, 0.999)]  # a short run has no time for a slower teacher
+# a short run's features shrink without these, see docs/pretraining.md
+model.update(
+    visible_weight=1.0, xavier_decoder=True, target_norm="image", feature_schedule=[(0, 0.0), (20, 1.0)]
+)
 train.output_dir = "output/mfm_nano"

@@ -35,5 +35,6 @@ train = dict(
     knn=dict(epochs=0, train=None, test=None, image_size=None, neighbours=20),
     log_period=20,
     show_groups=False,
+    keep_freed_memory=True,  # on a CPU, see itpn_d2/engine/allocator.py
     seed=42,
 )

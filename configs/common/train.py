@@ -18,5 +18,6 @@ train = dict(
     report=False,  # a page about each evaluation: report.html
     log_period=20,
     show_groups=False,
+    keep_freed_memory=True,  # on a CPU, see itpn_d2/engine/allocator.py
     seed=42,
 )

@@ -1,5 +1,6 @@
 """The training loop, its hooks, and how a config becomes a run."""
 
+from .allocator import keep_freed_memory
 from .cli import base_parser, errors_of_use, run_command
 from .config import ConfigError, load_config
 from .launch import launch
@@ -12,6 +13,7 @@ __all__ = [
     "Trainer",
     "base_parser",
     "errors_of_use",
+    "keep_freed_memory",
     "launch",
     "load_config",
     "run_command",

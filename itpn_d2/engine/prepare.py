@@ -13,6 +13,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from torch import nn
 
+from .allocator import keep_freed_memory
 from .precision import resolve_device, resolve_dtype
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ def prepare(cfg: DictConfig) -> tuple[Path, torch.device, torch.dtype]:
     logger.info("Environment:\n%s", collect_env_info())
     device = resolve_device(cfg.train.device)
     dtype = resolve_dtype(cfg.train.amp.dtype, device)
+    if device.type == "cpu" and cfg.train.get("keep_freed_memory", True):
+        keep_freed_memory()
     kind, count = str(dtype).removeprefix("torch."), comm.get_world_size()
     logger.info("%s, %s, %d process(es), output in %s", device, kind, count, output_dir)
     return output_dir, device, dtype

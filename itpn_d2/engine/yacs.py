@@ -137,6 +137,7 @@ def _translate(cfg: CfgNode) -> dict[str, Any]:
             visualize=dict(period=0, images=8),
             log_period=20,
             show_groups=False,
+            keep_freed_memory=True,
             seed=max(cfg.SEED, 0),
         ),
     )

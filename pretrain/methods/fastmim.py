@@ -29,6 +29,8 @@ class FastMIM(Method):
             stride), else that of tokens.
         decoder_dim, decoder_depth, decoder_heads: width, number and heads of the decoder's blocks.
         norm_eps: of the decoder's norms.
+        visible_weight: weight of the error on visible squares, 0 in the paper; see
+            :class:`~pretrain.methods.pixel_mim.PixelMIM`.
         pixel_mean, pixel_std: of RGB in 0..255; what the network and the target see is (image - mean) / std.
     """
 
@@ -42,10 +44,14 @@ class FastMIM(Method):
         decoder_heads: int = 8,
         mlp_ratio: float = 4.0,
         norm_eps: float = 1e-6,
+        visible_weight: float = 0.0,
         pixel_mean: Sequence[float] = IMAGENET_MEAN,
         pixel_std: Sequence[float] = IMAGENET_STD,
     ):
         super().__init__(pixel_mean, pixel_std)
+        if visible_weight < 0:
+            raise ValueError(f"visible_weight {visible_weight} is negative")
+        self.visible_weight = visible_weight
         self.encoder = encoder
         self.target: Target = HOG() if target is None else target
         self.masking: Masking = GridMasking(0.75, encoder.stride) if masking is None else masking
@@ -138,7 +144,8 @@ class FastMIM(Method):
         return mask, self.reconstruct(image, mask), self.target.tokens(image, self.encoder.stride)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """One loss, named after the target: ``{"loss_hog": ...}`` or ``{"loss_pixels": ...}``.
+        """One loss, named after the target: ``{"loss_hog": ...}`` or ``{"loss_pixels": ...}``; with
+        ``visible_weight`` also ``loss_visible``.
 
         Args:
             batch: ``image`` ``(B, 3, H, W)``, uint8 or float RGB in 0..255; optionally ``mask`` ``(B, N)``
@@ -147,7 +154,10 @@ class FastMIM(Method):
         mask, prediction, target = self._run(batch)
         height, width = batch["image"].shape[-2:]
         grid = height // self.encoder.stride, width // self.encoder.stride
-        return {f"loss_{self.target.name}": self.loss(prediction, target, mask, grid)}
+        losses = {f"loss_{self.target.name}": self.loss(prediction, target, mask, grid)}
+        if self.visible_weight:
+            losses["loss_visible"] = self.visible_weight * self.loss(prediction, target, ~mask, grid)
+        return losses
 
     @torch.no_grad()
     def predict(self, batch: dict[str, Any]) -> dict[str, Any]:

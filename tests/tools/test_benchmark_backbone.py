@@ -12,6 +12,8 @@ import benchmark_backbone
 from benchmark_backbone import (
     DENSE,
     EXPLICIT,
+    PEER_SIDES,
+    SIDES,
     TRUNK,
     Pair,
     Side,
@@ -20,6 +22,7 @@ from benchmark_backbone import (
     exponent,
     measure_growth,
     measure_pair,
+    with_memory,
 )
 from benchmark_clock import MeasurementError
 from benchmark_docs import body, draw, matrix, measured_file, throughput
@@ -169,7 +172,8 @@ def faked(monkeypatch):
     ran = []
     speeds = {"dense": 1.0, "gathering": 1.5, "migration": 2.0, "both": 3.0}
 
-    def fake(function, *arguments):
+    def fake(within, function, *arguments):
+        assert within is with_memory
         setting = arguments[-1]
         ran.append((setting.dtype, function.__name__, *arguments[:-1]))
         if function is measure_pair:
@@ -201,7 +205,7 @@ def test_throughput_trusts_the_ratios_of_pairs(faked):
     table = Table(TINY)
     for case in ("attention", "acceleration", "compile", "peers"):
         table.add_pairs(case, "fp32", ["forward", "training"])
-    table.add_memory("fp32", ["forward"])
+    table.add_memory("fp32", ["forward"], {**SIDES, **PEER_SIDES})
     results = table.results["fp32"]
     assert len(faked) == len(results) == 2 * (2 * (1 + 3 + 4 + 6) + 6 + 6)
     speeds = throughput(results, DENSE)
@@ -269,11 +273,14 @@ def test_targets_are_met_missed_or_not_measured():
     }
     rows = target_rows({"cpu": {"results": {"fp32": results, "bf16": {}}}})
     cells = [[cell.strip() for cell in row.split("|")[2:-1]] for row in rows[2:]]
-    assert cells[0] == [">= 1.5", "fp32: 1.60, met; bf16: not measured", ">= 3", "not measured"]
+    measured = "fp32: 1.60, met; bf16: not measured"
+    assert cells[0] == [">= 1.5", measured, "not measured", ">= 3", "not measured"]
     assert cells[1][:2] == ["<= 0.5", "fp32: 0.60, missed; bf16: not measured"]
     assert cells[2][1] == "fp32: not measured; bf16: not measured"
-    assert cells[5][:3] == ["", "fp32: 1.20; bf16: not measured", ">= 1.3"]
+    assert cells[5][:4] == ["", "fp32: 1.20; bf16: not measured", "not measured", ">= 1.3"]
     assert cells[6][1] == "fp32: 1.05, met; bf16: not measured"
+    kept = target_rows({"cpu_kept": {"results": {"fp32": results}}})
+    assert kept[2].split("|")[3:5] == [" not measured ", " fp32: 1.60, met "]
     # on a GPU the targets are for bfloat16
     gpu = target_rows({"cuda": {"results": {"fp32": results, "bf16": results}}})
     assert gpu[2].endswith("| >= 3 | bf16: 1.60, missed |") and "| not measured |" in gpu[2]
@@ -303,7 +310,7 @@ def test_command_line(faked, tmp_path, capsys):
     assert text.count("| seconds, dense / both | 3.00 | 3.00 |") == 2 and "| forward | 64 | 64x100 |" in text
     assert "target" not in text and text in capsys.readouterr().out
     found = json.loads(out.read_text())
-    assert found["setting"]["sizes"] == ["64", "64x100"]
+    assert found["setting"]["growth"] == ["64", "128"] and "sizes" not in found["setting"]
     assert found["results"]["bf16"]["growth/both"]["value"] == 1.2
     assert plot.read_bytes().startswith(b"\x89PNG")
 
@@ -332,6 +339,11 @@ def test_the_documentation_is_one_command(faked, tmp_path):
     assert first.startswith("# Benchmarks\n\nOther things.\n\n<!-- backbone: begin -->")
     assert "![throughput against resolution](images/backbone_cpu.png)" in first
     assert (tmp_path / "images" / "backbone_cpu.png").is_file()
+    # the same with freed memory kept stands beside it
+    benchmark.main([*given, "--cases", "acceleration", "--kept-memory"])
+    assert measured_file(tmp_path, "cpu_kept").is_file()
+    assert "### CPU, freed memory kept" in page.read_text()
+    measured_file(tmp_path, "cpu_kept").unlink()
     # what another machine measured stands beside it
     path = measured_file(tmp_path, "cuda")
     content = json.loads(measured_file(tmp_path, "cpu").read_text())
@@ -361,8 +373,8 @@ def test_an_exponent_needs_two_sizes():
 
 def test_real_measurements(here, monkeypatch, tmp_path):
     """Everything once, at sizes at which the numbers mean nothing."""
-    names = ("dense", "both", "trunk", "Swin-T")
-    monkeypatch.setattr(benchmark_backbone, "SIDES", {n: benchmark_backbone.SIDES[n] for n in names})
+    sides = {"dense": SIDES["dense"], "both": SIDES["both"], "Swin-T": PEER_SIDES["Swin-T"]}
+    monkeypatch.setattr(benchmark_backbone, "SIDES", sides)
     out = tmp_path / "out.json"
     monkeypatch.setattr(benchmark_backbone, "CHECKPOINTING", ("all,keep_attention",))
     cases = ["attention", "acceleration", "checkpointing", "growth", "memory", "macs"]

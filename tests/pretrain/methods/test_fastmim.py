@@ -105,6 +105,19 @@ def test_loss_counts_masked_squares_only(block, target):
     assert torch.allclose(method.loss(prediction, values, grid, (2, 4)), expected, rtol=1e-5)
 
 
+def test_visible_squares_count_too():
+    method = pyramid_method(visible_weight=0.5)
+    given = {**batch(), "mask": torch.arange(16).expand(2, -1) < 4}
+    losses = method(given)
+    image = method.normalise(given["image"])
+    mask = method.draw_mask(image, given["mask"])
+    error = (method.reconstruct(image, mask) - method.target.tokens(image, 16)).square().mean(-1)
+    assert torch.allclose(losses["loss_hog"], error[:, :4].mean())
+    assert torch.allclose(losses["loss_visible"], error[:, 4:].mean() / 2)
+    with pytest.raises(ValueError, match="visible_weight -1 is negative"):
+        pyramid_method(visible_weight=-1)
+
+
 def test_nothing_of_a_masked_square_is_seen():
     torch.manual_seed(0)
     method = FastMIM(Patches(16), **SMALL).eval()

@@ -5,6 +5,7 @@ import torch
 
 from pretrain.encoders import visible_patches
 from pretrain.methods import MFM
+from pretrain.methods.mfm import value_at
 
 SMALL = dict(decoder_dim=32, decoder_depths=(1, 1, 1), decoder_heads=2)
 
@@ -35,6 +36,31 @@ def test_targets_are_the_teachers_features(micro, images):
     partly.teacher.load_state_dict(method.teacher.state_dict())
     targets = partly.targets(image, mask)
     assert not targets["stage3"][~mask].any() and targets["stage3"][mask].abs().min() > 0
+
+
+def test_targets_without_what_all_tokens_share(micro, images):
+    method = MFM(micro(), target_norm="image", **SMALL)
+    image = method.normalise(images())
+    targets = method.targets(image, method.masking(2, (4, 4)))
+    f1, _, _ = method.teacher(image)
+    flat = f1.flatten(1, 2)
+    whitened = (flat - flat.mean(1, keepdim=True)) / flat.std(1, correction=0, keepdim=True)
+    expected = whitened.unflatten(1, f1.shape[1:3])[1, 4:8, 8:12]  # patch 6 of the second image
+    assert torch.allclose(targets["stage1"][1, 6].view(4, 4, -1), expected, atol=1e-3)
+
+
+def test_feature_losses_come_in_by_schedule(micro, images):
+    batch = {"image": images(), "mask": torch.arange(16).expand(2, -1) < 8}
+    method = MFM(micro(), feature_schedule=[(0, 0), (10, 1)], momentum=[(0, 1)], **SMALL)
+    assert method(batch)["loss_stage1"] == 0 and method(batch)["loss_pixels"] > 0
+    method.after_step(2.5)
+    quarter = method(batch)
+    again = MFM(micro(), **SMALL)
+    again.load_state_dict(method.state_dict())  # a resumed run knows how far it is
+    again.feature_schedule = method.feature_schedule
+    assert torch.equal(again(batch)["loss_stage2"], quarter["loss_stage2"])
+    method.after_step(99)
+    assert torch.allclose(method(batch)["loss_stage2"] / 4, quarter["loss_stage2"])
 
 
 def test_a_branch_sees_its_own_level_and_those_above(micro, images):
@@ -72,9 +98,21 @@ def test_weights(micro, images):
     assert method.predict(batch)["kind"] == "features"
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_visible_patches_count_too(weight, micro, images):
+    batch = {"image": images(), "mask": torch.arange(16).expand(2, -1) < 8}
+    method = MFM(micro(), visible_weight=weight, xavier_decoder=True, **SMALL)
+    losses = method(batch)
+    image = method.normalise(batch["image"])
+    prediction = method.predict_tokens(image, visible_patches(batch["mask"]))["pixels"]
+    error = (prediction - method.target.tokens(image, 16)).square().mean(-1)
+    assert torch.allclose(losses["loss_visible"], weight * error[:, 8:].mean())
+    assert torch.allclose(losses["loss_pixels"], error[:, :8].mean())
+
+
 def test_moving_average(micro):
     method = MFM(micro(), momentum=[(0, 0.5), (10, 0.9)], **SMALL)
-    assert [method.momentum_at(e) for e in (0, 5, 10, 99)] == [0.5, pytest.approx(0.7), 0.9, 0.9]
+    assert [value_at(method.momentum, e) for e in (0, 5, 10, 99)] == [0.5, pytest.approx(0.7), 0.9, 0.9]
     old = {k: v.clone() for k, v in method.teacher.state_dict().items()}
     with torch.no_grad():
         for p in method.backbone.trunk.parameters():
@@ -94,5 +132,10 @@ def test_bad_options(micro):
         MFM(micro(), teacher_input="half", **SMALL)
     with pytest.raises(ValueError, match="one value for each of three stages"):
         MFM(micro(), feature_weight=(1, 2), **SMALL)
+    for bad in (dict(visible_weight=-1), dict(visible_weight=1, pixel_weight=0)):
+        with pytest.raises(ValueError, match="visible_weight -?1 with pixel_weight"):
+            MFM(micro(), **bad, **SMALL)
+    with pytest.raises(ValueError, match="choose token or image"):
+        MFM(micro(), target_norm="batch", **SMALL)
     with pytest.raises(ValueError, match="in order of the epochs"):
         MFM(micro(), momentum=[(5, 0.9), (0, 0.5)], **SMALL)
