@@ -40,7 +40,8 @@ def _schedule(name: str, points: Sequence[Sequence[float]]) -> Schedule:
 
 def value_at(schedule: Schedule, epoch: float) -> float:
     """Of (epoch, value) points: linear in between, constant before the first and after the last."""
-    return float(np.interp(epoch, *zip(*schedule, strict=True)))
+    epochs, values = zip(*schedule, strict=True)
+    return float(np.interp(epoch, epochs, values))
 
 
 class MFM(Method):
