@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 LESS = {
-    '("train", 200), ("val", 40)': '("train", 8), ("val", 3)',
-    "train.max_iter=300 train.eval_period=300": "train.max_iter=4 train.eval_period=4",
+    '("train", 200), ("val", 40)': '("train", 32), ("val", 3)',
+    "train.max_iter=300 train.eval_period=300": "train.max_iter=60 train.eval_period=60",
 }
 SERVER = "demo/app.py"
 
