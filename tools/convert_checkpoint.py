@@ -36,9 +36,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="START",
         help="leave out what begins so in our names, such as roi_heads. (again for more)",
     )
-    p.add_argument(
-        "--average", action="store_true", help="take the moving average (model_ema) if there is one"
-    )
+    p.add_argument("--average", action="store_true", help="take the moving average if there is one")
     p.add_argument("--force", action="store_true", help="replace TARGET if it exists")
     return p
 

@@ -84,7 +84,7 @@ def convert(
             trunk).
         wrapper: key of the state dict in a torch file (``model``, ``module``, ``state_dict``), '' for none.
         drop: beginnings of names, in our layout, to leave out.
-        prefer_average: convert the moving average (``model_ema``) where there is one.
+        prefer_average: convert the moving average where there is one, see :func:`find_state`.
 
     Raises:
         CheckpointError: it can't be read; ``target`` exists, or can't hold it: the message says what to leave
@@ -124,12 +124,20 @@ def _read(source: str | Path, prefer_average: bool) -> tuple[dict[str, Any], Sto
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
     if mapped.layout == OURS:
-        mapped.state = stored.state  # heads of a detector keep their place beside the backbone
+        mapped.state = _unwrapped(stored.state)
     return content, stored, mapped
 
 
+def _unwrapped(state: State) -> State:
+    """Without what stands before all names (``network.`` of a training of classifiers); the heads of a
+    detector keep their place beside its backbone."""
+    prefix = next((k[: k.index("trunk.")] for k in state if "trunk." in k), "")
+    shared = all(k.startswith(prefix) for k in state)
+    return {k[len(prefix) :]: v for k, v in state.items()} if shared else state
+
+
 def _report(source: str | Path, stored: Stored, mapped: Mapped) -> ConversionReport:
-    contents = f"{len(stored.state)} tensors, {', '.join(stored.dtypes) or 'no floats'}"
+    contents = str(stored)
     if mapped.network == "itpn":
         try:
             contents += f"\n{'':11} {architecture(to_native(stored.state).state)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .adapt import Adapted, adapt
+from ..backbone.adapt import Adapted, adapt
 from .architecture import architecture
 from .errors import CheckpointError
 from .key_maps import Mapped, to_native
@@ -120,8 +120,7 @@ def _choose(
 ) -> tuple[LoadReport, dict[str, Tensor]]:
     """What becomes of every tensor, and those to load. ``has_heads``: one of our pre-training files."""
     report = LoadReport(name, mapped.layout, ignored=list(mapped.ignored))
-    under = f"under {'.'.join(stored.under)}" if stored.under else "bare"
-    report.contents = f"{len(stored.state)} tensors, {under}, {', '.join(stored.dtypes) or 'no floats'}"
+    report.contents = str(stored)
     chosen: dict[str, Tensor] = {}
     casts: dict[str, int] = {}
     for key, value in mapped.state.items():

@@ -12,6 +12,7 @@ from itpn_d2 import create_model
 from itpn_d2.checkpoint import (
     CheckpointError,
     atomic_save,
+    find_state,
     from_native,
     load_pretrained,
     load_state_file,
@@ -147,6 +148,25 @@ def test_broken_files(tmp_path, source):
 def test_unwrap_prefers_the_average_when_asked():
     content = {"model": {"a": torch.zeros(1)}, "model_ema": {"a": torch.ones(1)}}
     assert unwrap(content)["a"] == 0 and unwrap(content, prefer_average=True)["a"] == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "content"),
+    [
+        ("model_ema", {"model_ema": {"a": torch.ones(1)}}),
+        ("state_dict_ema", {"state_dict_ema": {"module.a": torch.ones(1)}}),
+        ("trainer.average", {"trainer": {"average": {"a": torch.ones(1)}, "iteration": 3}}),
+    ],
+)
+def test_averages_of_each_training(keys, content):
+    stored = find_state({"state_dict": {"a": torch.zeros(1)}, **content}, prefer_average=True)
+    assert stored.state["a"] == 1 and ".".join(stored.under) == keys and f"under {keys}" in str(stored)
+
+
+@pytest.mark.parametrize("other", [{}, {"trainer": {"iteration": 3}}, {"model_ema": None}, {"trainer": [1]}])
+def test_without_an_average_it_is_the_weights(other):
+    stored = find_state({"model": {"a": torch.zeros(1)}, **other}, prefer_average=True)
+    assert stored.state["a"] == 0 and stored.under == ("model",)
 
 
 def test_atomic_save_keeps_the_old_file_on_failure(tmp_path):
