@@ -24,8 +24,8 @@ def report(example: Example, folder: Path) -> str:
 
 
 def refusal(example: Refusal, folder: Path) -> str:
-    """The first line of the error, without what torch's reader or Python's says of a broken file: that
-    changes with their versions.
+    """The first line of the error, without what changes with the versions of torch and of Python: their
+    words for a broken file, and the numbers of its entries.
 
     Raises:
         RuntimeError: it was taken.
@@ -36,7 +36,8 @@ def refusal(example: Refusal, folder: Path) -> str:
         load_pretrained(create_model("fast_itpn_nano", **SIZES), path)
     except CheckpointError as error:
         line = str(error).splitlines()[0].replace(f"{folder}/", "")
-        return re.sub(r"(damaged one) \(.*\)", r"\1 (...)", line)
+        line = re.sub(r"(damaged one) \(.*\)", r"\1 (...)", line)
+        return re.sub(r"(checksum of) \S+", r"\1 ...", line)
     raise RuntimeError(f"{example.file} ({example.title}) was taken")
 
 

@@ -15,6 +15,7 @@ from .architecture import architecture
 from .checkpointer import atomic_save
 from .errors import CheckpointError
 from .key_maps import OURS, Mapped, from_native, to_native
+from .loading import local_path
 from .report import summary
 from .safe_load import METADATA, load_state_file
 from .state import WRAPPERS, Stored, find_state
@@ -78,7 +79,7 @@ def convert(
     whole and equal to the source bit for bit.
 
     Args:
-        source: a file of any layout that :func:`to_native` knows.
+        source: a file of any layout that :func:`to_native` knows, or a path of Detectron2's PathManager.
         target: ``.pth`` or ``.pt`` for a torch file, ``.safetensors``; its folder must exist.
         layout: ``itpn_d2`` (a ViT or Swin: timm's names) or ``official`` (of Fast-iTPN or iTPN v1, by the
             trunk).
@@ -117,7 +118,7 @@ def convert(
 
 
 def _read(source: str | Path, prefer_average: bool) -> tuple[dict[str, Any], Stored, Mapped]:
-    content = load_state_file(source)
+    content = load_state_file(local_path(str(source)))
     try:
         stored = find_state(content, prefer_average)
         mapped = to_native(stored.state)

@@ -95,8 +95,8 @@ def image_folder(root: str, extensions: tuple[str, ...] = EXTENSIONS, labelled: 
     folders, loose = _entries(str(root), endings)
     if loose:
         raise DatasetError(
-            f"{os.path.join(root, loose[0])}: not in a class folder; move it into one, or give a text file of "
-            f"path,label lines instead of {root}"
+            f"{os.path.join(root, loose[0])}: not in a class folder; move it into one, or give a text file "
+            f"of path,label lines instead of {root}"
         )
     labels = array("i")
 
@@ -145,8 +145,8 @@ def text_list(file: str, root: str = "", labelled: bool = False) -> ImageSource:
     Args:
         root: what relative paths are relative to; by default the folder of the file.
         labelled: lines are ``path<tab>label``, ``path,label`` (the last comma counts; a first line of just
-            these words is a heading) or ``image.jpg 7``, as ImageNet's lists are passed on. The classes are the
-            labels found, sorted; as numbers if all are.
+            these words is a heading) or ``image.jpg 7``, as ImageNet's lists are passed on. The classes are
+            the labels found, sorted; as numbers if all are.
 
     Raises:
         DatasetError: no such file or folder, no path in the file, or ``labelled`` and a line without a label.

@@ -154,7 +154,8 @@ def test_another_pyramid_is_hinted_at():
     names = v1_names() + pyramid_names(CHANNELS, 32, 2, 128, conv=False)
     model = create_model("itpn_nano", pyramid=True, fpn_dim=24, fpn_depth=1, **FAST)
     report = load_pretrained(model, filled(names))
-    assert any("fpn_dim=32 (not 24)" in h and "fpn_depth=2 (not 1)" in h for h in report.hints)
+    assert any(h.endswith("with fpn_dim=32 (not 24), fpn_depth=2 (not 1)") for h in report.hints)
+    assert len(report.mismatched) > 30 and "pyramid.*: file (32,), model (24,) (14 times)" in str(report)
     assert not [k for k in report.missing if k.startswith("trunk.")]
     assert [k for k in report.missing if k.startswith("pyramid.")]
 
@@ -354,6 +355,31 @@ def test_a_shorter_third_stage_is_taken_and_said():
     report = load_pretrained(model, filled(fast_names()))
     assert {k.split(".")[1] for k in report.missing if k.startswith("stage3")} == {"2", "3"}
     assert "ends after 2 of 4 blocks" in str(report)
+
+
+@pytest.mark.parametrize("ratio", [4.0, 8 / 3, 2.5])
+def test_a_ratio_of_another_width_is_the_same_ratio(ratio):
+    """Hidden widths are floored: 24 and 40 channels show the same ratio only nearly."""
+    source = create_model("itpn_nano", pyramid=True, fpn_dim=40, pyramid_mlp_ratio=ratio, **FAST)
+    for other in (4.0, 8 / 3, 2.5):
+        model = create_model("itpn_nano", pyramid=True, fpn_dim=24, pyramid_mlp_ratio=other, **FAST)
+        (hint,) = load_pretrained(model, dict(source.state_dict())).hints
+        assert ("pyramid_mlp_ratio" in hint) == (other != ratio)
+
+
+@pytest.mark.parametrize(
+    "name", ["blocks.5.norm1.", "blocks.0.mlp.fc1.", "patch_embed.proj.", "blocks.1.norm."]
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_trunk_with_a_hole_is_refused(name, wrapped):
+    torch.manual_seed(0)
+    model = create_model("fast_itpn_nano", **FAST)
+    whole = torch.nn.ModuleDict({"backbone": create_model("fast_itpn_nano", pyramid=True, **FAST)})
+    model = whole if wrapped else model
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match="missing"):
+        load_pretrained(model, filled([n for n in fast_names() if n[0] != name]))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 def test_networks_of_the_wrong_kind_are_named():

@@ -12,6 +12,7 @@ from itpn_d2 import create_model
 from itpn_d2.checkpoint import (
     CheckpointError,
     atomic_save,
+    create_from_checkpoint,
     find_state,
     from_native,
     load_pretrained,
@@ -175,3 +176,20 @@ def test_atomic_save_keeps_the_old_file_on_failure(tmp_path):
     with pytest.raises(Exception, match="pickle"):
         atomic_save({"a": lambda: None}, path)
     assert load_state_file(path) == {"a": 1} and [p.name for p in tmp_path.iterdir()] == ["x.pth"]
+
+
+@pytest.mark.parametrize("pooling", ["mean_then_norm", "norm_then_mean", "mean_then_batch_norm"])
+@pytest.mark.parametrize("final_norm", [None, True])
+def test_a_classifier_is_built_as_it_was(pooling, final_norm):
+    """Also one of linear probing, with a batch norm before its head."""
+    torch.manual_seed(0)
+    options = {} if final_norm is None else {"final_norm": final_norm}
+    model = create_model(
+        "fast_itpn_nano", num_classes=3, pooling=pooling, pos_grid=(2, 2), **options, **MICRO
+    )
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.5, 1.5)
+    built = create_from_checkpoint({"model": model.state_dict()}, num_heads=2)
+    image = torch.randn(2, 3, 32, 32)
+    assert torch.equal(built.eval()(image), model.eval()(image))
