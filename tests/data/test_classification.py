@@ -72,6 +72,8 @@ def test_numbers_count_the_classes_of_training(folder, tmp_path):
         cfg = dataset(folder, str(flat / "val.txt"))
         DatasetCatalog.remove("prepared_val")
         MetadataCatalog.remove("prepared_val")
+    with pytest.raises(DatasetError, match="class 0, 1 has no training image"):  # folders are names
+        prepare_datasets(dataset(folder, fill(tmp_path / "numbered", {"0": 1, "1": 1})))
     (flat / "val.txt").write_text(f"{names[0]} 3\n")
     with pytest.raises(DatasetError, match=r"val\.txt: class 3 has no training image"):
         prepare_datasets(cfg)

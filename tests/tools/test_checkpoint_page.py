@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import checkpoint_page
 from checkpoint_examples import EXAMPLES, REFUSALS, Refusal
 from itpn_d2.checkpoint.report import STATUSES
+from layout_names import fast_names, filled
 
 PAGE = Path("docs/checkpoints.md")
 
@@ -32,7 +34,7 @@ def test_errors_name_the_file(example, tmp_path):
 
 
 def test_what_is_taken_is_no_refusal(tmp_path):
-    good = Refusal("good", "good.pth", REFUSALS[0].write.__globals__["_whole"])
+    good = Refusal("good", "good.pth", lambda path: torch.save(filled(fast_names()), path))
     with pytest.raises(RuntimeError, match=r"good\.pth \(good\) was taken"):
         checkpoint_page.refusal(good, tmp_path)
 
