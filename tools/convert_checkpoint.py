@@ -20,7 +20,7 @@ from itpn_d2.checkpoint.state import WRAPPERS
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("source", type=Path)
+    p.add_argument("source", help="a file, itpn://..., hf://...")
     p.add_argument("target", type=Path, nargs="?", help=".pth, .pt or .safetensors; none: only show SOURCE")
     p.add_argument("--to", dest="layout", choices=LAYOUTS, default="itpn_d2", help="names and shapes")
     p.add_argument(
@@ -36,9 +36,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="START",
         help="leave out what begins so in our names, such as roi_heads. (again for more)",
     )
-    p.add_argument(
-        "--average", action="store_true", help="take the moving average (model_ema) if there is one"
-    )
+    p.add_argument("--average", action="store_true", help="take the moving average if there is one")
     p.add_argument("--force", action="store_true", help="replace TARGET if it exists")
     return p
 

@@ -3,8 +3,9 @@
 As a classifier, or with ``features_only=True`` as maps at strides 4, 8 and 16. timm's own arguments apply:
 ``num_classes``, ``global_pool``, ``in_chans``, ``img_size`` (the grid of the position table; other sizes
 run, too), ``drop_rate``, ``drop_path_rate``, ``device``, ``dtype``; any other goes to the trunk. No weights
-are published for these names; ``checkpoint_path=`` reads a file of :class:`TrunkClassifier`, and
-:func:`itpn_d2.checkpoint.load_pretrained` any other. ``torch.compile`` takes the models;
+are published for these names; ``checkpoint_path=`` reads a file of :class:`TrunkClassifier`,
+``pretrained=True`` one in timm's ways (``local-dir:``, ``hf-hub:``), with its position table and input bands
+adapted, and :func:`itpn_d2.checkpoint.load_pretrained` any other. ``torch.compile`` takes the models;
 ``torch.jit.script`` and ``torch.fx`` can't follow the trunk, which cuts its grid by the size of the image.
 """
 
@@ -16,8 +17,9 @@ from typing import Any
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
-from torch import nn
+from torch import Tensor, nn
 
+from .adapt import adapt
 from .classifier import Pooling, TrunkClassifier
 from .trunk import TOKEN_STRIDE
 from .variants import VARIANTS
@@ -31,7 +33,7 @@ _CONFIG: dict[str, Any] = {
     "interpolation": "bicubic",
     "mean": IMAGENET_DEFAULT_MEAN,
     "std": IMAGENET_DEFAULT_STD,
-    "first_conv": "trunk.patch_embed.proj",
+    "first_conv": None,  # a linear layer, which timm can't adapt to other bands: _fitted does
     "classifier": "head",
 }
 default_cfgs = generate_default_cfgs({name: dict(_CONFIG) for name in VARIANTS})
@@ -64,6 +66,16 @@ def _classifier(
         return TrunkClassifier(trunk, num_classes, pooling, drop_rate=drop_rate).to(dtype=dtype)
 
 
+def _fitted(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Position table and input bands of pre-trained weights as ``model`` has them."""
+    out = dict(state)
+    for key, like in model.state_dict().items():
+        value = state.get(key)
+        if value is not None and value.shape != like.shape and (found := adapt(key, value.float(), like)):
+            out[key] = found[0].to(value.dtype)
+    return out
+
+
 def _entrypoint(name: str) -> Callable[..., nn.Module]:
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         return build_model_with_cfg(
@@ -71,6 +83,7 @@ def _entrypoint(name: str) -> Callable[..., nn.Module]:
             name,
             pretrained,
             feature_cfg={"out_indices": (0, 1, 2), "feature_cls": "getter"},
+            pretrained_filter_fn=_fitted,
             **kwargs,
         )
 

@@ -21,7 +21,8 @@ _HEAD_DIM = 64  # of every published trunk; only relative tables show it
 class Architecture:
     """A trunk, its pyramid (``fpn_dim`` None: none) and its classifier (``num_classes`` None: none).
 
-    ``num_heads`` is None where no shape shows it; ``layer_scale`` says whether there is one.
+    ``num_heads`` is None where no shape shows it; ``layer_scale`` says whether there is one;
+    ``pooled_norm`` is what stands before the head: ``layer``, ``batch`` (linear probing) or ``none``.
     """
 
     family: str
@@ -36,6 +37,7 @@ class Architecture:
     pos_grid: tuple[int, int]
     rel_pos_grid: tuple[int, int] | None
     final_norm: bool
+    pooled_norm: str
     fpn_dim: int | None
     fpn_depth: int | None
     pyramid_mlp_ratio: float | None
@@ -72,14 +74,25 @@ class Architecture:
         """The same of the pyramid, where both have one."""
         if self.fpn_dim is None or model.fpn_dim is None:
             return []
-        names = ("fpn_dim", "fpn_depth", "pyramid_mlp_ratio")
+        names = ["fpn_dim", "fpn_depth", "pyramid_mlp_ratio"]
+        if self._pyramid_ratio_of(model):
+            names.pop()
         pairs = ((n, getattr(self, n), getattr(model, n)) for n in names)
         return [f"{n}={mine!r} (not {other!r})" for n, mine, other in pairs if mine != other]
 
+    def _pyramid_ratio_of(self, other: "Architecture") -> bool:
+        """Whether one ratio gives the hidden widths of both, each of which is floored."""
+        assert self.fpn_dim and other.fpn_dim and self.pyramid_mlp_ratio and other.pyramid_mlp_ratio
+        mine, theirs = (int(a.fpn_dim * a.pyramid_mlp_ratio) for a in (self, other))
+        return mine * other.fpn_dim < (theirs + 1) * self.fpn_dim and (
+            theirs * self.fpn_dim < (mine + 1) * other.fpn_dim
+        )
+
     def options(self) -> dict[str, Any]:
         """Arguments of :func:`itpn_d2.create_model` for the trunk."""
-        names = {f.name for f in fields(self)} - {"family", "fpn_dim", "fpn_depth", "pyramid_mlp_ratio"}
-        chosen = {n: getattr(self, n) for n in names - {"num_classes", "rel_pos", "rel_pos_grid"}}
+        of_others = {"fpn_dim", "fpn_depth", "pyramid_mlp_ratio", "num_classes", "pooled_norm"}
+        names = {f.name for f in fields(self)} - {"family", "rel_pos", "rel_pos_grid", *of_others}
+        chosen = {n: getattr(self, n) for n in names}
         chosen["num_heads"] = self.num_heads or max(1, self.channels[2] // _HEAD_DIM)
         chosen["layer_scale"] = 0.1 if self.layer_scale else None
         if self.family == "itpn":
@@ -137,11 +150,18 @@ def _read(state: State) -> Architecture:
         pos_grid=(pos.shape[1], pos.shape[2]),
         rel_pos_grid=bias_grid,
         final_norm="trunk.norm.weight" in state,
+        pooled_norm=_pooled_norm(state),
         fpn_dim=fpn_dim,
         fpn_depth=fpn_depth,
         pyramid_mlp_ratio=fpn_ratio,
         num_classes=len(state["head.weight"]) if "head.weight" in state else None,
     )
+
+
+def _pooled_norm(state: State) -> str:
+    if "fc_norm.running_mean" in state:
+        return "batch"
+    return "layer" if "fc_norm.weight" in state else "none"
 
 
 def _count(state: State, start: str) -> int:
@@ -183,7 +203,8 @@ def create_from_checkpoint(
                 fpn_dim=found.fpn_dim, fpn_depth=found.fpn_depth, pyramid_mlp_ratio=found.pyramid_mlp_ratio
             )
     elif found.num_classes is not None:
-        pooling = "norm_then_mean" if options.pop("final_norm") else "mean_then_norm"
+        pooling = {"layer": "mean_then_norm", "batch": "mean_then_batch_norm"}.get(found.pooled_norm)
+        pooling = pooling or ("norm_then_mean" if found.final_norm else "mean_then_norm")
         options.update(num_classes=found.num_classes, pooling=pooling)
     model = create_model(f"{found.family}_nano", **{**options, **overrides})
     load_pretrained(model, source)

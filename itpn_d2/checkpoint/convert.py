@@ -15,6 +15,7 @@ from .architecture import architecture
 from .checkpointer import atomic_save
 from .errors import CheckpointError
 from .key_maps import OURS, Mapped, from_native, to_native
+from .loading import local_path
 from .report import summary
 from .safe_load import METADATA, load_state_file
 from .state import WRAPPERS, Stored, find_state
@@ -78,13 +79,13 @@ def convert(
     whole and equal to the source bit for bit.
 
     Args:
-        source: a file of any layout that :func:`to_native` knows.
+        source: a file of any layout that :func:`to_native` knows, or a path of Detectron2's PathManager.
         target: ``.pth`` or ``.pt`` for a torch file, ``.safetensors``; its folder must exist.
         layout: ``itpn_d2`` (a ViT or Swin: timm's names) or ``official`` (of Fast-iTPN or iTPN v1, by the
             trunk).
         wrapper: key of the state dict in a torch file (``model``, ``module``, ``state_dict``), '' for none.
         drop: beginnings of names, in our layout, to leave out.
-        prefer_average: convert the moving average (``model_ema``) where there is one.
+        prefer_average: convert the moving average where there is one, see :func:`find_state`.
 
     Raises:
         CheckpointError: it can't be read; ``target`` exists, or can't hold it: the message says what to leave
@@ -117,19 +118,27 @@ def convert(
 
 
 def _read(source: str | Path, prefer_average: bool) -> tuple[dict[str, Any], Stored, Mapped]:
-    content = load_state_file(source)
+    content = load_state_file(local_path(str(source)))
     try:
         stored = find_state(content, prefer_average)
         mapped = to_native(stored.state)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
     if mapped.layout == OURS:
-        mapped.state = stored.state  # heads of a detector keep their place beside the backbone
+        mapped.state = _unwrapped(stored.state)
     return content, stored, mapped
 
 
+def _unwrapped(state: State) -> State:
+    """Without what stands before all names (``network.`` of a training of classifiers); the heads of a
+    detector keep their place beside its backbone."""
+    prefix = next((k[: k.index("trunk.")] for k in state if "trunk." in k), "")
+    shared = all(k.startswith(prefix) for k in state)
+    return {k[len(prefix) :]: v for k, v in state.items()} if shared else state
+
+
 def _report(source: str | Path, stored: Stored, mapped: Mapped) -> ConversionReport:
-    contents = f"{len(stored.state)} tensors, {', '.join(stored.dtypes) or 'no floats'}"
+    contents = str(stored)
     if mapped.network == "itpn":
         try:
             contents += f"\n{'':11} {architecture(to_native(stored.state).state)}"

@@ -1,6 +1,7 @@
 """A checkpoint of any known layout into a trunk, backbone, classifier, detector, or a ViT or Swin of timm."""
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .adapt import Adapted, adapt
+from ..backbone.adapt import Adapted, adapt
 from .architecture import architecture
 from .errors import CheckpointError
 from .key_maps import Mapped, to_native
@@ -120,8 +121,7 @@ def _choose(
 ) -> tuple[LoadReport, dict[str, Tensor]]:
     """What becomes of every tensor, and those to load. ``has_heads``: one of our pre-training files."""
     report = LoadReport(name, mapped.layout, ignored=list(mapped.ignored))
-    under = f"under {'.'.join(stored.under)}" if stored.under else "bare"
-    report.contents = f"{len(stored.state)} tensors, {under}, {', '.join(stored.dtypes) or 'no floats'}"
+    report.contents = str(stored)
     chosen: dict[str, Tensor] = {}
     casts: dict[str, int] = {}
     for key, value in mapped.state.items():
@@ -181,12 +181,29 @@ def _check(target: _Target, mapped: Mapped, report: LoadReport) -> None:
         raise CheckpointError(f"the trunk has shapes of another model ({odd[0]})\n{report}")
     if not any(k.startswith(target.root) for k in report.loaded):
         raise CheckpointError(f"nothing of the trunk loads; the model is another size or kind\n{report}")
+    if lost := _lost(report.missing, target.root, found.depths[2]):
+        raise CheckpointError(
+            f"{lost[0]} is missing ({len(lost)} of the trunk): fetch the file again\n{report}"
+        )
     if found.depths != model.depths:
         report.hints.append(f"the file ends after {found.depths[2]} of {model.depths[2]} blocks of stage 3")
     if remedies := found.pyramid_unlike(model):
         report.hints.append(f"to use the file's whole pyramid, build the model with {', '.join(remedies)}")
     if found.rel_pos != "none" and model.rel_pos == "none":
         report.hints.append(f"relative positions are dropped: rel_pos={found.rel_pos!r} keeps them")
+
+
+def _lost(missing: list[str], root: str, depth: int) -> list[str]:
+    """Missing tensors of the trunk that no whole file is without: another pooling has no last norm, relative
+    positions may start anew, the third stage may end after ``depth`` blocks, and acceleration is ours."""
+    may_be = re.compile(r"norm\.|migration\.|gathering\.|stage3\.\d+\.attn\.rel_pos\.")
+    names = [k.removeprefix(root) for k in missing if k.startswith(root)]
+    blocks = [re.match(r"stage3\.(\d+)\.", n) for n in names]
+    return [
+        name
+        for name, block in zip(names, blocks, strict=True)
+        if not may_be.match(name) and not (block and int(block[1]) >= depth)
+    ]
 
 
 def _as_ours(target: _Target) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
+_MANY = 4  # names with the same words
 STATUSES = ("loaded", "adapted", "missing", "unexpected", "mismatched", "ignored")
 
 
@@ -54,6 +55,17 @@ def summary(names: list[str], parts: int) -> str:
 
 
 def group_blocks(rows: list[str]) -> list[str]:
-    """Rows that differ by a block number only, as one with their number."""
+    """Rows ``name: words`` that differ by a block number only, as one with their number; so those with the
+    same words, where they are many."""
     groups = Counter(re.sub(r"\.\d+\.", ".*.", row) for row in rows)
-    return [f"{row} ({n} times)" if n > 1 else row for row, n in groups.items()]
+    alike = Counter(map(_part_and_words, groups))
+    shown: dict[str, int] = {}
+    for row, count in groups.items():
+        name = _part_and_words(row) if alike[_part_and_words(row)] >= _MANY else row
+        shown[name] = shown.get(name, 0) + count
+    return [f"{row} ({n} times)" if n > 1 else row for row, n in shown.items()]
+
+
+def _part_and_words(row: str) -> str:
+    name, _, words = row.partition(": ")
+    return f"{name.split('.')[0]}.*: {words}"

@@ -10,6 +10,8 @@ from torch import Tensor
 from .errors import CheckpointError
 
 WRAPPERS = ("module", "model", "state_dict")
+# of the references, of timm's training script, of ours
+_AVERAGES = (("model_ema",), ("state_dict_ema",), ("trainer", "average"))
 _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 _DEPTH = 4  # wrappers in wrappers: a hostile file may contain itself
 _SLACK = 1 << 26  # bytes by which tensors may exceed their storages: tied and broadcast ones are small
@@ -28,20 +30,24 @@ class Stored:
         kinds = [str(v.dtype).removeprefix("torch.") for v in self.state.values() if v.is_floating_point()]
         return sorted(set(kinds), key=kinds.count, reverse=True)
 
+    def __str__(self) -> str:
+        under = f"under {'.'.join(self.under)}" if self.under else "bare"
+        return f"{len(self.state)} tensors, {under}, {', '.join(self.dtypes) or 'no floats'}"
+
 
 def find_state(content: dict[str, Any], prefer_average: bool = False) -> Stored:
     """The state dict of a checkpoint: under ``module`` (DeepSpeed), ``model``, ``state_dict``, or bare.
 
     Args:
-        prefer_average: take the moving average (``model_ema``) when there is one.
+        prefer_average: take the moving average when there is one (``model_ema``, timm's ``state_dict_ema``,
+            our own trainer's).
 
     Raises:
         CheckpointError: a tensor is not a dense one with data, or the tensors are views much larger than it.
     """
-    wrappers = ("model_ema", *WRAPPERS) if prefer_average else WRAPPERS
-    found, under = content, []
+    found, under = (_average(content) if prefer_average else None) or (content, [])
     for _ in range(_DEPTH):
-        name = next((w for w in wrappers if isinstance(found.get(w), dict)), None)
+        name = next((w for w in WRAPPERS if isinstance(found.get(w), dict)), None)
         if name is None:
             break
         found = found[name]
@@ -57,6 +63,17 @@ def find_state(content: dict[str, Any], prefer_average: bool = False) -> Stored:
             state[name] = _dense(name, value.detach())
     _check_views(state)
     return Stored(state, tuple(under))
+
+
+def _average(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]] | None:
+    """The moving average in a file and the keys it was found under, None if there is none."""
+    for keys in _AVERAGES:
+        found: Any = content
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, dict) and found:
+            return found, list(keys)
+    return None
 
 
 def _dense(name: str, value: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .adapt import Adapted, adapt_bands, describe_bands
+from ..backbone.adapt import Adapted, adapt_bands, describe_bands
 
 State = dict[str, Tensor]
 TimmTrunk = Any  # VisionTransformer or SwinTransformer: timm has no type information

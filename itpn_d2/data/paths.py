@@ -95,7 +95,8 @@ def image_folder(root: str, extensions: tuple[str, ...] = EXTENSIONS, labelled: 
     folders, loose = _entries(str(root), endings)
     if loose:
         raise DatasetError(
-            f"{os.path.join(root, loose[0])}: not in a class folder; move it, or labelled=False"
+            f"{os.path.join(root, loose[0])}: not in a class folder; move it into one, or give a text file "
+            f"of path,label lines instead of {root}"
         )
     labels = array("i")
 
@@ -143,8 +144,9 @@ def text_list(file: str, root: str = "", labelled: bool = False) -> ImageSource:
 
     Args:
         root: what relative paths are relative to; by default the folder of the file.
-        labelled: lines are ``path<tab>label`` or ``path,label`` (the last comma counts; a first line of just
-            these words is a heading). The classes are the labels found, sorted; as numbers if all are.
+        labelled: lines are ``path<tab>label``, ``path,label`` (the last comma counts; a first line of just
+            these words is a heading) or ``image.jpg 7``, as ImageNet's lists are passed on. The classes are
+            the labels found, sorted; as numbers if all are.
 
     Raises:
         DatasetError: no such file or folder, no path in the file, or ``labelled`` and a line without a label.
@@ -162,7 +164,7 @@ def text_list(file: str, root: str = "", labelled: bool = False) -> ImageSource:
                 if not line or line.startswith("#"):
                     continue
                 if labelled:
-                    path, _, label = (p.strip() for p in line.rpartition("\t" if "\t" in line else ","))
+                    path, label = _path_and_label(line)
                     if not path or not label:
                         raise DatasetError(f"{file}, line {number}: no label; write path,label")
                     if not numbers and (path.lower(), label.lower()) == ("path", "label"):
@@ -180,6 +182,16 @@ def text_list(file: str, root: str = "", labelled: bool = False) -> ImageSource:
     places = np.array([order[label] for label in found], dtype=np.int32)
     labels = places[np.array(numbers, dtype=np.int32)] if numbers else places
     return _source("list", where, table, "write path,label lines", labels, tuple(classes), file=str(file))
+
+
+def _path_and_label(line: str) -> tuple[str, str]:
+    """One of them is empty where the line has no label."""
+    path, _, label = (p.strip() for p in line.rpartition("\t" if "\t" in line else ","))
+    if not path:  # a blank is a mark only between the name of an image and a number: names may hold some
+        first, _, last = line.rpartition(" ")
+        if last.isdecimal() and first.strip().lower().endswith(EXTENSIONS):
+            return first.strip(), last
+    return path, label
 
 
 def scenes(

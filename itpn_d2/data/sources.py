@@ -24,10 +24,16 @@ def labelled_source(place: str, root: str = "") -> ImageSource:
 def as_classes(labels: Tensor, source: ImageSource, classes: tuple[str, ...]) -> Tensor:
     """Labels of ``source`` ``(N,)`` as numbers of ``classes``: two places need not have the same classes.
 
+    Where a list has numbers and ``classes`` none (ImageNet's lists beside its folders), they count the
+    classes from 0.
+
     Raises:
         DatasetError: a label that ``classes`` lacks.
     """
     number = {name: i for i, name in enumerate(classes)}
+    listed = source.summary.get("kind") == "list" and all(name.isdecimal() for name in source.classes)
+    if listed and not any(name.isdecimal() for name in classes):
+        number = {str(i): i for i in range(len(classes))}
     seen = sorted({source.classes[i] for i in labels.unique().tolist()})
     unknown = [name for name in seen if name not in number]
     if unknown:

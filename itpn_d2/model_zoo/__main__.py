@@ -6,7 +6,8 @@ python -m itpn_d2.model_zoo download distillation_fast_itpn_base   # or a file, 
 python -m itpn_d2.model_zoo verify                        # the files in the cache; --load: into their models
 python -m itpn_d2.model_zoo table MODEL_ZOO.md            # write the document
 
-Exit status: 0 done; 1 a file failed its verification; 2 no such model, or a file that can't be had.
+Exit status: 0 done; 1 a file failed its verification, or was named and is not there; 2 no such model, or a
+file that can't be had.
 """
 
 import argparse
@@ -78,8 +79,11 @@ def _verify(names: list[str], load: bool) -> int:
     wrong = 0
     for weights in dict.fromkeys(chosen):
         try:
-            print(f"{weights.file}: {_state(weights)}")
-            if load and placed((weights.file, *weights.aliases)):
+            state = _state(weights)
+            print(f"{weights.file}: {state or f'not in {cache_folder()}'}")
+            if state is None and names:
+                wrong = 1
+            elif state and load:
                 print(_load(weights))
         except CheckpointError as error:
             print(f"{weights.file}: {error}")
@@ -87,10 +91,11 @@ def _verify(names: list[str], load: bool) -> int:
     return wrong
 
 
-def _state(weights: Weights) -> str:
+def _state(weights: Weights) -> str | None:
+    """What is known of the file in the cache, None where there is none."""
     path = placed((weights.file, *weights.aliases), weights.sha256)
     if path is None:
-        return f"not in {cache_folder()}"
+        return None
     if weights.sha256 is None:
         return f"{path}: nobody published a digest; its sha256 is {sha256_of(path)}"
     return f"{path}: sha256 is right"

@@ -246,3 +246,31 @@ def test_inspect_writes_nothing(backbone_file, tmp_path):
     report = inspect(backbone_file)
     assert "8/16/32 x 1/1/2 blocks" in str(report) and "pyramid 24 x 1" in str(report)
     assert [p.name for p in tmp_path.iterdir()] == ["model.pth"]
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_a_training_of_a_classifier_becomes_the_classifier(tmp_path, average):
+    """What timm's tools take by ``checkpoint_path``, and the training itself again."""
+    import timm
+
+    from itpn_d2.meta_arch import ImageClassifier
+
+    model = ImageClassifier(network=random_model("fast_itpn_nano", num_classes=5, **SMALL))
+    mean = {k: v + 1 for k, v in model.state_dict().items()}
+    content = {"model": model.state_dict(), "iteration": 7, "trainer": {"average": mean}}
+    atomic_save(content, tmp_path / "model_final.pth")
+    report = convert(tmp_path / "model_final.pth", tmp_path / "plain.safetensors", prefer_average=average)
+    assert ("under trainer.average" in str(report)) == average
+    expected = {k: v + average for k, v in model.network.state_dict().items()}
+    states_equal(state_of(tmp_path / "plain.safetensors"), expected)
+    options = {k: v for k, v in SMALL.items() if k != "pos_grid"}
+    network = timm.create_model(
+        "fast_itpn_nano",
+        num_classes=5,
+        img_size=64,
+        checkpoint_path=str(tmp_path / "plain.safetensors"),
+        **options,
+    )
+    states_equal(network.state_dict(), expected)
+    assert not load_pretrained(model, tmp_path / "plain.safetensors").missing
+    states_equal(model.network.state_dict(), expected)

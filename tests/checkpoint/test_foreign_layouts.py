@@ -1,6 +1,7 @@
 """Synthetic files with the names, shapes and wrappings of every public repository load, with a report.
 
-The names and shapes are written down here from the reference models, not derived from our key maps.
+Their names and shapes (``layout_names``) are written down from the reference models, not derived from our key
+maps.
 """
 
 import argparse
@@ -16,127 +17,19 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
 from itpn_d2 import create_model
+from itpn_d2.backbone.adapt import adapt_bands
 from itpn_d2.checkpoint import CheckpointError, create_from_checkpoint, from_native, load_pretrained
-from itpn_d2.checkpoint.adapt import adapt_bands
-
-CHANNELS, SIDE = (8, 16, 32), 4
-
-
-def shapes(names):
-    """``{name: shape}`` of a module list; a norm or linear layer is written as its two tensors."""
-    out = {}
-    for name, shape in names:
-        if name.endswith("."):
-            out[f"{name}weight"], out[f"{name}bias"] = shape, shape[:1]
-        else:
-            out[name] = shape
-    return out
-
-
-def pyramid_names(channels, fpn, depth, hidden, conv):
-    """Pyramid of both versions: convolutions with biases in Fast-iTPN, linear layers in v1."""
-    c1, c2, c3 = channels
-    point = (1, 1) if conv else ()
-    names = [] if c3 == fpn else [("align_dim_16tofpn.", (fpn, c3, *point))]
-    for name, width in (("align_dim_16to8", c2), ("align_dim_8to4", c1)):
-        names.append((f"{name}." if conv else f"{name}.weight", (fpn, width, *point)))
-    for name, width in (("split_16to8", c3), ("split_8to4", fpn)):
-        names.append((f"{name}.norm.", (width,)))
-        names.append((f"{name}.reduction.weight", (width, fpn, 2, 2) if conv else (4 * fpn, width)))
-        if conv:
-            names.append((f"{name}.reduction.bias", (fpn,)))
-    lists = [f"{b}.{i}" for b in ("block_16to8", "block_8to4") for i in range(depth)]
-    for block in (*lists, *(f"fpn_modules.{i}" for i in range(3))):
-        names += [
-            (f"{block}.norm2.", (fpn,)),
-            (f"{block}.mlp.fc1.", (hidden, fpn, *point)),
-            (f"{block}.mlp.fc2.", (fpn, hidden, *point)),
-        ]
-    return names
-
-
-def fast_names(channels=CHANNELS, depths=(1, 1, 2), side=SIDE, bands=3):
-    c1, c2, c3 = channels
-    names = [("pos_embed", (1, side * side, c3)), ("patch_embed.proj.", (c1, bands, 4, 4))]
-    index = 0
-    for width, depth in ((c1, depths[0]), (c2, depths[1])):
-        for _ in range(depth):
-            names += [
-                (f"blocks.{index}.norm2.", (width,)),
-                (f"blocks.{index}.mlp.fc1.", (3 * width, width, 1, 1)),
-                (f"blocks.{index}.mlp.ffn_ln.", (3 * width,)),
-                (f"blocks.{index}.mlp.fc2.", (width, 3 * width, 1, 1)),
-            ]
-            index += 1
-        names += [
-            (f"blocks.{index}.norm.", (width,)),
-            (f"blocks.{index}.reduction.", (2 * width, width, 2, 2)),
-        ]
-        index += 1
-    for i in range(index, index + depths[2]):
-        names += [(f"blocks.{i}.{n}", (c3,)) for n in ("gamma_1", "gamma_2", "attn.q_bias", "attn.v_bias")]
-        names += [(f"blocks.{i}.{n}.", (c3,)) for n in ("norm1", "norm2")]
-        names += [(f"blocks.{i}.attn.{n}_proj.weight", (c3, c3)) for n in "qkv"]
-        names += [(f"blocks.{i}.attn.proj.", (c3, c3)), (f"blocks.{i}.mlp.ffn_ln.", (3 * c3,))]
-        names += [(f"blocks.{i}.mlp.w{n}.", (3 * c3, c3)) for n in (1, 2)]
-        names += [(f"blocks.{i}.mlp.w3.", (c3, 3 * c3))]
-    return names
-
-
-def v1_names(
-    channels=CHANNELS,
-    depths=(1, 1, 2),
-    side=SIDE,
-    bands=3,
-    heads=2,
-    gammas=False,
-    rpe=False,
-    pos="absolute_pos_embed",
-):
-    c1, c2, c3 = channels
-    names = [
-        (pos, (1, side * side, c3)),
-        ("patch_embed.proj.", (c1, bands, 4, 4)),
-        ("patch_embed.norm.", (c1,)),
-    ]
-    if rpe:
-        names.append(("relative_position_index", (side * side, side * side)))
-    index = 0
-    for width, depth in ((c1, depths[0]), (c2, depths[1])):
-        for _ in range(depth):
-            names += [
-                (f"blocks.{index}.norm2.", (width,)),
-                (f"blocks.{index}.mlp.fc1.", (3 * width, width)),
-                (f"blocks.{index}.mlp.fc2.", (width, 3 * width)),
-            ]
-            names += [(f"blocks.{index}.gamma_2", (width,))] * gammas
-            index += 1
-        names += [
-            (f"blocks.{index}.norm.", (4 * width,)),
-            (f"blocks.{index}.reduction.weight", (2 * width, 4 * width)),
-        ]
-        index += 1
-    for i in range(index, index + depths[2]):
-        names += [(f"blocks.{i}.{n}.", (c3,)) for n in ("norm1", "norm2")]
-        names += [(f"blocks.{i}.attn.qkv.", (3 * c3, c3)), (f"blocks.{i}.attn.proj.", (c3, c3))]
-        names += [(f"blocks.{i}.mlp.fc1.", (4 * c3, c3)), (f"blocks.{i}.mlp.fc2.", (c3, 4 * c3))]
-        names += [(f"blocks.{i}.gamma_{n}", (c3,)) for n in (1, 2) if gammas]
-        if rpe:
-            names.append((f"blocks.{i}.attn.relative_position_bias_table", ((2 * side - 1) ** 2, heads)))
-    return names
-
-
-def classifier_names(width=CHANNELS[2], classes=5):
-    return [("fc_norm.", (width,)), ("head.", (classes, width))]
-
-
-def filled(names):
-    g = torch.Generator().manual_seed(0)
-    return {
-        k: torch.zeros(s, dtype=torch.int64) if "index" in k else torch.randn(s, generator=g)
-        for k, s in shapes(names).items()
-    }
-
+from layout_names import (
+    CHANNELS,
+    SIDE,
+    classifier_names,
+    fast_names,
+    fastmim_state,
+    filled,
+    pyramid_names,
+    shapes,
+    v1_names,
+)
 
 FAST = dict(channels=CHANNELS, depths=(1, 1, 2), num_heads=2, pos_grid=(SIDE, SIDE))
 FINE_TUNED = dict(
@@ -261,7 +154,8 @@ def test_another_pyramid_is_hinted_at():
     names = v1_names() + pyramid_names(CHANNELS, 32, 2, 128, conv=False)
     model = create_model("itpn_nano", pyramid=True, fpn_dim=24, fpn_depth=1, **FAST)
     report = load_pretrained(model, filled(names))
-    assert any("fpn_dim=32 (not 24)" in h and "fpn_depth=2 (not 1)" in h for h in report.hints)
+    assert any(h.endswith("with fpn_dim=32 (not 24), fpn_depth=2 (not 1)") for h in report.hints)
+    assert len(report.mismatched) > 30 and "pyramid.*: file (32,), model (24,) (17 times)" in str(report)
     assert not [k for k in report.missing if k.startswith("trunk.")]
     assert [k for k in report.missing if k.startswith("pyramid.")]
 
@@ -331,28 +225,6 @@ def test_mmpretrain_file(tmp_path, monkeypatch, clip):
     assert torch.equal(model.pyramid.lateral_p2.weight, state["neck.align_dim_8to4.weight"])
 
 
-def fastmim(network, prefix):
-    """The names of the reference over ``network``: Swin's merges one stage earlier, decoder and buffers."""
-    state = {}
-    for key, value in network.state_dict().items():
-        if key.startswith("layers."):
-            stage, rest = int(key.split(".")[1]), key.split(".", 2)[2]
-            if rest.startswith("downsample"):
-                key = f"layers.{stage - 1}.{rest}"
-        state[prefix + key] = torch.randn_like(value)
-    if prefix:
-        for stage in range(2):
-            state[f"{prefix}layers.{stage}.blocks.0.attn.relative_position_index"] = torch.zeros(4, 4).long()
-            state[f"{prefix}layers.{stage}.blocks.0.attn_mask"] = torch.zeros(4, 4, 4)
-    heads = {
-        "decoder_embed.weight": (8, 16),
-        "decoder_norm.bias": (8,),
-        "decoder_blocks.0.norm1.weight": (8,),
-    }
-    state |= {k: torch.zeros(s) for k, s in heads.items()}
-    return state | {"mask_token": torch.zeros(1, 3, 1, 1)}
-
-
 VIT = dict(patch_size=16, embed_dim=16, depth=2, num_heads=2, num_classes=0)
 SWIN = dict(patch_size=4, embed_dim=8, depths=(1, 2), num_heads=(1, 2), num_classes=0)
 
@@ -360,7 +232,7 @@ SWIN = dict(patch_size=4, embed_dim=8, depths=(1, 2), num_heads=(1, 2), num_clas
 @pytest.mark.parametrize("size", [64, 96])
 @pytest.mark.parametrize("bands", [1, 3, 4, 6])
 def test_fastmim_vit_into_timm(tmp_path, size, bands):
-    state = fastmim(VisionTransformer(img_size=64, **VIT), "")
+    state = fastmim_state(VisionTransformer(img_size=64, **VIT), "")
     torch.save({"model": state, **FINE_TUNED}, tmp_path / "vit_base_fastmim_hog_800e_pretrain.pth")
     model = VisionTransformer(img_size=size, in_chans=bands, **VIT)
     report = load_pretrained(model, tmp_path / "vit_base_fastmim_hog_800e_pretrain.pth")
@@ -376,7 +248,7 @@ def test_fastmim_vit_into_timm(tmp_path, size, bands):
 @pytest.mark.parametrize("window", [4, 6])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_fastmim_swin_into_timm(tmp_path, window, wrapped):
-    state = fastmim(SwinTransformer(img_size=64, window_size=4, **SWIN), "encoder.")
+    state = fastmim_state(SwinTransformer(img_size=64, window_size=4, **SWIN), "encoder.")
     path = tmp_path / "swin_base_fastmim_hog_400e_pretrain.pth"
     torch.save({"model": state, **FINE_TUNED}, path)
     model = SwinTransformer(img_size=16 * window, window_size=window, in_chans=4, **SWIN)
@@ -485,14 +357,39 @@ def test_a_shorter_third_stage_is_taken_and_said():
     assert "ends after 2 of 4 blocks" in str(report)
 
 
+@pytest.mark.parametrize("ratio", [4.0, 8 / 3, 2.5])
+def test_a_ratio_of_another_width_is_the_same_ratio(ratio):
+    """Hidden widths are floored: 24 and 40 channels show the same ratio only nearly."""
+    source = create_model("itpn_nano", pyramid=True, fpn_dim=40, pyramid_mlp_ratio=ratio, **FAST)
+    for other in (4.0, 8 / 3, 2.5):
+        model = create_model("itpn_nano", pyramid=True, fpn_dim=24, pyramid_mlp_ratio=other, **FAST)
+        (hint,) = load_pretrained(model, dict(source.state_dict())).hints
+        assert ("pyramid_mlp_ratio" in hint) == (other != ratio)
+
+
+@pytest.mark.parametrize(
+    "name", ["blocks.5.norm1.", "blocks.0.mlp.fc1.", "patch_embed.proj.", "blocks.1.norm."]
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_trunk_with_a_hole_is_refused(name, wrapped):
+    torch.manual_seed(0)
+    model = create_model("fast_itpn_nano", **FAST)
+    whole = torch.nn.ModuleDict({"backbone": create_model("fast_itpn_nano", pyramid=True, **FAST)})
+    model = whole if wrapped else model
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match="missing"):
+        load_pretrained(model, filled([n for n in fast_names() if n[0] != name]))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
 def test_networks_of_the_wrong_kind_are_named():
     vit, trunk = VisionTransformer(img_size=64, **VIT), create_model("fast_itpn_nano", **FAST)
     with pytest.raises(CheckpointError, match="itpn_d2.create_model"):
         load_pretrained(vit, filled(fast_names()))
     with pytest.raises(CheckpointError, match="no such network of timm"):
-        load_pretrained(trunk, fastmim(vit, ""))
+        load_pretrained(trunk, fastmim_state(vit, ""))
     other = VisionTransformer(img_size=64, **{**VIT, "depth": 3})
     before = {k: v.clone() for k, v in other.state_dict().items()}
     with pytest.raises(CheckpointError, match="another size or kind"):
-        load_pretrained(other, fastmim(vit, ""))
+        load_pretrained(other, fastmim_state(vit, ""))
     assert all(torch.equal(v, before[k]) for k, v in other.state_dict().items())

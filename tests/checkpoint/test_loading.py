@@ -12,6 +12,8 @@ from itpn_d2 import create_model
 from itpn_d2.checkpoint import (
     CheckpointError,
     atomic_save,
+    create_from_checkpoint,
+    find_state,
     from_native,
     load_pretrained,
     load_state_file,
@@ -149,9 +151,45 @@ def test_unwrap_prefers_the_average_when_asked():
     assert unwrap(content)["a"] == 0 and unwrap(content, prefer_average=True)["a"] == 1
 
 
+@pytest.mark.parametrize(
+    ("keys", "content"),
+    [
+        ("model_ema", {"model_ema": {"a": torch.ones(1)}}),
+        ("state_dict_ema", {"state_dict_ema": {"module.a": torch.ones(1)}}),
+        ("trainer.average", {"trainer": {"average": {"a": torch.ones(1)}, "iteration": 3}}),
+    ],
+)
+def test_averages_of_each_training(keys, content):
+    stored = find_state({"state_dict": {"a": torch.zeros(1)}, **content}, prefer_average=True)
+    assert stored.state["a"] == 1 and ".".join(stored.under) == keys and f"under {keys}" in str(stored)
+
+
+@pytest.mark.parametrize("other", [{}, {"trainer": {"iteration": 3}}, {"model_ema": None}, {"trainer": [1]}])
+def test_without_an_average_it_is_the_weights(other):
+    stored = find_state({"model": {"a": torch.zeros(1)}, **other}, prefer_average=True)
+    assert stored.state["a"] == 0 and stored.under == ("model",)
+
+
 def test_atomic_save_keeps_the_old_file_on_failure(tmp_path):
     path = tmp_path / "x.pth"
     atomic_save({"a": 1}, path)
     with pytest.raises(Exception, match="pickle"):
         atomic_save({"a": lambda: None}, path)
     assert load_state_file(path) == {"a": 1} and [p.name for p in tmp_path.iterdir()] == ["x.pth"]
+
+
+@pytest.mark.parametrize("pooling", ["mean_then_norm", "norm_then_mean", "mean_then_batch_norm"])
+@pytest.mark.parametrize("final_norm", [None, True])
+def test_a_classifier_is_built_as_it_was(pooling, final_norm):
+    """Also one of linear probing, with a batch norm before its head."""
+    torch.manual_seed(0)
+    options = {} if final_norm is None else {"final_norm": final_norm}
+    model = create_model(
+        "fast_itpn_nano", num_classes=3, pooling=pooling, pos_grid=(2, 2), **options, **MICRO
+    )
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.5, 1.5)
+    built = create_from_checkpoint({"model": model.state_dict()}, num_heads=2)
+    image = torch.randn(2, 3, 32, 32)
+    assert torch.equal(built.eval()(image), model.eval()(image))

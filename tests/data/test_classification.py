@@ -57,6 +57,41 @@ def test_a_list_gives_the_same_as_folders(folder, tmp_path):
     assert records(register_labelled_images("listed_train", str(tmp_path / "list.txt"))) == expected
 
 
+def test_numbers_count_the_classes_of_training(folder, tmp_path):
+    """As ImageNet's validation images lie in one folder, beside a list."""
+    flat = tmp_path / "ILSVRC val"
+    flat.mkdir()
+    names = [f"ILSVRC2012_val_0000000{i}.JPEG" for i in range(3)]
+    for name in names:
+        Image.new("RGB", (8, 8)).save(flat / name)
+    cfg = dataset(folder, str(flat / "val.txt"))
+    for numbers, expected in (((2, 0, 2), [2, 0, 2]), ((1, 1, 0), [1, 1, 0])):
+        (flat / "val.txt").write_text("".join(f"{n} {i}\n" for n, i in zip(names, numbers, strict=True)))
+        prepare_datasets(cfg)
+        assert [r["label"] for r in records("prepared_val")] == expected
+        cfg = dataset(folder, str(flat / "val.txt"))
+        DatasetCatalog.remove("prepared_val")
+        MetadataCatalog.remove("prepared_val")
+    with pytest.raises(DatasetError, match="class 0, 1 has no training image"):  # folders are names
+        prepare_datasets(dataset(folder, fill(tmp_path / "numbered", {"0": 1, "1": 1})))
+    (flat / "val.txt").write_text(f"{names[0]} 3\n")
+    with pytest.raises(DatasetError, match=r"val\.txt: class 3 has no training image"):
+        prepare_datasets(cfg)
+    (flat / "val.txt").write_text("my photo 7.JPEG\n")  # a name with blanks, and no label
+    with pytest.raises(DatasetError, match="line 1: no label"):
+        prepare_datasets(cfg)
+    with pytest.raises(DatasetError, match=r"not in a class folder.*path,label lines instead of"):
+        prepare_datasets(dataset(folder, str(flat)))
+
+
+def test_classes_that_are_numbers_keep_their_names(tmp_path):
+    train = fill(tmp_path / "train", {"10": 1, "2": 1})
+    (tmp_path / "val.txt").write_text("train/10/00.jpg,10\ntrain/2/00.jpg,2\n")
+    cfg = dataset(train, str(tmp_path / "val.txt"))
+    prepare_datasets(cfg)
+    assert [r["label"] for r in records("prepared_val")] == [0, 1] and list(cfg.class_names) == ["10", "2"]
+
+
 def dataset(train, val):
     call = {"_target_": register_labelled_images, "skip_bad_records": False}
     return OmegaConf.create(

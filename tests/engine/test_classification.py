@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -193,6 +195,51 @@ def test_a_network_of_timm(folders, tmp_path):
     cfg.model.network.num_classes = "${dataset.num_classes}"
     results = Run(cfg).train()
     assert 0 <= results["ema"]["classification"]["top1"] <= 100
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one(folders, tmp_path):
+    """By the command, with all that training mixes; of five images one process has three."""
+    listed = [f"{name}/{i}.png,{name}" for i in range(2) for name in COLOURS][:5]
+    (tmp_path / "val.txt").write_text("\n".join(listed))
+    data = [
+        f"dataset.train.images={folders / 'train'}",
+        f"dataset.val.images={tmp_path / 'val.txt'}",
+        f"dataset.val.root={folders / 'val'}",
+    ]
+    settings = [
+        *SMALL,
+        *data,
+        "dataloader.train.total_batch_size=8",
+        "train.accumulate=2",
+        "train.max_iter=4",
+        "train.eval_period=4",
+        "train.validation_loss=True",
+        "train.best_metric=ema/classification/top1",
+        "optimizer.params.layer_decay=0.8",
+        "model.network.drop_path=0.2",
+        "model.augmentation.erasing=0.5",
+    ]
+    command = [sys.executable, "train_net.py", "--config-file", CONFIG, "--num-processes", "2"]
+    two = tmp_path / "two"
+    done = subprocess.run([*command, *settings, f"train.output_dir={two}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 process(es)" in (two / "log.txt").read_text()
+    together = json.loads((two / "results.json").read_text())
+    last = json.loads((two / "metrics.json").read_text().splitlines()[-1])
+    assert last["val_loss"] == pytest.approx(together["classification/loss"], rel=1e-5)
+
+    checkpoint = f"train.init_checkpoint={two / 'model_final.pth'}"
+    Run(load_config(CONFIG, [*settings, checkpoint, f"train.output_dir={tmp_path / 'one'}"])).evaluate()
+    alone = json.loads((tmp_path / "one" / "results.json").read_text())
+    assert alone["classification/images_not_read"] == 0
+    for name, value in alone.items():
+        assert together[name] == pytest.approx(value, abs=1e-5), name
+    predictions = [
+        [line.split(",")[:3] for line in (tmp_path / way / "inference/model/predictions.csv").open()]
+        for way in ("one", "two")
+    ]
+    assert predictions[0] == predictions[1] and len(predictions[0]) == 6
 
 
 def test_other_classes_in_validation(folders, tmp_path):

@@ -54,6 +54,8 @@ def test_download(capsys, site, monkeypatch, cache):
 def test_verify_without_digest_states_the_one_it_has(capsys, cache):
     assert main(["verify"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(set(WEIGHTS.values()))
+    assert main(["verify", FILE]) == 1
+    assert capsys.readouterr().out == f"{FILE}: not in {cache}\n"
     cache.mkdir(parents=True)
     (cache / FILE).write_bytes(b"some bytes")
     assert main(["verify", FILE]) == 0

@@ -10,7 +10,7 @@ from detectron2.utils.file_io import PathManager
 from huggingface_hub import constants
 
 from itpn_d2 import create_model, model_zoo
-from itpn_d2.checkpoint import Checkpointer, create_from_checkpoint, load_pretrained
+from itpn_d2.checkpoint import Checkpointer, convert, create_from_checkpoint, inspect, load_pretrained
 from itpn_d2.model_zoo import Weights, ZooError
 from itpn_d2.model_zoo.entries import WEIGHTS
 from itpn_d2.model_zoo.paths import HubHandler, ZooHandler, register_path_handlers
@@ -122,7 +122,7 @@ def test_a_name_without_weights(name, words):
         PathManager.get_local_path(f"itpn://{name}")
 
 
-def test_every_loader_takes_the_path(published, micro):
+def test_every_loader_takes_the_path(published, micro, tmp_path):
     source, body = micro
     path = published("micro.pth", body, hashlib.sha256(body).hexdigest())
     wanted = source.state_dict()
@@ -133,7 +133,10 @@ def test_every_loader_takes_the_path(published, micro):
     Checkpointer(exact).load(path, checkpointables=[])
     built = create_from_checkpoint(path, num_heads=2)
     zoo = model_zoo.get_backbone("fast_itpn_nano", weights=path, fpn_dim=24, **MICRO)
-    for model in (target, exact, built, zoo):
+    assert inspect(path).source == path
+    convert(path, tmp_path / "converted.safetensors")
+    converted = create_from_checkpoint(tmp_path / "converted.safetensors", num_heads=2)
+    for model in (target, exact, built, zoo, converted):
         state = model.state_dict()
         assert all(torch.equal(value, state[name]) for name, value in wanted.items())
 

@@ -1,0 +1,82 @@
+"""What the loader says of small files in each public layout and of files it refuses, for docs/checkpoints.md.
+
+python tools/checkpoint_page.py                 # print it
+python tools/checkpoint_page.py --docs docs     # write it into docs/checkpoints.md, between its marks
+"""
+
+import argparse
+import re
+import tempfile
+from pathlib import Path
+
+from checkpoint_examples import EXAMPLES, REFUSALS, SIZES, Example, Refusal
+from itpn_d2 import create_model
+from itpn_d2.checkpoint import CheckpointError, load_pretrained
+from itpn_d2.data.registry import write_atomically
+
+BEGIN, END = "<!-- reports: begin -->", "<!-- reports: end -->"
+
+
+def report(example: Example, folder: Path) -> str:
+    """The table of loading it, with the name of the file alone."""
+    found = load_pretrained(example.model(), example.write(folder))
+    return str(found).replace(f"{folder}/", "")
+
+
+def refusal(example: Refusal, folder: Path) -> str:
+    """The first line of the error, without what changes with the versions of torch and of Python: their
+    words for a broken file, and the numbers of its entries.
+
+    Raises:
+        RuntimeError: it was taken.
+    """
+    path = folder / example.file
+    example.write(path)
+    try:
+        load_pretrained(create_model("fast_itpn_nano", **SIZES), path)
+    except CheckpointError as error:
+        line = str(error).splitlines()[0].replace(f"{folder}/", "")
+        line = re.sub(r"(damaged one) \(.*\)", r"\1 (...)", line)
+        return re.sub(r"(checksum of) \S+", r"\1 ...", line)
+    raise RuntimeError(f"{example.file} ({example.title}) was taken")
+
+
+def section() -> str:
+    """All reports and errors."""
+    lines = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for example in EXAMPLES:
+            table = report(example, folder)
+            lines += [f"### {example.title}", "", f"`{example.call()}`", "", "```", table, "```", ""]
+        lines += ["### Refused", "", "| file | error |", "|---|---|"]
+        lines += [f"| {r.title} | {refusal(r, folder).replace('|', chr(92) + '|')} |" for r in REFUSALS]
+    return "\n".join(lines)
+
+
+def with_section(page: str) -> str:
+    """``page`` with what stands between the marks written anew.
+
+    Raises:
+        ValueError: the marks are not there once each.
+    """
+    if (page.count(BEGIN), page.count(END)) != (1, 1):
+        raise ValueError(f"give {BEGIN} and {END} once each")
+    return re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{section()}\n{END}", page, flags=re.DOTALL)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="the folder of checkpoints.md")
+    docs = parser.parse_args(arguments).docs
+    if docs is None:
+        print(section())
+    else:
+        page = docs / "checkpoints.md"
+        write_atomically(page, with_section(page.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()
