@@ -83,27 +83,40 @@ class IntegralPyramid(nn.Module):
         """All blocks: after each addition, from p3 down, then those before p4, p3 and p2."""
         return [module for module in self.modules() if isinstance(module, Block)]
 
+    def freeze_p2(self) -> None:
+        """Stop the gradient of what only p2 needs, for detectors that leave it out."""
+        for part in (self.split_p2, self.lateral_p2, self.blocks_p2, self.out_p2):
+            part.requires_grad_(False)
+
+    def _sum_p3(self, f2: Tensor, f3: Tensor) -> Tensor:
+        return self.blocks_p3(self.split_p3(f3) + self.lateral_p3(f2))
+
     def top_down(self, f1: Tensor, f2: Tensor, f3: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Channel-last maps or units ``(..., h, w, C)`` of the three stages to p4, p3, p2 in the same
         layout."""
-        p4 = self.align_p4(f3)
-        p3 = self.blocks_p3(self.split_p3(f3) + self.lateral_p3(f2))
+        p3 = self._sum_p3(f2, f3)
         p2 = self.blocks_p2(self.split_p2(p3) + self.lateral_p2(f1))
-        return self.out_p4(p4), self.out_p3(p3), self.out_p2(p2)
+        return self.out_p4(self.align_p4(f3)), self.out_p3(p3), self.out_p2(p2)
 
-    def forward(self, f1: Tensor, f2: Tensor, f3: Tensor) -> dict[str, Tensor]:
+    def forward(self, f1: Tensor, f2: Tensor, f3: Tensor, p2: bool = True) -> dict[str, Tensor]:
         """Channel-last image maps to ``{"p2": (B, channels["p2"], H/4, W/4), ..., "p7": (B, channels["p7"],
-        H/128, W/128)}``."""
-        maps = self.top_down(f1, f2, f3)
+        H/128, W/128)}``, without p2 where it is left out."""
+        maps: tuple[Tensor, ...] = (
+            self.top_down(f1, f2, f3)
+            if p2
+            else (self.out_p4(self.align_p4(f3)), self.out_p3(self._sum_p3(f2, f3)))
+        )
         if self.concat_trunk:
-            pairs = zip(maps, (f3, f2, f1), strict=True)
-            maps = tuple(torch.cat((p, f.to(p.dtype)), -1) for p, f in pairs)  # type: ignore[assignment]
+            pairs = zip(maps, (f3, f2, f1), strict=False)
+            maps = tuple(torch.cat((p, f.to(p.dtype)), -1) for p, f in pairs)
         # one type for all levels, also under autocast, where a norm returns float32: RoI poolers mix the
         # levels
-        p4, p3, p2 = (p.to(maps[-1].dtype).permute(0, 3, 1, 2) for p in maps)
+        p4, *finer = (p.to(maps[-1].dtype).permute(0, 3, 1, 2) for p in maps)
         p5 = self._halve(p4)
         p6 = self._halve(p5)
-        return {"p2": p2, "p3": p3, "p4": p4, "p5": p5, "p6": p6, "p7": self._halve(p6)}
+        found = dict(zip(("p3", "p2"), finer, strict=False))
+        found.update(p4=p4, p5=p5, p6=p6, p7=self._halve(p6))
+        return {name: found[name] for name in STRIDES if name in found}
 
     def _halve(self, x: Tensor) -> Tensor:
         # a map of one row or column stays that long: floor would leave nothing

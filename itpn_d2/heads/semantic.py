@@ -58,8 +58,7 @@ class SemanticHead(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.predictor = nn.Conv2d(width, num_classes, 1)
         nn.init.normal_(self.predictor.weight, std=0.01)
-        if self.predictor.bias is not None:  # for the type checker: it is there
-            nn.init.zeros_(self.predictor.bias)
+        nn.init.zeros_(self.predictor.get_parameter("bias"))
 
     def layers(self, features: Mapping[str, Tensor]) -> Tensor:
         raise NotImplementedError

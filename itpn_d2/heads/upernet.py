@@ -40,9 +40,12 @@ class UPerNetHead(SemanticHead):
         input_shape: channels and stride of the maps to use, e.g. of p2..p5.
         channels: width of the head.
         pools: parts of the pooled maps along each side.
-        norm: ``SyncBN`` as in the reference, ``GN`` for small batches (32 groups: ``channels`` has to be a
-            multiple of 32), ``BN`` or empty.
+        norm: ``SyncBN`` as in the reference (more than one image in all), ``GN`` for small batches, ``BN`` or
+            empty.
         dropout, loss_weight, ignore_value: see :class:`.SemanticHead`.
+
+    Raises:
+        ValueError: ``GN``, whose 32 groups would hold a single value of the map pooled to 1x1.
     """
 
     @configurable
@@ -59,6 +62,8 @@ class UPerNetHead(SemanticHead):
         ignore_value: int = 255,
     ):
         super().__init__(num_classes, channels, dropout, "loss_sem_seg", loss_weight, ignore_value)
+        if norm == "GN" and (channels % 32 or channels < 64):
+            raise ValueError(f"channels={channels} with norm='GN': choose a multiple of 32 from 64 on")
         self.in_features, widths = sorted_features(input_shape)
         self.pooling = PyramidPooling(widths[-1], channels, pools, norm)
         self.laterals = nn.ModuleList(conv(width, channels, 1, norm) for width in widths[:-1])

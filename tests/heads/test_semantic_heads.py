@@ -27,12 +27,12 @@ def maps(height, width, batch=2, seed=0):
 
 def upernet(**options):
     torch.manual_seed(0)
-    return UPerNetHead(SHAPES, **{"num_classes": 5, "channels": 32, "norm": "GN", **options})
+    return UPerNetHead(SHAPES, **{"num_classes": 5, "channels": 64, "norm": "GN", **options})
 
 
 def fcn(**options):
     torch.manual_seed(0)
-    return FCNHead(SHAPES, **{"num_classes": 5, "channels": 32, "norm": "GN", **options})
+    return FCNHead(SHAPES, **{"num_classes": 5, "channels": 64, "norm": "GN", **options})
 
 
 @pytest.mark.parametrize("head", [upernet, fcn])
@@ -127,10 +127,16 @@ def test_shapes_are_those_of_the_backbone(name, concat):
 def test_from_a_yacs_config():
     cfg = get_cfg()
     node = cfg.MODEL.SEM_SEG_HEAD
-    node.NAME, node.IN_FEATURES, node.NUM_CLASSES, node.CONVS_DIM = "UPerNetHead", list(SHAPES), 5, 32
+    node.NAME, node.IN_FEATURES, node.NUM_CLASSES, node.CONVS_DIM = "UPerNetHead", list(SHAPES), 5, 64
     head = build_sem_seg_head(cfg, SHAPES)
     assert isinstance(head, UPerNetHead) and head.num_classes == 5
     assert head.eval()(maps(64, 64))[0].shape == (2, 5, 64, 64)
+
+
+def test_group_norm_needs_more_than_a_value():
+    for channels in (32, 80):
+        with pytest.raises(ValueError, match="multiple of 32 from 64"):
+            UPerNetHead(SHAPES, num_classes=3, channels=channels, norm="GN")
 
 
 def test_no_map():

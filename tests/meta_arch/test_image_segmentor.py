@@ -57,16 +57,16 @@ def segmentor(**options):
     shapes = pyramid_shapes("fast_itpn_nano", fpn_dim=16, concat_trunk=True, channels=SIZES["channels"])
     return ImageSegmentor(
         backbone=backbone,
-        sem_seg_head=UPerNetHead(shapes, num_classes=4, channels=32, norm="GN", dropout=0.0),
-        auxiliary_head=FCNHead({"p4": shapes["p4"]}, num_classes=4, channels=32, norm="GN", dropout=0.0),
+        sem_seg_head=UPerNetHead(shapes, num_classes=4, channels=64, norm="GN", dropout=0.0),
+        auxiliary_head=FCNHead({"p4": shapes["p4"]}, num_classes=4, channels=64, norm="GN", dropout=0.0),
         **options,
     )
 
 
-def sample(height, width, seed=0, **extra):
+def sample(rows, columns, seed=0, **extra):
     generator = torch.Generator().manual_seed(seed)
-    image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
-    return {"image": image, "sem_seg": torch.randint(0, 4, (height, width), generator=generator), **extra}
+    image = torch.randint(0, 256, (3, rows, columns), generator=generator, dtype=torch.uint8)
+    return {"image": image, "sem_seg": torch.randint(0, 4, (rows, columns), generator=generator), **extra}
 
 
 def test_training_has_both_losses_and_reaches_the_patches():
@@ -136,7 +136,7 @@ def test_it_learns_colours():
     """Left and right half of the image, told apart by nothing but colour."""
     torch.manual_seed(0)
     head = FCNHead(
-        {"p2": ShapeSpec(channels=3, stride=4)}, num_classes=2, channels=32, norm="GN", dropout=0.0
+        {"p2": ShapeSpec(channels=3, stride=4)}, num_classes=2, channels=64, norm="GN", dropout=0.0
     )
     model = ImageSegmentor(backbone=Means(), sem_seg_head=head)
     image = torch.zeros(3, 32, 32, dtype=torch.uint8)
