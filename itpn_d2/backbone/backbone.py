@@ -8,23 +8,22 @@ from torch import Tensor, nn
 from ..layers import content_sizes
 from .checkpointing import CheckpointingSpec, set_checkpointing
 from .padding import pad_to_multiple
-from .pyramid import IntegralPyramid
+from .pyramid import STRIDES, IntegralPyramid
 from .trunk import GatheringSpec, MigrationSpec, Trunk
 from .variants import get_variant
 from .yacs import yacs_options
 
-_STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
-
 
 class ITPNBackbone(Backbone):
-    """The integrally pre-trained backbone: ``(B, C, H, W) -> {"p2": ..., "p6": ...}``, strides 4..64.
+    """The integrally pre-trained backbone: ``(B, C, H, W) -> {"p2": ..., "p6": ...}``, strides 4..64; p7
+    (stride 128) has to be asked for.
 
     Any H and W: the image is zero-padded to multiples of ``size_divisibility`` (Detectron2's
     meta-architectures have done so already). Padding is not content: see ``image_sizes`` of :meth:`forward`.
 
     Args:
         trunk, pyramid: the two halves; their names are the same in pre-training and in every detector.
-        out_features: the levels to return.
+        out_features: the levels to return. What only p2 needs is neither run nor trained without it.
         freeze_at: 0 nothing; 1 patch embedding; 2, 3, 4 also stage 1, 2, 3 with the merge before it (4
             includes the position embedding and the final norm). The pyramid is never frozen.
         checkpointing: blocks that are recomputed in the backward pass; see :meth:`set_grad_checkpointing`.
@@ -48,13 +47,15 @@ class ITPNBackbone(Backbone):
         gathering: GatheringSpec = None,
     ):
         super().__init__()
-        unknown = set(out_features) - set(_STRIDES)
+        unknown = set(out_features) - set(STRIDES)
         if unknown or not out_features:
-            raise ValueError(f"out_features {tuple(out_features)}: choose from {', '.join(_STRIDES)}")
+            raise ValueError(f"out_features {tuple(out_features)}: choose from {', '.join(STRIDES)}")
         self.trunk = trunk
         self.pyramid = pyramid
         self.mask_padding = mask_padding
         self._out_features = list(out_features)
+        if "p2" not in out_features:
+            self.pyramid.freeze_p2()
         self._square_size = square_size
         if migration is not None or gathering is not None:
             self.trunk.accelerate(migration, gathering)
@@ -93,9 +94,7 @@ class ITPNBackbone(Backbone):
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         channels = self.pyramid.channels
-        return {
-            name: ShapeSpec(channels=channels[name], stride=_STRIDES[name]) for name in self._out_features
-        }
+        return {name: ShapeSpec(channels=channels[name], stride=STRIDES[name]) for name in self._out_features}
 
     def forward(self, images: Tensor, image_sizes: list[tuple[int, int]] | None = None) -> dict[str, Tensor]:
         """Features of a batch.
@@ -115,7 +114,7 @@ class ITPNBackbone(Backbone):
                 image_sizes = [(height, width)] * len(images)
         else:
             images = pad_to_multiple(images, self.size_divisibility)
-        features = self.pyramid(*self.trunk(images, image_sizes))
+        features = self.pyramid(*self.trunk(images, image_sizes), p2="p2" in self._out_features)
         return {name: features[name] for name in self._out_features}
 
 

@@ -6,6 +6,8 @@ from .drawing import draw_labels, draw_prediction, semantic_map
 from .evaluator import DetectionEvaluator, build_evaluator
 from .label_grid import label_grid
 from .results import flatten, is_better, named_metric, table, write_results
+from .segmentation_grid import segmentation_grid
+from .semantic import SemanticEvaluator
 from .subset import restricted, spread
 from .tokens import exit_picture, save_exit_picture
 from .visualize import prediction_grid, save_prediction_grid
@@ -13,6 +15,7 @@ from .visualize import prediction_grid, save_prediction_grid
 __all__ = [
     "ClassificationEvaluator",
     "DetectionEvaluator",
+    "SemanticEvaluator",
     "build_evaluator",
     "draw_labels",
     "draw_prediction",
@@ -27,6 +30,7 @@ __all__ = [
     "restricted",
     "save_exit_picture",
     "save_prediction_grid",
+    "segmentation_grid",
     "semantic_map",
     "spread",
     "table",

@@ -8,7 +8,8 @@ import torch
 from detectron2.data.catalog import Metadata
 from detectron2.utils.visualizer import Visualizer
 
-from .visualize import class_colours, draw_instances
+from .files import class_colours
+from .visualize import draw_instances
 
 _STRENGTH = 0.55  # of a segment's colour over the image
 _SMALLEST = 0.002  # of the image: smaller segments get no name
