@@ -13,13 +13,17 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from itpn_d2.engine.config import ConfigError, load_config
-from itpn_d2.meta_arch import ImageClassifier
+from itpn_d2.meta_arch import ImageClassifier, MaskDINO
 from itpn_d2.solver import parameter_rules
 from pretrain.schedule import ProgressiveSchedule
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
 ALL = sorted(p for p in ROOT.rglob("*") if p.suffix in (".py", ".yaml") and "common" not in p.parts)
-PRETRAIN = [p for p in ALL if "Pretrain" in p.parts or ("Quickstart" in p.parts and "rcnn" not in p.name)]
+PRETRAIN = [
+    p
+    for p in ALL
+    if "Pretrain" in p.parts or ("Quickstart" in p.parts and ("mim" in p.name or "mfm" in p.name))
+]
 CLASSIFICATION = [
     p
     for p in ALL
@@ -44,8 +48,9 @@ def test_config(path):
             model = instantiate(cfg.model)
     else:
         model = instantiate(cfg.model)
-    assert model.roi_heads.num_classes == cfg.dataset.num_classes
-    assert model.roi_heads.mask_on == ("mask" in path.name)
+    head = model if "dino" in path.name else model.roi_heads
+    assert head.num_classes == cfg.dataset.num_classes
+    assert (isinstance(model, MaskDINO) if head is model else head.mask_on) == ("mask" in path.name)
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     assert max(g["lr"] for g in optimizer.param_groups) == pytest.approx(cfg.optimizer.lr)
@@ -167,6 +172,27 @@ def test_recipes_of_itpn(name):
     assert backbone.get("rel_pos", "none") == rel_pos
     multiplier = instantiate(cfg.lr_multiplier)
     assert [round(multiplier(p), 4) for p in (0.7, 0.8, 0.99)] == [1, 0.1, 0.01]
+
+
+DINO_RECIPES = {  # iterations, clip, weight decay, queries, layers, drops of the rate
+    "COCO-Detection/dino_fast_itpn_tiny_1x": (87949, 0.1, 1e-4, 900, (6, 6), (0.92,)),
+    "COCO-Detection/dino_itpn_large_3x": (263848, 0.1, 1e-4, 900, (6, 6), (0.84,)),
+    "COCO-InstanceSegmentation/mask_dino_fast_itpn_base_1x": (88500, 0.01, 0.05, 300, (6, 9), (0.9, 0.97)),
+    "COCO-InstanceSegmentation/mask_dino_itpn_base_50ep": (368750, 0.01, 0.05, 300, (6, 9), (0.9, 0.97)),
+}
+
+
+@pytest.mark.parametrize("name", DINO_RECIPES)
+def test_recipes_of_dino(name):
+    iterations, clip, decay, queries, layers, drops = DINO_RECIPES[name]
+    cfg = load_config(str(ROOT / f"{name}.py"))
+    assert (cfg.train.max_iter, cfg.train.clip_grad_norm) == (iterations, clip)
+    assert (cfg.optimizer.lr, cfg.optimizer.params.weight_decay) == (1e-4, decay)
+    assert cfg.dataloader.train.total_batch_size == 16 and cfg.model.num_queries == queries
+    assert (cfg.model.encoder.num_layers, cfg.model.decoder.num_layers) == layers
+    multiplier = instantiate(cfg.lr_multiplier)
+    assert multiplier(500 / iterations) == pytest.approx(0.5, abs=0.01)  # warm-up
+    assert [round(multiplier(p), 4) for p in (0.8, *drops)] == [0.1**k for k in range(len(drops) + 1)]
 
 
 def test_cascade_heads_grow_in_overlap():

@@ -9,7 +9,7 @@ import pytest
 from itpn_d2 import model_zoo
 from itpn_d2.engine import load_config
 from itpn_d2.model_zoo import Weights, ZooError
-from itpn_d2.model_zoo.entries import ENTRIES, WEIGHTS, fast_itpn, fastmim, itpn, nano
+from itpn_d2.model_zoo.entries import ENTRIES, WEIGHTS, dino, fast_itpn, fastmim, itpn, nano
 from itpn_d2.model_zoo.entry import IMAGENET, TASKS
 from itpn_d2.model_zoo.table import COMMAND, document
 
@@ -25,7 +25,7 @@ FOLDERS = {
 def test_every_config_has_one_entry():
     paths = (ROOT / "configs").rglob("*.py")
     configs = sorted(p.relative_to(ROOT / "configs").as_posix() for p in paths if "common" not in p.parts)
-    declared = [e.config for family in (fast_itpn, itpn, fastmim, nano) for e in family.ENTRIES]
+    declared = [e.config for family in (fast_itpn, itpn, dino, fastmim, nano) for e in family.ENTRIES]
     assert sorted(declared) == configs
 
 
@@ -46,8 +46,8 @@ def test_an_entry_says_what_its_config_is(name):
         assert ("HOG" in entry.pretraining) == ("fastmim" in name)
         assert ("CLIP" in entry.pretraining) == ("teacher" in cfg.model)
     else:
-        masks = cfg.model.get("roi_heads", {}).get("mask_head") is not None
-        boxes = "roi_heads" in cfg.model
+        masks = cfg.model.get("roi_heads", {}).get("mask_head") is not None or "task" in cfg.model
+        boxes = "roi_heads" in cfg.model or "decoder" in cfg.model
         found = "instance_segmentation" if masks else "detection" if boxes else "classification"
         assert entry.task == found
         assert all("mask" not in m.name or masks for m in entry.metrics)

@@ -7,9 +7,8 @@ queries, ``denoising`` adds noisy ones, ``decoder`` refines their boxes; ``match
 
 from .criterion import Criterion
 from .decoder import Decoder
-from .denoising import Denoising
 from .dino import DINO
 from .encoder import Encoder
 from .matcher import HungarianMatcher
 
-__all__ = ["DINO", "Criterion", "Decoder", "Denoising", "Encoder", "HungarianMatcher"]
+__all__ = ["DINO", "Criterion", "Decoder", "Encoder", "HungarianMatcher"]

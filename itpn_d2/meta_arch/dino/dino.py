@@ -1,7 +1,7 @@
 """DINO (ICLR'23): a detector without anchors and suppression, as a Detectron2 meta-architecture."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ class DINO(nn.Module):
         encoder, decoder: of the width of each other; their levels are ``in_features`` and ``extra_levels``.
         num_queries: most objects that can be found in an image.
         criterion: needed in training only.
-        denoising: None: trained without.
+        denoising: arguments of :class:`~.denoising.Denoising` but the first two; None: trained without.
         in_features, extra_levels: see :class:`~.neck.Neck`.
         checkpointing: layers that are recomputed in the backward pass, parts ``encoder`` and ``decoder``: see
             :func:`~itpn_d2.backbone.checkpointing.set_checkpointing`.
@@ -53,7 +53,7 @@ class DINO(nn.Module):
         decoder: Decoder,
         num_queries: int = 900,
         criterion: Criterion | None = None,
-        denoising: Denoising | None = None,
+        denoising: Mapping[str, Any] | None = None,
         in_features: Sequence[str] = ("p3", "p4", "p5", "p6"),
         extra_levels: int = 0,
         checkpointing: CheckpointingSpec = (),
@@ -74,7 +74,8 @@ class DINO(nn.Module):
         self.neck = Neck(backbone, in_features, dim, extra_levels)
         self.selection = QuerySelection(dim, num_classes)
         self.class_head = class_head(dim, num_classes)
-        self.denoising, self.criterion = denoising, criterion
+        self.denoising = None if denoising is None else Denoising(num_classes, dim, **denoising)
+        self.criterion = criterion
         self.num_classes, self.num_queries = num_classes, num_queries
         self.test_topk_per_image, self.input_format = test_topk_per_image, input_format
         self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)

@@ -75,8 +75,8 @@ def panoptic(
     score_threshold: float = 0.25,
     overlap_threshold: float = 0.8,
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    """A map ``size`` int32 of segments, 0 for none, and what they are: ``id``, ``isthing``, ``category_id``
-    (number of the class), ``score``; Detectron2's form.
+    """A map ``size`` int32 of segments, 0 for none, and what they are: ``id``, ``isthing``, ``category_id``,
+    ``score``; Detectron2's form, in which stuff counts from 1 (0 are all things together).
 
     Every pixel goes to the query whose score times mask is highest there; a query that keeps less than
     ``overlap_threshold`` of its own mask is left out (MaskFormer). Classes from ``things`` on are stuff,
@@ -101,7 +101,10 @@ def panoptic(
         if name in stuff:
             segments[own[number] & mine[number]] = stuff[name]
             continue
-        found.append({"id": len(found) + 1, "isthing": name < things, "category_id": name, "score": score})
+        category = name if name < things else name - things + 1
+        found.append(
+            {"id": len(found) + 1, "isthing": name < things, "category_id": category, "score": score}
+        )
         segments[own[number] & mine[number]] = len(found)
         if name >= things:
             stuff[name] = len(found)

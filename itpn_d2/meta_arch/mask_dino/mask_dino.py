@@ -25,8 +25,9 @@ class MaskDINO(DINO):
     Args:
         task: what it is trained for, and what evaluation gives: ``instance`` gives ``instances``;
             ``semantic`` gives ``sem_seg``; ``panoptic`` gives ``panoptic_seg``, and the other two as well.
-        things: number of the first classes, that have instances; needed for ``panoptic``. The others are
-            stuff.
+        num_classes: of the instances, or of the semantic task.
+        num_semantic_classes: for the panoptic task, all things as one and each kind of stuff, in the way of
+            Detectron2: 0 are the things.
         mask_feature: the backbone's map of stride 4.
         mask_enhanced_boxes: start with boxes around masks, not with the boxes of the cells.
         score_threshold, overlap_threshold: of a panoptic segment.
@@ -37,23 +38,28 @@ class MaskDINO(DINO):
         self,
         *,
         task: Task = "instance",
-        things: int | None = None,
+        num_classes: int,
+        num_semantic_classes: int | None = None,
         mask_feature: str = "p2",
         mask_enhanced_boxes: bool = True,
         score_threshold: float = 0.25,
         overlap_threshold: float = 0.8,
         **options: Any,
     ):
-        super().__init__(**options)
         if task not in TASKS:
             raise ValueError(f"task {task!r}: choose {', '.join(TASKS)}")
-        if task == "panoptic" and things is None:
-            raise ValueError("the panoptic task needs things=N: how many of the first classes have instances")
+        if (task == "panoptic") != (num_semantic_classes is not None):
+            raise ValueError(
+                f"task {task!r} with num_semantic_classes={num_semantic_classes}: the panoptic task needs it "
+                f"(things as one, and each kind of stuff), the others have no use for it"
+            )
+        stuff = 0 if num_semantic_classes is None else num_semantic_classes - 1
+        super().__init__(num_classes=num_classes + stuff, **options)
         shapes, dim = self.backbone.output_shape(), self.decoder.dim
         if mask_feature not in shapes:
             raise ValueError(f"mask_feature {mask_feature!r}: the backbone has {', '.join(shapes)}")
         self.task: Task = task
-        self.things = self.num_classes if things is None else things
+        self.things = num_classes
         self.mask_feature, self.mask_enhanced_boxes = mask_feature, mask_enhanced_boxes
         self.score_threshold, self.overlap_threshold = score_threshold, overlap_threshold
         self.pixel_features = PixelFeatures(shapes[mask_feature].channels, dim)
@@ -119,7 +125,10 @@ class MaskDINO(DINO):
                     things, boxes, masks, frames, self.test_topk_per_image
                 )
             if self.task != "instance":
-                found["sem_seg"] = inference.semantic(logits, masks, frames)
+                votes = inference.semantic(logits, masks, frames)
+                if self.task == "panoptic":
+                    votes = torch.cat((votes[: self.things].sum(0, keepdim=True), votes[self.things :]))
+                found["sem_seg"] = votes
             if self.task == "panoptic":
                 found["panoptic_seg"] = inference.panoptic(
                     logits, masks, frames, self.things, self.score_threshold, self.overlap_threshold

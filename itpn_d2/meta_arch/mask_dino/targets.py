@@ -36,12 +36,13 @@ def make_targets(
 ) -> Targets:
     """The objects of a record.
 
-    Instances come from ``instances`` with ``gt_masks``. A class of ``sem_seg`` ``(H, W)`` is one object:
-    every class for the semantic task, the classes from ``things`` on for the panoptic one. Numbers of no
-    class, such as 255, are ignored.
+    Instances come from ``instances`` with ``gt_masks``. A class of ``sem_seg`` ``(H, W)`` is one object. For
+    the panoptic task its numbers are those of Panoptic FPN, as in Detectron2: 0 for all things together, then
+    the stuff, which becomes the classes after the things. Numbers of no class, such as 255, are ignored.
 
     Args:
         size: (height, width) of the padded batch, which the masks get.
+        num_classes: things and stuff.
 
     Raises:
         ValueError: the record lacks what the task needs.
@@ -49,9 +50,8 @@ def make_targets(
     objects = []
     if task != "semantic":
         objects.append(_instances(record, size, device))
-    if task == "semantic" or (task == "panoptic" and "sem_seg" in record):
-        first = 0 if task == "semantic" else things
-        objects.append(_regions(record, size, first, num_classes, device))
+    if task != "instance":
+        objects.append(_regions(record, size, 0 if task == "semantic" else things, num_classes, device))
     if len(objects) == 1:
         return objects[0]
     masks = torch.cat([o.masks for o in objects if o.masks is not None])
@@ -78,8 +78,10 @@ def _regions(
     record: dict[str, Any], size: Size, first: int, num_classes: int, device: torch.device
 ) -> Targets:
     labels = _needed(record, "sem_seg").to(device)
+    if first:
+        labels = torch.where((labels > 0) & (labels <= num_classes - first), labels + first - 1, -1)
     present = labels.unique()
-    present = present[(present >= first) & (present < num_classes)]
+    present = present[(present >= 0) & (present < num_classes)]
     masks = labels == present[:, None, None]
     boxes = in_fractions(mask_boxes(masks), (labels.shape[-2], labels.shape[-1]))
     return Targets(present.long(), boxes, _padded(masks, size))
