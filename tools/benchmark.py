@@ -1,9 +1,11 @@
-"""Speed and memory: ``backbone`` alone, ``train`` for detectors, ``pretrain`` for masked image modelling.
+"""Speed and memory: ``backbone`` alone, ``train`` for detectors, ``pretrain`` for masked image modelling,
+``deformable`` for the attention of DINO.
 
     python tools/benchmark.py backbone --variant fast_itpn_tiny --sizes 224 512 --plot OUT.png
     python tools/benchmark.py backbone --docs docs
     python tools/benchmark.py train --variants fast_itpn_nano fast_itpn_tiny --sizes 256 512
     python tools/benchmark.py pretrain --variant fast_itpn_base --cases drop fastmim
+    python tools/benchmark.py deformable --cases 4 5
 
 Prints a Markdown table; ``--markdown`` writes it to a file and ``--json`` everything that was measured. All
 inputs are random: no data set and no weights are needed.
@@ -15,12 +17,18 @@ import sys
 from pathlib import Path
 
 import benchmark_backbone
+import benchmark_deformable
 import benchmark_pretrain
 import benchmark_train
 from benchmark_clock import MeasurementError
 from itpn_d2.data.registry import write_atomically
 
-MODES = {"backbone": benchmark_backbone, "train": benchmark_train, "pretrain": benchmark_pretrain}
+MODES = {
+    "backbone": benchmark_backbone,
+    "train": benchmark_train,
+    "pretrain": benchmark_pretrain,
+    "deformable": benchmark_deformable,
+}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -14,7 +14,7 @@ from ...backbone.checkpointing import CheckpointingSpec, set_checkpointing
 from ...layers.deformable import Form, set_form
 from .criterion import Criterion
 from .decoder import Decoder
-from .denoising import Denoising
+from .denoising import Denoising, NoisyQueries
 from .encoder import Encoder
 from .geometry import Geometry, locate
 from .neck import Neck
@@ -115,39 +115,45 @@ class DINO(nn.Module):
         geometry = locate(shapes, self.neck.strides, images.image_sizes, self.device)
         memory = self.encoder(levels, geometry)
         finest = self.finest(features, memory, geometry)
+        selected = self.select(memory, geometry, finest, images)
         if not self.training:
-            selected = self.select(memory, geometry, finest, images)
-            x, anchors = self.start(selected)
-            states, boxes = self.decoder(x, anchors, memory, geometry)
-            last = self.predict(states[-1], boxes[-1], finest)
-            return self.inference(last, batch, images)
+            layers = self.decode(selected, None, memory, geometry, finest)
+            return self.inference(layers[-1], batch, images)
         targets = self.targets(batch, images)
         if self.criterion is None:
             raise ValueError(f"{type(self).__name__} has no criterion to be trained with")
-        selected = self.select(memory, geometry, finest, images)
-        x, anchors = self.start(selected)
-        if self.denoising is None:
-            states, boxes = self.decoder(x, anchors, memory, geometry)
-            layers = [self.predict(s, b, finest) for s, b in zip(states, boxes, strict=True)]
-            return self.criterion(layers, selected.predictions, targets)
-        noisy = self.denoising(targets, x.shape[1])
-        x = torch.cat((noisy.content.to(x.dtype), x), 1)
-        anchors = torch.cat((noisy.anchors, anchors), 1)
-        states, boxes = self.decoder(x, anchors, memory, geometry, noisy.blocked, noisy.unused)
-        layers = [self.predict(s, b, finest) for s, b in zip(states, boxes, strict=True)]
+        noisy = None
+        if self.denoising is not None:
+            noisy = self.denoising(targets, selected.anchors.shape[1])
+        count = 0 if noisy is None else len(noisy)
+        layers = self.decode(selected, noisy, memory, geometry, finest)
+        matching = [p.queries(count, None) for p in layers]
         return self.criterion(
-            [p.queries(len(noisy), None) for p in layers],
-            selected.predictions,
-            targets,
-            [p.queries(0, len(noisy)) for p in layers],
-            noisy,
+            matching, selected.predictions, targets, [p.queries(0, count) for p in layers], noisy
         )
+
+    def decode(
+        self,
+        selected: Selected,
+        noisy: NoisyQueries | None,
+        memory: Tensor,
+        geometry: Geometry,
+        finest: Tensor | None,
+    ) -> list[Predictions]:
+        """What each layer says of all queries, the noisy ones first."""
+        x, anchors = self.start(selected)
+        blocked = unused = None
+        if noisy is not None:
+            x = torch.cat((noisy.content.to(x.dtype), x), 1)
+            anchors = torch.cat((noisy.anchors, anchors), 1)
+            blocked, unused = noisy.blocked, noisy.unused
+        states, boxes = self.decoder(x, anchors, memory, geometry, blocked, unused)
+        return [self.predict(s, b, finest) for s, b in zip(states, boxes, strict=True)]
 
     def preprocess(self, batch: list[dict[str, Any]]) -> ImageList:
         """Normalised images, zero-padded to one size."""
-        images = [
-            (item["image"].to(self.device).float() - self.pixel_mean) / self.pixel_std for item in batch
-        ]
+        images = [item["image"].to(self.device, non_blocking=True).float() for item in batch]
+        images = [(image - self.pixel_mean) / self.pixel_std for image in images]
         return ImageList.from_tensors(images, self.backbone.size_divisibility)
 
     def features(self, images: ImageList) -> dict[str, Tensor]:
