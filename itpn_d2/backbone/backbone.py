@@ -24,7 +24,7 @@ class ITPNBackbone(Backbone):
 
     Args:
         trunk, pyramid: the two halves; their names are the same in pre-training and in every detector.
-        out_features: the levels to return.
+        out_features: the levels to return; without p2 the pyramid does not compute it.
         freeze_at: 0 nothing; 1 patch embedding; 2, 3, 4 also stage 1, 2, 3 with the merge before it (4
             includes the position embedding and the final norm). The pyramid is never frozen.
         checkpointing: blocks that are recomputed in the backward pass; see :meth:`set_grad_checkpointing`.
@@ -55,6 +55,8 @@ class ITPNBackbone(Backbone):
         self.pyramid = pyramid
         self.mask_padding = mask_padding
         self._out_features = list(out_features)
+        if "p2" not in out_features:
+            pyramid.leave_out_p2()
         self._square_size = square_size
         if migration is not None or gathering is not None:
             self.trunk.accelerate(migration, gathering)

@@ -90,10 +90,10 @@ def deformable_samples(
 
     Args:
         form: ``torch``; ``triton``; or ``auto``: Triton for CUDA tensors where it works, PyTorch elsewhere
-            and while a graph is exported or traced.
+            and while a graph is compiled, exported or traced.
     """
     if form == "auto":
-        recorded = torch.compiler.is_exporting() or torch.jit.is_tracing()
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
         form = "triton" if value.is_cuda and shapes and not recorded and _triton() else "torch"
     if form == "triton":
         from .deformable_triton import sample_levels_triton

@@ -135,19 +135,21 @@ class _Samples(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
         value, locations, weights = value.contiguous(), locations.contiguous(), weights.contiguous()
-        levels = _levels(tuple((int(h), int(w)) for h, w in shapes), value.device)
+        ctx.shapes = tuple((int(h), int(w)) for h, w in shapes)
+        levels = _levels(ctx.shapes, value.device)
         b, _, heads, dim = value.shape
         out = value.new_empty(b, locations.shape[1], heads * dim)
         grid, sizes, constants = _launch(value, locations)
         if out.numel():
             _forward[grid](value, levels, locations, weights, out, *sizes, **constants)
-        ctx.save_for_backward(value, levels, locations, weights)
+        ctx.save_for_backward(value, locations, weights)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
-        value, levels, locations, weights = ctx.saved_tensors
+        value, locations, weights = ctx.saved_tensors
+        levels = _levels(ctx.shapes, value.device)
         grad_value = torch.zeros_like(value, dtype=torch.float32)
         grad_locations = torch.empty_like(locations, dtype=torch.float32)
         grad_weights = torch.empty_like(weights, dtype=torch.float32)
@@ -190,7 +192,7 @@ def sample_levels_triton(value: Tensor, shapes: Shapes, locations: Tensor, weigh
     check_levels(value, shapes, locations)
     if not shapes:
         raise ValueError("deformable attention in Triton needs a level at least")
-    with torch.autocast(value.device.type, enabled=False):
+    with torch.autocast(value.device.type, enabled=False), torch.cuda.device_of(value):
         return _Samples.apply(value, shapes, locations, weights)
 
 

@@ -8,12 +8,19 @@ from itpn_d2.meta_arch.dino import DINO, Criterion, Decoder, Encoder, HungarianM
 from itpn_d2.meta_arch.mask_dino import MaskCriterion, MaskDINO, MaskMatcher
 
 DIM, CLASSES = 32, 3
+ALL = ("p2", "p3", "p4", "p5", "p6")
 
 
-def parts(levels=4, layers=2):
+def parts(levels=4, layers=2, masks=False):
     sizes = dict(dim=DIM, num_heads=4, hidden=48, num_layers=layers, levels=levels, points=2)
     backbone = create_model(
-        "fast_itpn_nano", pyramid=True, channels=(8, 16, 32), depths=(1, 1, 1), num_heads=2, fpn_dim=DIM
+        "fast_itpn_nano",
+        pyramid=True,
+        channels=(8, 16, 32),
+        depths=(1, 1, 1),
+        num_heads=2,
+        fpn_dim=DIM,
+        out_features=ALL if masks else ALL[5 - levels :],
     )
     return dict(backbone=backbone, encoder=Encoder(**sizes), decoder=Decoder(**sizes))
 
@@ -25,7 +32,7 @@ def dino(seed=0, levels=4, **options):
         num_queries=12,
         criterion=Criterion(HungarianMatcher()),
         denoising=dict(number=6),
-        in_features=("p2", "p3", "p4", "p5", "p6")[5 - levels :],
+        in_features=ALL[5 - levels :],
         test_topk_per_image=20,
     )
     return DINO(**parts(levels), **{**given, **options})
@@ -43,7 +50,7 @@ def mask_dino(task="instance", seed=0, **options):
         denoising=dict(number=6),
         test_topk_per_image=20,
     )
-    return MaskDINO(**parts(), **{**given, **options})
+    return MaskDINO(**parts(masks=True), **{**given, **options})
 
 
 def record(size=(64, 96), boxes=((8, 8, 40, 48), (50, 20, 90, 60)), classes=None, seed=0, masks=True):
@@ -61,6 +68,7 @@ def record(size=(64, 96), boxes=((8, 8, 40, 48), (50, 20, 90, 60)), classes=None
     return {"image": image, "instances": instances, "height": size[0], "width": size[1]}
 
 
-def trained(model):
-    """Names of parameters without a finite gradient."""
-    return [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+def untrained(model):
+    """Names of parameters that should have a finite gradient, and have none."""
+    learnt = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    return [n for n, p in learnt if p.grad is None or not p.grad.isfinite().all()]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from itpn_d2.meta_arch.dino.structures import MaskLogits, Predictions, Targets
 from itpn_d2.meta_arch.mask_dino import MaskCriterion, MaskMatcher, inference
 from itpn_d2.meta_arch.mask_dino.targets import make_targets, mask_boxes
-from tests.meta_arch.small_dino import CLASSES, mask_dino, record, trained
+from tests.meta_arch.small_dino import CLASSES, mask_dino, record, untrained
 
 CPU = torch.device("cpu")
 NAMES = ("class", "mask", "dice", "box", "giou")
@@ -208,7 +208,7 @@ def test_losses_reach_every_parameter(task):
     losses = model(batch_of(task))
     assert losses.keys() == LOSSES and all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
-    assert not trained(model)
+    assert not untrained(model)
 
 
 @pytest.mark.parametrize("task", TASKS)

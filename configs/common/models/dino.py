@@ -10,7 +10,7 @@ from itpn_d2.meta_arch.mask_dino import MaskCriterion, MaskMatcher
 
 def dino(name, dim=256, heads=8, hidden=2048, layers=(6, 6), queries=900):
     """A DINO over the backbone ``name``; ``layers`` are those of encoder and decoder."""
-    return L(DINO)(
+    model = L(DINO)(
         **_parts(name, dim, heads, hidden, layers),
         num_queries=queries,
         criterion=L(Criterion)(
@@ -20,6 +20,8 @@ def dino(name, dim=256, heads=8, hidden=2048, layers=(6, 6), queries=900):
         denoising=dict(number=100, label_noise=0.5, box_noise=1.0),
         test_topk_per_image=300,
     )
+    model.backbone.out_features = model.in_features
+    return model
 
 
 def mask_dino(name, task="instance", dim=256, heads=8, hidden=2048, layers=(6, 9), queries=300):
@@ -64,6 +66,13 @@ def _parts(name, dim, heads, hidden, layers):
         pixel_std=[58.395, 57.12, 57.375],
         input_format="RGB",
     )
+
+
+def five_scales(model):
+    """Let encoder and decoder see p2 as well; in place."""
+    model.in_features = model.backbone.out_features = ["p2", "p3", "p4", "p5", "p6"]
+    model.encoder.levels = model.decoder.levels = 5
+    return model
 
 
 def small_masks(model, points=1024):

@@ -38,7 +38,8 @@ class MaskMatcher(HungarianMatcher):
     ):
         super().__init__(class_cost, box_cost, giou_cost)
         self.mask_cost, self.dice_cost, self.things = mask_cost, dice_cost, things
-        self.points = SobolEngine(2).draw(num_points)
+        with torch.device("cpu"):
+            self.points = SobolEngine(2).draw(num_points)
 
     @torch.no_grad()
     def __call__(self, layers: Sequence[Predictions], targets: Sequence[Targets]) -> list[list[Match]]:
