@@ -143,6 +143,7 @@ def test_layers_are_summed_and_noisy_queries_divided_by_their_groups():
     assert one["loss_class"].item() == pytest.approx(
         2 * Criterion(HungarianMatcher())([predictions], predictions, targets)["loss_class"].item()
     )
+    targets = [Targets(t.classes, t.boxes * 0.5 + 0.2) for t in targets]  # within the image
     noisy = Denoising(4, 8, number=6, label_noise=0.0, box_noise=0.0)(targets, 5)
     assert noisy.groups == 2
     exact = Predictions(torch.full((2, len(noisy), 4), -20.0), noisy.anchors.sigmoid())

@@ -36,7 +36,7 @@ def scenes(tmp_path_factory):
         ignore_label=255,
         panoptic_json=str(folder / "panoptic.json"),
         panoptic_root=str(folder / "panoptic"),
-        stuff_dataset_id_to_contiguous_id={THINGS + 1: 1},
+        stuff_dataset_id_to_contiguous_id={THINGS + 1: 1},  # 0 are all things
     )
     yield folder, records
     DatasetCatalog.remove(NAME)
@@ -85,6 +85,7 @@ def test_instances(scenes, tmp_path):
 
 def test_semantic(scenes, tmp_path):
     evaluator = SemSegEvaluator(NAME, distributed=False, output_dir=str(tmp_path))
+    evaluator._contiguous_id_to_dataset_id = None  # those of the panoptic set are other numbers
     results = run(
         evaluator, scenes, lambda found, masks: {"sem_seg": inference.semantic(found.logits, masks, FRAMES)}
     )

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 from detectron2.modeling import Backbone
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 
 class Neck(nn.Module):
-    """A 1x1 convolution and GroupNorm for each map, so that all have ``dim`` channels.
+    """A 1x1 convolution and a norm over channels for each map, so that all have ``dim`` channels.
+
+    The norm is ours: the GroupNorm of the paper takes its statistics over a whole map, padding included.
 
     Args:
         backbone: any of Detectron2's; says channels and strides of its maps.
@@ -50,4 +53,4 @@ def _unit(channels: int, dim: int, kernel: int) -> nn.Sequential:
     convolution = nn.Conv2d(channels, dim, kernel, stride=1 + (kernel > 1), padding=kernel // 2)
     nn.init.xavier_uniform_(convolution.weight)
     nn.init.zeros_(convolution.bias)
-    return nn.Sequential(convolution, nn.GroupNorm(32 if dim % 32 == 0 else 8, dim))
+    return nn.Sequential(convolution, LayerNorm2d(dim))

@@ -1,5 +1,6 @@
 """The features that masks are predicted on, at stride 4 (Mask DINO's pixel decoder)."""
 
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,10 +17,9 @@ class PixelFeatures(nn.Module):
 
     def __init__(self, channels: int, dim: int = 256):
         super().__init__()
-        groups = 32 if dim % 32 == 0 else 8
-        self.lateral = nn.Sequential(nn.Conv2d(channels, dim, 1, bias=False), nn.GroupNorm(groups, dim))
+        self.lateral = nn.Sequential(nn.Conv2d(channels, dim, 1, bias=False), LayerNorm2d(dim))
         self.mix = nn.Sequential(
-            nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.GroupNorm(groups, dim), nn.ReLU()
+            nn.Conv2d(dim, dim, 3, padding=1, bias=False), LayerNorm2d(dim), nn.ReLU()
         )
         self.proj = nn.Conv2d(dim, dim, 1)
         for module in self.modules():
