@@ -1,14 +1,15 @@
 """Speed and memory: ``backbone`` alone, ``train`` for detectors, ``pretrain`` for masked image modelling,
-``deformable`` for the attention of DINO.
+``deformable`` for the attention of DINO; and scores: ``heads`` on generated scenes.
 
     python tools/benchmark.py backbone --variant fast_itpn_tiny --sizes 224 512 --plot OUT.png
     python tools/benchmark.py backbone --docs docs
     python tools/benchmark.py train --variants fast_itpn_nano fast_itpn_tiny --sizes 256 512
     python tools/benchmark.py pretrain --variant fast_itpn_base --cases drop fastmim
     python tools/benchmark.py deformable --cases 4 5
+    python tools/benchmark.py heads --docs docs
 
 Prints a Markdown table; ``--markdown`` writes it to a file and ``--json`` everything that was measured. All
-inputs are random: no data set and no weights are needed.
+inputs are random or generated: no data set and no weights are needed.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import benchmark_backbone
 import benchmark_deformable
+import benchmark_heads
 import benchmark_pretrain
 import benchmark_train
 from benchmark_clock import MeasurementError
@@ -28,6 +30,7 @@ MODES = {
     "train": benchmark_train,
     "pretrain": benchmark_pretrain,
     "deformable": benchmark_deformable,
+    "heads": benchmark_heads,
 }
 
 

@@ -2,7 +2,11 @@
 
 from detectron2.config import LazyCall as L
 from detectron2.solver import WarmupParamScheduler
-from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamScheduler
+from fvcore.common.param_scheduler import (
+    CosineParamScheduler,
+    MultiStepParamScheduler,
+    PolynomialDecayParamScheduler,
+)
 
 
 def steps(max_iter, milestones, warmup_iter, warmup_factor=0.001):
@@ -32,4 +36,13 @@ def warm_cosine(epochs, warmup_epochs, end=0.0):
         scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=end),
         warmup_length=warmup_epochs / epochs,
         warmup_factor=0.0,
+    )
+
+
+def poly(max_iter, warmup_iter, power=1.0, warmup_factor=1e-6):
+    """(1 - done) ** power, after a linear warm-up in iterations."""
+    return L(WarmupParamScheduler)(
+        scheduler=L(PolynomialDecayParamScheduler)(base_value=1.0, power=power),
+        warmup_length=warmup_iter / max_iter,
+        warmup_factor=warmup_factor,
     )

@@ -8,16 +8,15 @@ from torch import Tensor, nn
 from ..layers import content_sizes
 from .checkpointing import CheckpointingSpec, set_checkpointing
 from .padding import pad_to_multiple
-from .pyramid import IntegralPyramid
+from .pyramid import STRIDES, IntegralPyramid
 from .trunk import GatheringSpec, MigrationSpec, Trunk
 from .variants import get_variant
 from .yacs import yacs_options
 
-_STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
-
 
 class ITPNBackbone(Backbone):
-    """The integrally pre-trained backbone: ``(B, C, H, W) -> {"p2": ..., "p6": ...}``, strides 4..64.
+    """The integrally pre-trained backbone: ``(B, C, H, W) -> {"p2": ..., "p6": ...}``, strides 4..64; p7
+    (stride 128) has to be asked for.
 
     Any H and W: the image is zero-padded to multiples of ``size_divisibility`` (Detectron2's
     meta-architectures have done so already). Padding is not content: see ``image_sizes`` of :meth:`forward`.
@@ -48,9 +47,9 @@ class ITPNBackbone(Backbone):
         gathering: GatheringSpec = None,
     ):
         super().__init__()
-        unknown = set(out_features) - set(_STRIDES)
+        unknown = set(out_features) - set(STRIDES)
         if unknown or not out_features:
-            raise ValueError(f"out_features {tuple(out_features)}: choose from {', '.join(_STRIDES)}")
+            raise ValueError(f"out_features {tuple(out_features)}: choose from {', '.join(STRIDES)}")
         self.trunk = trunk
         self.pyramid = pyramid
         self.mask_padding = mask_padding
@@ -95,9 +94,7 @@ class ITPNBackbone(Backbone):
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         channels = self.pyramid.channels
-        return {
-            name: ShapeSpec(channels=channels[name], stride=_STRIDES[name]) for name in self._out_features
-        }
+        return {name: ShapeSpec(channels=channels[name], stride=STRIDES[name]) for name in self._out_features}
 
     def forward(self, images: Tensor, image_sizes: list[tuple[int, int]] | None = None) -> dict[str, Tensor]:
         """Features of a batch.

@@ -10,16 +10,19 @@ from ..layers import PatchSplit
 from .blocks import MlpBlock
 from .checkpointing import Block
 
+STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
+
 
 class IntegralPyramid(nn.Module):
-    """Trunk maps at strides 4, 8, 16 to five maps of ``fpn_dim`` channels, p2..p6 (strides 4..64).
+    """Trunk maps at strides 4, 8, 16 to maps of ``fpn_dim`` channels, p2..p7 (strides 4..128).
 
     No layer mixes two 16x16 units: laterals are linear, up-sampling is LN + a 2x2 product, blocks are MLPs.
-    p5 and p6 are 2x2 average pools of p4 and p5 (floor), as in the v1 detection backbone.
+    p5 and p6 are 2x2 average pools of p4 and p5 (floor), as in the v1 detection backbone; so is p7 of p6
+    (ours, for detectors that leave p2 out).
 
     The segmentation form (``concat_trunk``) is that of v1's segmentors: every level carries the trunk's map
-    of that stride behind its own channels, and p5 and p6 (which is ours) are maximum pools. It has no
-    parameters of its own.
+    of that stride behind its own channels, and p5, p6 and p7 (the last two are ours) are maximum
+    pools. It has no parameters of its own.
 
     Args:
         channels: width of the trunk's three stages.
@@ -54,7 +57,7 @@ class IntegralPyramid(nn.Module):
             return nn.Sequential(*(MlpBlock(fpn_dim, hidden, False, norm_eps=norm_eps) for _ in range(depth)))
 
         self.fpn_dim, self.concat_trunk, self.has_p2 = fpn_dim, concat_trunk, True
-        widths = (c1, c2, c3, c3, c3) if concat_trunk else (0,) * 5
+        widths = (c1, c2, c3, c3, c3, c3) if concat_trunk else (0,) * 6
         self.channels = {f"p{k}": fpn_dim + width for k, width in enumerate(widths, 2)}
         self.align_p4 = nn.Linear(c3, fpn_dim) if c3 != fpn_dim else nn.Identity()
         self.split_p3 = PatchSplit(c3, fpn_dim, split_bias, norm_eps)
@@ -99,8 +102,8 @@ class IntegralPyramid(nn.Module):
         return self.out_p4(p4), self.out_p3(p3), self.out_p2(p2)
 
     def forward(self, f1: Tensor, f2: Tensor, f3: Tensor) -> dict[str, Tensor]:
-        """Channel-last image maps to ``{"p2": (B, channels["p2"], H/4, W/4), ..., "p6": (B, channels["p6"],
-        H/64, W/64)}``, without p2 where it is left out."""
+        """Channel-last image maps to ``{"p2": (B, channels["p2"], H/4, W/4), ..., "p7": (B, channels["p7"],
+        H/128, W/128)}``, without p2 where it is left out."""
         maps = self.top_down(f1, f2, f3)
         if self.concat_trunk:
             pairs = zip(maps, (f3, f2, f1)[: len(maps)], strict=True)
@@ -109,7 +112,9 @@ class IntegralPyramid(nn.Module):
         # levels
         p4, p3, *finest = (p.to(maps[-1].dtype).permute(0, 3, 1, 2) for p in maps)
         p5 = self._halve(p4)
-        return {**({"p2": finest[0]} if finest else {}), "p3": p3, "p4": p4, "p5": p5, "p6": self._halve(p5)}
+        p6 = self._halve(p5)
+        coarser = {"p3": p3, "p4": p4, "p5": p5, "p6": p6, "p7": self._halve(p6)}
+        return {"p2": finest[0], **coarser} if finest else coarser
 
     def _halve(self, x: Tensor) -> Tensor:
         # a map of one row or column stays that long: floor would leave nothing

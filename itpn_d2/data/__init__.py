@@ -5,16 +5,22 @@ from .augmentation import (
     custom_augmentations,
     lsj_augmentations,
     multiscale_crop_augmentations,
+    semantic_augmentations,
     test_augmentations,
 )
 from .classification import LabelledImageMapper, LabelledRecords, register_labelled_images
 from .coco_check import CheckedCoco, check_coco
 from .errors import DatasetError
+from .labels import Labelling, read_labels
 from .loader import build_test_loader, build_train_loader, build_val_loss_loader
 from .mapper import TestMapper, TrainMapper
+from .panoptic import check_panoptic, register_panoptic
 from .registry import has_masks, prepare_datasets, register_builtin, register_coco
 from .sampler import ResumableBatchSampler
-from .scenes import generate_scenes, register_scenes
+from .scene_sets import register_scenes
+from .scenes import generate_scenes
+from .segmentation_mapper import PanopticMapper, SemanticMapper
+from .semantic import register_ade20k, register_semantic
 from .sources import as_classes, labelled_source
 
 __all__ = [
@@ -22,8 +28,11 @@ __all__ = [
     "DatasetError",
     "LabelledImageMapper",
     "LabelledRecords",
+    "Labelling",
     "OneOf",
+    "PanopticMapper",
     "ResumableBatchSampler",
+    "SemanticMapper",
     "TestMapper",
     "TrainMapper",
     "as_classes",
@@ -31,6 +40,7 @@ __all__ = [
     "build_train_loader",
     "build_val_loss_loader",
     "check_coco",
+    "check_panoptic",
     "custom_augmentations",
     "generate_scenes",
     "has_masks",
@@ -38,9 +48,14 @@ __all__ = [
     "lsj_augmentations",
     "multiscale_crop_augmentations",
     "prepare_datasets",
+    "read_labels",
+    "register_ade20k",
     "register_builtin",
     "register_coco",
     "register_labelled_images",
+    "register_panoptic",
     "register_scenes",
+    "register_semantic",
+    "semantic_augmentations",
     "test_augmentations",
 ]

@@ -1,10 +1,13 @@
 """Augmentation recipes, as lists of Detectron2 augmentations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from detectron2.data import transforms as T
+from detectron2.projects.point_rend import ColorAugSSDTransform
 from fvcore.transforms.transform import Transform
+
+from .labels import IGNORED
 
 Recipe = list[T.Augmentation]
 
@@ -41,6 +44,35 @@ def lsj_augmentations(size: int = 1024, min_scale: float = 0.1, max_scale: float
     ]
 
 
+def semantic_augmentations(
+    short_sides: Sequence[int],
+    max_size: int,
+    crop: Sequence[int],
+    category_max_area: float = 0.75,
+    flip: bool = True,
+    colour: bool = True,
+) -> Recipe:
+    """The references' training views of semantic segmentation: any short side in a range, a crop of (height,
+    width) in which no class covers more than ``category_max_area`` (ten tries), flip, brightness, contrast,
+    saturation and hue.
+
+    Args:
+        short_sides: the smallest and the largest.
+    """
+    low, high = short_sides
+    recipe: Recipe = [
+        T.ResizeShortestEdge((low, high), max_size, "range"),
+        T.RandomCrop_CategoryAreaConstraint(
+            "absolute", tuple(crop), category_max_area, ignored_category=IGNORED
+        ),
+    ]
+    if flip:
+        recipe.append(T.RandomFlip())
+    if colour:
+        recipe.append(ColorAugSSDTransform(img_format="RGB"))
+    return recipe
+
+
 def custom_augmentations(
     short_sides: Sequence[int],
     max_size: int,
@@ -48,10 +80,21 @@ def custom_augmentations(
     rot90: bool = False,
     crop: Sequence[int] | None = None,
     colour: bool = True,
+    large_scale_jitter: Mapping[str, float] | None = None,
+    flip: bool = True,
 ) -> Recipe:
     """For data of one's own: a random short side, flips, quarter turns, colour, and a crop of (height,
-    width)."""
-    recipe: Recipe = [T.ResizeShortestEdge(tuple(short_sides), max_size, "choice"), T.RandomFlip()]
+    width).
+
+    Args:
+        large_scale_jitter: arguments of :func:`lsj_augmentations` (``{}`` for its own) to scale and crop by
+            instead of ``short_sides`` and ``max_size``.
+    """
+    recipe: Recipe = [T.ResizeShortestEdge(tuple(short_sides), max_size, "choice")]
+    if large_scale_jitter is not None:
+        recipe = lsj_augmentations(**large_scale_jitter)[1:]  # type: ignore[arg-type]
+    if flip:
+        recipe.append(T.RandomFlip())
     if flip_vertical:
         recipe.append(T.RandomFlip(horizontal=False, vertical=True))
     if rot90:

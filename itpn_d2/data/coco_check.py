@@ -1,7 +1,5 @@
 """Checking a COCO json and its images before training starts, all problems at once."""
 
-import json
-import logging
 import math
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,21 +12,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from .errors import DatasetError
+from .problems import Problem, read_json, settle, summary
 
-logger = logging.getLogger(__name__)
 VerifyImages = Literal["decode", "header", "none"]
 _TOLERANCE = 1.0  # pixels a box may stand out of its image: exporters round
-_SHOWN = 20
 _ORIENTATION = 0x0112  # EXIF
-
-
-@dataclass
-class Problem:
-    """One bad record: what kind of problem, where, and why."""
-
-    kind: str
-    where: str
-    why: str
 
 
 @dataclass
@@ -37,15 +25,18 @@ class CheckedCoco:
 
     data: dict[str, Any]
     problems: list[Problem] = field(default_factory=list)
+    completed: int = 0  # annotations that lacked what COCO's evaluation wants: see _complete
 
     def counts(self) -> Counter[str]:
         return Counter(p.kind for p in self.problems)
 
     def summary(self) -> str:
-        lines = [f"  {n:6d}  {kind}" for kind, n in self.counts().most_common()]
-        shown = [f"  {p.where}: {p.why}" for p in self.problems[:_SHOWN]]
-        more = len(self.problems) - len(shown)
-        return "\n".join([*lines, *shown, *([f"  ... and {more} more"] if more > 0 else [])])
+        return summary(self.problems)
+
+    def keypoints(self) -> list[str]:
+        """Names of the keypoints, the same for all categories that have some; empty without any."""
+        names = [c["keypoints"] for c in self.data["categories"] if c.get("keypoints")]
+        return list(names[0]) if names else []
 
 
 def check_coco(
@@ -66,18 +57,12 @@ def check_coco(
         DatasetError: the file is no COCO json, holds nothing usable, or holds bad records; the message names
         them.
     """
-    data = _read(Path(json_path))
-    checker = _Checker(Path(json_path), Path(image_root), data)
+    data = read_json(Path(json_path), ("images", "annotations", "categories"), "a COCO json")
+    checker = JsonChecker(Path(json_path), Path(image_root), data)
     checked = CheckedCoco(checker.run(verify_images), checker.problems)
-    if checked.problems and not skip_bad_records:
-        raise DatasetError(
-            f"{json_path}: {len(checked.problems)} bad record(s)\n{checked.summary()}\n"
-            f"Mend them, or train without them: --skip-bad-records"
-        )
-    if checked.problems:
-        logger.warning(
-            "%s: %d bad record(s) left out\n%s", json_path, len(checked.problems), checked.summary()
-        )
+    settle(json_path, checked.problems, skip_bad_records)
+    names = checked.keypoints()
+    checked.completed = sum(_complete(annotation, names) for annotation in checked.data["annotations"])
     if not checked.data["images"] or not checked.data["annotations"]:
         raise DatasetError(
             f"{json_path}: no usable {'image' if not checked.data['images'] else 'annotation'} in it"
@@ -85,26 +70,25 @@ def check_coco(
     return checked
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise DatasetError(f"{path}: no such file")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: not a json file ({error})") from error
-    if not isinstance(data, dict):
-        raise DatasetError(f"{path}: a COCO json is an object, this is a {type(data).__name__}")
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(data.get(key), list):
-            raise DatasetError(
-                f"{path}: key {key!r} is missing or no list; a COCO json has images, annotations, categories"
-            )
-        if not data[key]:
-            raise DatasetError(f"{path}: {key!r} is empty")
-    return data
+def _complete(annotation: dict[str, Any], keypoints: list[str]) -> bool:
+    """Add ``iscrowd``, ``area`` and, where the set has keypoints, ``keypoints`` and their number: the format
+    lets them be absent, pycocotools does not. Whether something was added."""
+    before = len(annotation)
+    annotation.setdefault("iscrowd", 0)
+    if "area" not in annotation:
+        annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+    if keypoints:
+        if annotation.get("keypoints") == []:
+            del annotation["keypoints"]
+            before -= 1
+        annotation.setdefault("keypoints", [0] * 3 * len(keypoints))
+        annotation.setdefault("num_keypoints", sum(v > 0 for v in annotation["keypoints"][2::3]))
+    return len(annotation) > before
 
 
-class _Checker:
+class JsonChecker:
+    """Collects the problems of a json with images, annotations and categories, and keeps its good records."""
+
     def __init__(self, path: Path, root: Path, data: dict[str, Any]):
         self.path, self.root, self.data = path, root, data
         self.problems: list[Problem] = []
@@ -113,8 +97,8 @@ class _Checker:
         self.problems.append(Problem(kind, where, why))
 
     def run(self, verify: VerifyImages) -> dict[str, Any]:
-        categories = self._categories()
-        images = self._images(verify)
+        categories = self._without_other_keypoints(self.categories())
+        images = self.images(verify)
         annotations = self._annotations(images, {c["id"] for c in categories})
         return {
             **self.data,
@@ -123,7 +107,8 @@ class _Checker:
             "annotations": annotations,
         }
 
-    def _unique(self, records: list[Any], name: str, keys: tuple[str, ...]) -> list[dict[str, Any]]:
+    def unique(self, records: list[Any], name: str, keys: tuple[str, ...]) -> list[dict[str, Any]]:
+        """Those with all ``keys`` and a first key of their own."""
         seen: set[Any] = set()
         good = []
         for number, record in enumerate(records):
@@ -131,21 +116,34 @@ class _Checker:
             missing = [k for k in keys if not isinstance(record, dict) or k not in record]
             if missing:
                 self.bad("missing key", where, f"no {', '.join(missing)}")
-            elif record["id"] in seen:
-                self.bad("duplicate id", where, f"id {record['id']} is used twice")
+            elif record[keys[0]] in seen:
+                self.bad(f"duplicate {keys[0]}", where, f"{keys[0]} {record[keys[0]]} is used twice")
             else:
-                seen.add(record["id"])
+                seen.add(record[keys[0]])
                 good.append(record)
         return good
 
-    def _categories(self) -> list[dict[str, Any]]:
-        return self._unique(self.data["categories"], "categories", ("id", "name"))
+    def categories(self) -> list[dict[str, Any]]:
+        return self.unique(self.data["categories"], "categories", ("id", "name"))
 
-    def _images(self, verify: VerifyImages) -> dict[Any, dict[str, Any]]:
-        images = self._unique(self.data["images"], "images", ("id", "file_name", "width", "height"))
+    def _without_other_keypoints(self, categories: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """A model has the same keypoints for all classes."""
+        first: list[str] | None = None
+        for category in categories:
+            names = category.get("keypoints")
+            first = first or names
+            if names and names != first:
+                why = f"keypoints {names} are not the {first} of the categories before it"
+                self.bad("other keypoints", f"category {category['name']}", why)
+                return [c for c in categories if c.get("keypoints") in (None, [], first)]
+        return categories
+
+    def images(self, verify: VerifyImages) -> dict[Any, dict[str, Any]]:
+        """The good ones by their id."""
+        images = self.unique(self.data["images"], "images", ("id", "file_name", "width", "height"))
 
         def look(image: dict[str, Any]) -> tuple[str, str] | None:
-            return _image_problem(self.root / image["file_name"], image, verify)
+            return image_problem(self.root / image["file_name"], image, verify)
 
         with ThreadPoolExecutor() as pool:
             found = tqdm(pool.map(look, images), "checking images", len(images), delay=1.0, leave=False)
@@ -160,8 +158,9 @@ class _Checker:
     def _annotations(self, images: dict[Any, dict[str, Any]], categories: set[Any]) -> list[dict[str, Any]]:
         known = {i.get("id") for i in self.data["images"] if isinstance(i, dict)}
         keys = ("id", "image_id", "category_id", "bbox")
+        points = {c.get("id"): c.get("keypoints") for c in self.data["categories"] if isinstance(c, dict)}
         good = []
-        for annotation in self._unique(self.data["annotations"], "annotations", keys):
+        for annotation in self.unique(self.data["annotations"], "annotations", keys):
             where = f"annotation id {annotation['id']}"
             image = images.get(annotation["image_id"])
             if image is None:
@@ -174,8 +173,10 @@ class _Checker:
                     "unknown category", where, f"category_id {annotation['category_id']} is not declared"
                 )
                 continue
-            problem = _box_problem(annotation["bbox"], image) or _mask_problem(
-                annotation.get("segmentation"), image
+            problem = (
+                _box_problem(annotation["bbox"], image)
+                or _mask_problem(annotation.get("segmentation"), image)
+                or _keypoint_problem(annotation.get("keypoints"), points[annotation["category_id"]])
             )
             if problem is None:
                 good.append(annotation)
@@ -184,7 +185,8 @@ class _Checker:
         return good
 
 
-def _image_problem(path: Path, image: dict[str, Any], verify: VerifyImages) -> tuple[str, str] | None:
+def image_problem(path: Path, image: dict[str, Any], verify: VerifyImages) -> tuple[str, str] | None:
+    """Kind and reason where the file of a json's ``image`` can't be used; see :func:`check_coco`."""
     if not path.is_file():
         return "missing image", f"no file {path}"
     if verify == "none":
@@ -248,4 +250,22 @@ def _mask_problem(mask: Any, image: dict[str, Any]) -> tuple[str, str] | None:
             return "polygon under 3 points", f"polygon {str(polygon)[:60]}"
         if len(polygon) % 2 or not all(isinstance(v, int | float) and math.isfinite(v) for v in polygon):
             return "bad polygon", f"polygon {str(polygon)[:60]} is not pairs of finite numbers"
+    return None
+
+
+def _keypoint_problem(found: Any, names: Any) -> tuple[str, str] | None:
+    if not found or not names:
+        return None
+    count = len(names)
+    numbers = isinstance(found, list) and all(isinstance(v, int | float) and math.isfinite(v) for v in found)
+    if not numbers or len(found) != 3 * count:
+        return (
+            "bad keypoints",
+            f"{str(found)[:60]}: its category has {count} keypoints, of three numbers each",
+        )
+    if not set(found[2::3]) <= {0, 1, 2}:
+        return (
+            "bad keypoints",
+            f"{str(found)[:60]}: every third number is 0 (absent), 1 (hidden) or 2 (visible)",
+        )
     return None

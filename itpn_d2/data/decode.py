@@ -88,6 +88,19 @@ def decode(image: Image.Image, reduction: float = 1.0) -> Image.Image:
         return pixels if turn is None else pixels.transpose(turn)
 
 
+def stored_numbers(image: Image.Image) -> np.ndarray:
+    """The pixels as the file has them, not turned: ``(H, W)`` indices of a palette or numbers of one channel,
+    ``(H, W, 3)`` of RGB.
+
+    Raises:
+        BrokenImageError: the pixels can't be read, or have other channels.
+    """
+    with _reasons():
+        if image.mode not in ("1", "L", "P", "RGB") and not image.mode.startswith("I"):
+            raise BrokenImageError(f"its pixels are {image.mode}: neither one number nor RGB")
+        return np.array(image)
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits; "I" is what some formats and versions make of them
         wide = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)

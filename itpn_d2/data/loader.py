@@ -63,6 +63,11 @@ def _not_crowd(record: dict[str, Any]) -> bool:
     return any(not a.get("iscrowd", 0) for a in record.get("annotations", ()))
 
 
+def _labelled_keypoints(record: dict[str, Any]) -> int:
+    kept = (a for a in record.get("annotations", ()) if not a.get("iscrowd", 0))
+    return sum(v > 0 for a in kept for v in a.get("keypoints", ())[2::3])
+
+
 def _require_masks(dataset: str, records: list[dict[str, Any]]) -> None:
     """DatasetError that names the first annotation without a segmentation, and how many there are."""
     without = [
@@ -90,6 +95,7 @@ def build_train_loader(
     aspect_ratio_grouping: bool = True,
     filter_empty: bool = True,
     repeat_threshold: float | None = None,
+    min_keypoints: int = 0,
 ) -> DataLoader:
     """Endless batches (lists of mapped records) of this process's share of ``total_batch_size``.
 
@@ -98,23 +104,37 @@ def build_train_loader(
         start_iter: the first batch to yield; see :class:`ResumableBatchSampler`.
         filter_empty: leave out images without annotations (other than crowds).
         repeat_threshold: category frequency below which images are repeated (LVIS), None for none.
+        min_keypoints: leave out images with fewer labelled keypoints.
 
     Raises:
-        DatasetError: nothing to train on, or the mapper wants masks and an annotation has none.
+        DatasetError: nothing to train on; the mapper wants masks and an annotation has none; or images of a
+            set without annotations were to be repeated, or grouped by sizes that are not known.
     """
     records = DatasetCatalog.get(dataset)
     if filter_empty:
         records = [r for r in records if _not_crowd(r)]
+    if min_keypoints:
+        records = [r for r in records if _labelled_keypoints(r) >= min_keypoints]
     if not records:
-        raise DatasetError(f"dataset {dataset!r} has no image with annotations to train on")
+        what = f"{min_keypoints} labelled keypoints" if min_keypoints else "annotations"
+        raise DatasetError(f"dataset {dataset!r} has no image with {what} to train on")
     if getattr(mapper, "use_instance_mask", False):
         _require_masks(dataset, records)
     repeats = None
     if repeat_threshold is not None:
+        if "annotations" not in records[0]:
+            raise DatasetError(
+                f"dataset {dataset!r} has no annotations to count classes in: leave repeat_threshold at null"
+            )
         factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
             records, repeat_threshold
         )
         repeats = np.asarray(factors).tolist()
+    if aspect_ratio_grouping and "width" not in records[0]:
+        raise DatasetError(
+            f"dataset {dataset!r} does not know its images' sizes: set "
+            f"dataloader.train.aspect_ratio_grouping=False, or verify_images=header of the set"
+        )
     sampler = ResumableBatchSampler(
         len(records),
         total_batch_size,
@@ -143,11 +163,16 @@ def build_test_loader(dataset: str, mapper: Mapper, batch_size: int = 1, num_wor
 
 
 def build_val_loss_loader(
-    dataset: str, mapper: Mapper, batch_size: int = 1, num_workers: int = 0, max_images: int | None = None
+    dataset: str,
+    mapper: Mapper,
+    batch_size: int = 1,
+    num_workers: int = 0,
+    max_images: int | None = None,
+    filter_empty: bool = True,
 ) -> DataLoader:
-    """As :func:`build_test_loader`, over at most ``max_images`` annotated images and a mapper that keeps
-    annotations."""
-    records = [r for r in DatasetCatalog.get(dataset) if _not_crowd(r)][:max_images]
+    """As :func:`build_test_loader`, over at most ``max_images`` images (annotated ones, unless
+    ``filter_empty`` is off) and a mapper that keeps annotations."""
+    records = [r for r in DatasetCatalog.get(dataset) if not filter_empty or _not_crowd(r)][:max_images]
     return DataLoader(
         MappedRecords(records, mapper),
         batch_size=batch_size,

@@ -13,6 +13,8 @@ from detectron2.data import transforms as T
 
 from .errors import DatasetError
 
+_LABELS = ("annotations", "segments", "sem_seg_file_name", "labelling")
+
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
@@ -42,6 +44,7 @@ class TrainMapper:
 
     Args:
         augmentations: Detectron2 augmentations, in order.
+        use_keypoint: read keypoints; ``keypoint_flip`` says which keypoint each one is in a mirror.
         use_instance_mask: read segmentations. Without them records may have none.
         instance_mask_format: ``polygon``, ``bitmask``, or ``auto``: bitmask where a record holds RLE or where
             boxes are recomputed, which polygons cut by a crop do badly.
@@ -56,6 +59,8 @@ class TrainMapper:
         recompute_boxes: bool = False,
         image_format: str = "RGB",
         seed: int = 0,
+        use_keypoint: bool = False,
+        keypoint_flip: Sequence[int] | None = None,
     ):
         if instance_mask_format not in ("auto", "polygon", "bitmask"):
             raise ValueError(
@@ -70,6 +75,8 @@ class TrainMapper:
                 use_instance_mask=use_instance_mask,
                 instance_mask_format=kind,
                 recompute_boxes=use_instance_mask and recompute_boxes,
+                use_keypoint=use_keypoint,
+                keypoint_hflip_indices=None if keypoint_flip is None else np.array(keypoint_flip),
             )
             for kind in ("polygon", "bitmask")
         }
@@ -87,7 +94,7 @@ class TrainMapper:
 
 
 class TestMapper:
-    """Evaluation samples: the image in one view, and the record's size for the results."""
+    """Evaluation samples: the image in one view, without labels, and the record's size for the results."""
 
     __test__ = False  # not a test, whatever its name
 
@@ -97,7 +104,8 @@ class TestMapper:
         )
 
     def __call__(self, record: dict[str, Any], position: int = 0) -> dict[str, Any]:
+        unlabelled = {k: v for k, v in record.items() if k not in _LABELS}
         try:
-            return self.mapper(copy.deepcopy(record))
+            return self.mapper(unlabelled)
         except (OSError, SyntaxError) as error:
             raise DatasetError(f"{record.get('file_name')}: the image can't be read ({error})") from error

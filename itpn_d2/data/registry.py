@@ -11,6 +11,7 @@ from typing import Any
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
+from detectron2.data.detection_utils import create_keypoint_hflip_indices
 from omegaconf import DictConfig, OmegaConf
 
 from .coco_check import VerifyImages, check_coco
@@ -18,6 +19,10 @@ from .errors import DatasetError
 
 logger = logging.getLogger(__name__)
 _registered: dict[str, tuple[Any, ...]] = {}
+_ASKED = {
+    "num_semantic_classes": "stuff",
+    "num_keypoints": "keypoints (names under 'keypoints' in its categories)",
+}
 
 
 def cache_root() -> Path:
@@ -53,6 +58,24 @@ def register(
     return name
 
 
+def require_paths(name: str, **paths: str) -> None:
+    """The files and folders of a set of one's own, by the keys they are set with.
+
+    Raises:
+        DatasetError: one is not given, or is not there.
+    """
+    split = "val" if name.endswith("val") else "train"
+    for key, path in paths.items():
+        if not path:
+            raise DatasetError(
+                f"dataset {name!r} has no {key}: set dataset.{split}.{key}=PATH on the command line"
+            )
+        found = Path(path).is_file() if key == "json" else Path(path).is_dir()
+        if not found:
+            kind = "file" if key == "json" else "folder"
+            raise DatasetError(f"dataset.{split}.{key}={path}: no such {kind}")
+
+
 def register_coco(
     name: str,
     json: str,
@@ -65,37 +88,44 @@ def register_coco(
     Raises:
         DatasetError: no path was given, or :func:`check_coco` refuses.
     """
-    split = "val" if name.endswith("val") else "train"
-    for key, value in (("json", json), ("images", images)):
-        if not value:
-            raise DatasetError(
-                f"dataset {name!r} has no {key}: set dataset.{split}.{key}=PATH on the command line"
-            )
-    if not Path(images).is_dir():
-        raise DatasetError(f"dataset.{split}.images={images}: no such folder")
+    require_paths(name, json=json, images=images)
     arguments = (
         str(json),
         str(images),
         skip_bad_records,
         verify_images,
-        os.path.getmtime(json) if Path(json).is_file() else 0,
+        os.path.getmtime(json),
     )
     if is_registered(name, arguments):
         return name
     checked = check_coco(json, images, skip_bad_records, verify_images)
-    source = _cleaned(Path(json), checked.data) if checked.problems else str(json)
+    changed = checked.problems or checked.completed
+    source = cleaned_json(Path(json), checked.data) if changed else str(json)
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
     records = load_coco_json(source, str(images), name)  # sets the classes and the id map in the metadata
+    set_keypoints(name, checked.keypoints())
     DatasetCatalog.register(name, lambda: records)
     MetadataCatalog.get(name).set(json_file=source, image_root=str(images), evaluator_type="coco")
     _registered[name] = arguments
     return name
 
 
-def _cleaned(path: Path, data: dict[str, Any]) -> str:
-    """The good records as a json of their own, for the evaluator; named by its content."""
+def set_keypoints(name: str, keypoints: Sequence[str]) -> None:
+    """Put the names of keypoints into the metadata, and which of them a mirror swaps: two whose names are the
+    same but for left and right."""
+    if not keypoints:
+        return
+    flipped: dict[str, str] = {}
+    for one, other in (("left", "right"), ("Left", "Right")):
+        flipped.update({k: k.replace(one, other) for k in keypoints if one in k})
+    pairs = [(k, f) for k, f in flipped.items() if f != k and f in keypoints]
+    MetadataCatalog.get(name).set(keypoint_names=list(keypoints), keypoint_flip_map=pairs)
+
+
+def cleaned_json(path: Path, data: dict[str, Any]) -> str:
+    """The records that are used as a json of their own, for the evaluator; named by its content."""
     text = json.dumps(data)
     target = cache_root() / "cleaned" / f"{path.stem}_{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if not target.is_file():
@@ -132,27 +162,50 @@ def has_masks(name: str) -> bool:
     return bool(found) and all(found)
 
 
+def dataset_facts(name: str) -> dict[str, Any]:
+    """What a model has to know of a registered dataset: ``num_classes`` and ``class_names`` (of a semantic
+    set its own, else of the things), and where there are any ``num_semantic_classes``, ``num_keypoints`` and
+    ``keypoint_flip`` (which keypoint each one is in a mirror)."""
+    DatasetCatalog.get(name)  # built-in sets learn their classes on loading
+    metadata = MetadataCatalog.get(name)
+    semantic = list(metadata.get("stuff_classes", ()))
+    names = semantic if metadata.get("evaluator_type") == "sem_seg" else list(metadata.thing_classes)
+    facts: dict[str, Any] = {"num_classes": len(names), "class_names": names}
+    if semantic:
+        facts["num_semantic_classes"] = len(semantic)
+    if metadata.get("keypoint_names"):
+        facts["num_keypoints"] = len(metadata.keypoint_names)
+        facts["keypoint_flip"] = create_keypoint_hflip_indices(name)
+    return facts
+
+
 def prepare_datasets(dataset: DictConfig) -> None:
-    """Register ``dataset.train`` and ``dataset.val`` (either may be None) and fill in ``num_classes`` and
-    ``class_names``; where ``dataset.val.classes`` is None, it becomes the classes of the training set.
+    """Register ``dataset.train`` and ``dataset.val`` (either may be None) and fill in what of
+    :func:`dataset_facts` the section asks for (``num_classes`` and ``class_names`` always); where
+    ``dataset.val.classes`` is None, it becomes the classes of the training set.
 
     Raises:
-        DatasetError: a dataset can't be used, or the two have different classes.
+        DatasetError: a dataset can't be used, lacks what the config asks for, or the two have different
+            classes.
     """
-    classes: dict[str, list[str]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     for split in ("train", "val"):
         call = OmegaConf.select(dataset, split)
         if call is not None:
-            if classes and call.get("classes", "") is None:
-                call.classes = classes["train"]  # a set of labelled images takes the numbers of the other
-            name = instantiate(call)
-            DatasetCatalog.get(name)  # built-in sets learn their classes on loading
-            classes[split] = list(MetadataCatalog.get(name).thing_classes)
-    if len(classes) == 2 and classes["train"] != classes["val"]:
+            if facts and call.get("classes", "") is None:
+                call.classes = facts["train"]["class_names"]  # labelled images take the numbers of the other
+            facts[split] = dataset_facts(instantiate(call))
+    if len(facts) == 2 and facts["train"] != facts["val"]:
+        key = next(k for k in facts["train"] if facts["train"][k] != facts["val"].get(k))
+        key = "class_names" if facts["train"]["class_names"] != facts["val"]["class_names"] else key
         raise DatasetError(
-            f"the classes differ: dataset.train has {classes['train']}, dataset.val has {classes['val']}; "
-            f"give both json files the same categories"
+            f"the classes differ: dataset.train has {facts['train'][key]}, dataset.val has "
+            f"{facts['val'].get(key)}; give both sets the same categories"
         )
-    if classes:
-        names = next(iter(classes.values()))
-        dataset.num_classes, dataset.class_names = len(names), names
+    for split, found in facts.items():
+        for key, what in _ASKED.items():
+            if key in dataset and key not in found:
+                raise DatasetError(f"dataset.{split} has no {what}, which the model of this config learns")
+        dataset.update(
+            {k: v for k, v in found.items() if k in dataset or k in ("num_classes", "class_names")}
+        )

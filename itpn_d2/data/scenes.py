@@ -1,8 +1,9 @@
-"""Quick-start scenes: generated pictures of textured, overlapping shapes with boxes, masks, semantic and
-panoptic labels.
+"""Quick-start scenes: generated pictures of textured, overlapping shapes with boxes, masks, keypoints,
+semantic and panoptic labels.
 
 Made on first use, the same bytes for the same seed; nothing is downloaded. The classes differ in shape only:
-colour, texture, size, angle and light are drawn independently, so a detector has to look at the outline.
+colour, texture, size, angle and light are drawn independently, so a detector has to look at the outline. The
+keypoints of every shape are the ends of its outline in the picture: the topmost point, and so on.
 """
 
 import json
@@ -10,24 +11,59 @@ import logging
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pycocotools.mask as mask_util
-from detectron2.data import MetadataCatalog
-from detectron2.data.datasets import load_coco_json
 from tqdm import tqdm
 
-from .registry import cache_root, register, write_atomically
+from .registry import write_atomically
 
 logger = logging.getLogger(__name__)
 CLASSES = ("disc", "square", "triangle", "star", "ring")
-_FORMAT = 2  # raise when the pictures change, so that cached ones are made anew
+KEYPOINTS = ("top", "right", "bottom", "left")
+_FORMAT = 3  # raise when the files change, so that cached ones are made anew
 _SPLITS = {"train": 0, "val": 1, "test": 2}
 _MIN_VISIBLE = 0.35  # of a shape's area; what is hidden further is no longer an object
 _SUPERSAMPLING = 4
+
+
+@dataclass
+class SceneObject:
+    """One shape of a scene.
+
+    Attributes:
+        kind: index into :data:`CLASSES`.
+        mask: (size, size) bool, what can be seen of it.
+        keypoints: (4, 3) x and y of :data:`KEYPOINTS` in pixel indices, and 2 visible, 1 hidden by another
+            shape, 0 outside the picture (then x and y are 0 as well).
+        area: pixels it covers, hidden or not.
+    """
+
+    kind: int
+    mask: np.ndarray
+    keypoints: np.ndarray
+    area: float
+
+
+def _ends(kind: str, centre: np.ndarray, radius: float, angle: float, size: int) -> np.ndarray:
+    """Keypoints of a shape that nothing hides."""
+    outline = _outline(kind, radius, angle)[0] + centre
+    x, y = outline.T
+    ends = outline[[y.argmin(), x.argmax(), y.argmax(), x.argmin()]]
+    inside = ((ends >= 0) & (ends < size - 0.5)).all(1)
+    pixels = np.where(inside[:, None], np.round(ends), 0)
+    return np.concatenate((pixels, 2.0 * inside[:, None]), 1).astype(np.int64)
+
+
+def _hide(keypoints: np.ndarray, cover: np.ndarray) -> None:
+    """Mark what lies under ``cover`` (size, size) bool; in place."""
+    for point in keypoints:
+        if point[2] and cover[point[1], point[0]]:
+            point[2] = 1
 
 
 def _outline(kind: str, radius: float, angle: float) -> list[np.ndarray]:
@@ -83,26 +119,29 @@ def _shade(rng: np.random.Generator, size: int) -> np.ndarray:
     return (1 + rng.uniform(0.05, 0.3) * (x * np.cos(angle) + y * np.sin(angle)))[..., None]
 
 
-def draw_scene(seed: list[int], size: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """One picture: RGB uint8 ``(size, size, 3)``, and (class, visible mask) of every object, back to
+def draw_scene(seed: list[int], size: int) -> tuple[np.ndarray, list[SceneObject]]:
+    """One picture: RGB uint8 ``(size, size, 3)``, and its objects that show enough of themselves, back to
     front."""
     rng = np.random.default_rng(seed)
     picture = (0.25 + 0.5 * _texture(rng, size, 0.35)) * (0.8 + 0.4 * _noise(rng, size, 5))
-    objects: list[tuple[int, np.ndarray, float]] = []
+    objects: list[SceneObject] = []
     for _ in range(rng.integers(3, 9)):
         kind = int(rng.integers(len(CLASSES)))
         radius = size * rng.uniform(0.08, 0.2)
         centre = rng.uniform(0.08, 0.92, 2) * size
-        cover = _coverage(CLASSES[kind], centre, radius, rng.uniform(0, 2 * np.pi), size)
+        form = (CLASSES[kind], centre, radius, rng.uniform(0, 2 * np.pi), size)
+        cover = _coverage(*form)
         shadow = cv2.GaussianBlur(np.roll(cover, (2, 2), (0, 1)), (0, 0), 2)[..., None]
         picture = picture * (1 - 0.45 * shadow)
         surface = _texture(rng, size, 0.6) * _shade(rng, size)
         picture = picture * (1 - cover[..., None]) + surface * cover[..., None]
         mask = cover > 0.5
-        objects = [(k, m & ~mask, area) for k, m, area in objects]
-        objects.append((kind, mask, float(mask.sum())))
+        for behind in objects:
+            behind.mask &= ~mask
+            _hide(behind.keypoints, mask)
+        objects.append(SceneObject(kind, mask, _ends(*form), float(mask.sum())))
     picture = picture * _shade(rng, size) + rng.normal(0, 0.02, picture.shape)
-    visible = [(k, m) for k, m, area in objects if m.sum() >= max(_MIN_VISIBLE * area, 16)]
+    visible = [o for o in objects if o.mask.sum() >= max(_MIN_VISIBLE * o.area, 16)]
     return (np.clip(picture, 0, 1) * 255).astype(np.uint8), visible
 
 
@@ -145,7 +184,9 @@ def generate_scenes(root: Path, split: str, num_images: int, size: int, seed: in
 def _fill(folder: Path, split: str, num_images: int, size: int, seed: int) -> None:
     for name in ("images", "panoptic", "sem_seg"):
         (folder / name).mkdir()
-    categories = [{"id": i + 1, "name": n, "isthing": 1} for i, n in enumerate(CLASSES)]
+    categories: list[dict[str, Any]] = [{"id": i, "name": n, "isthing": 1} for i, n in enumerate(CLASSES, 1)]
+    for category in categories:
+        category.update(keypoints=list(KEYPOINTS), skeleton=[[1, 2], [2, 3], [3, 4], [4, 1]])
     categories.append({"id": len(CLASSES) + 1, "name": "background", "isthing": 0})
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -160,12 +201,20 @@ def _fill(folder: Path, split: str, num_images: int, size: int, seed: int) -> No
         semantic = np.full((size, size), len(CLASSES), np.uint8)
         identity = np.zeros((size, size), np.int32)
         segments: list[dict[str, Any]] = []
-        for kind, mask in objects:
+        for thing in objects:
+            kind, mask = thing.kind, thing.mask
             x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
             number_of = len(annotations) + 1
             fields = {"category_id": kind + 1, "bbox": [x, y, w, h], "area": int(mask.sum()), "iscrowd": 0}
             annotations.append(
-                {"id": number_of, "image_id": image["id"], **fields, "segmentation": _encode(mask)}
+                {
+                    "id": number_of,
+                    "image_id": image["id"],
+                    **fields,
+                    "segmentation": _encode(mask),
+                    "keypoints": thing.keypoints.ravel().tolist(),
+                    "num_keypoints": int((thing.keypoints[:, 2] > 0).sum()),
+                }
             )
             background &= ~mask
             semantic[mask] = kind
@@ -199,36 +248,3 @@ def _fill(folder: Path, split: str, num_images: int, size: int, seed: int) -> No
             {"info": info, "images": images, "annotations": annotations, "categories": categories[:-1]}
         ),
     )
-
-
-def register_scenes(
-    name: str, split: str, num_images: int, size: int = 160, seed: int = 7, root: str | None = None
-) -> str:
-    """Make the scenes on first use under ``root`` (default: :func:`~itpn_d2.data.registry.cache_root`) and
-    register them."""
-    base = Path(root) if root else cache_root() / "quickstart"
-    folder = generate_scenes(base, split, num_images, size, seed)
-    source, pictures = str(folder / "instances.json"), str(folder / "images")
-
-    def load() -> list[dict[str, Any]]:
-        records = load_coco_json(source, pictures, name)
-        for record in records:
-            record["sem_seg_file_name"] = str(folder / "sem_seg" / Path(record["file_name"]).name)
-        return records
-
-    register(
-        name,
-        (str(folder),),
-        load,
-        json_file=source,
-        image_root=pictures,
-        evaluator_type="coco",
-        sem_seg_root=str(folder / "sem_seg"),
-        panoptic_root=str(folder / "panoptic"),
-        panoptic_json=str(folder / "panoptic.json"),
-        stuff_classes=[*CLASSES, "background"],
-        ignore_label=255,
-    )
-    if "thing_classes" not in MetadataCatalog.get(name).as_dict():
-        load()  # sets the classes
-    return name

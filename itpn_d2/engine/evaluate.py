@@ -9,12 +9,13 @@ import torch
 from detectron2.config import instantiate
 from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..evaluation import restricted, spread, write_results
 from ..solver import WeightAverage
 from .precision import autocast
+from .views import views_of
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +56,20 @@ def evaluate_once(
     cfg: DictConfig, model: nn.Module, dtype: torch.dtype, name: str, images: int | None = None
 ) -> OrderedDict[str, Any]:
     """Detectron2's nested results of the model on ``dataloader.test``, or on so many of its images, spread
-    evenly over the dataset.
+    evenly over the dataset; with ``dataloader.test_views.enabled`` from several views of each image.
 
     What the evaluator writes goes to ``inference/<name>`` in ``train.output_dir``.
 
     Raises:
-        ValueError: the config's evaluator can't be restricted to some of the images.
+        ValueError: the config's evaluator can't be restricted to some of the images. ConfigError: the model's
+            results can't be merged over views.
     """
-    loader = instantiate(cfg.dataloader.test)
+    test, predicting = cfg.dataloader.test.copy(), model
+    test._set_parent(cfg.dataloader)  # interpolations reach the whole config
+    if OmegaConf.select(cfg, "dataloader.test_views.enabled"):
+        test.mapper.augmentations = []  # the views are made of the original image
+        predicting = views_of(cfg, model)
+    loader = instantiate(test)
     evaluator_cfg = cfg.dataloader.evaluator.copy()
     evaluator_cfg.output_dir = str(Path(cfg.train.output_dir) / "inference" / name)
     evaluator = instantiate(evaluator_cfg)
@@ -70,6 +77,6 @@ def evaluate_once(
         loader, evaluator = spread(loader, images), restricted(evaluator)
     device = next(model.parameters()).device
     was_training = model.training
-    results = inference_on_dataset(_Autocast(model, device, dtype), loader, evaluator)
+    results = inference_on_dataset(_Autocast(predicting, device, dtype), loader, evaluator)
     model.train(was_training)
     return OrderedDict(results or {})

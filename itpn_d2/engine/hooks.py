@@ -139,7 +139,9 @@ class BestCheckpoint(HookBase):
             return
         latest = self.trainer.storage.latest()
         if self.metric not in latest:
-            known = ", ".join(k for k in latest if "/AP" in k or "loss" in k or k.endswith(("mIoU", "top1")))
+            known = ", ".join(
+                k for k in latest if "/AP" in k or "loss" in k or k.endswith(("mIoU", "PQ", "top1"))
+            )
             logger.warning("train.best_metric=%s was not measured; there are: %s", self.metric, known)
             return
         value, iteration = latest[self.metric]

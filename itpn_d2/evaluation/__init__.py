@@ -5,6 +5,8 @@ from .curves import plot_curves, read_metrics
 from .evaluator import DetectionEvaluator, build_evaluator
 from .label_grid import label_grid
 from .results import flatten, is_better, named_metric, table, write_results
+from .segmentation_grid import segmentation_grid
+from .semantic import SemanticEvaluator
 from .subset import restricted, spread
 from .tokens import exit_picture, save_exit_picture
 from .visualize import prediction_grid, save_prediction_grid
@@ -12,6 +14,7 @@ from .visualize import prediction_grid, save_prediction_grid
 __all__ = [
     "ClassificationEvaluator",
     "DetectionEvaluator",
+    "SemanticEvaluator",
     "build_evaluator",
     "exit_picture",
     "flatten",
@@ -24,6 +27,7 @@ __all__ = [
     "restricted",
     "save_exit_picture",
     "save_prediction_grid",
+    "segmentation_grid",
     "spread",
     "table",
     "write_results",

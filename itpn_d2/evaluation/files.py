@@ -1,12 +1,13 @@
 """Writing pictures and tables whole or not at all, and what all pictures have."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-_CAPTION = 22  # pixels
+_CAPTION, _GAP = 22, 8  # pixels
 
 
 def partial_name(path: Path) -> Path:
@@ -28,3 +29,26 @@ def captioned(image: np.ndarray, text: str) -> np.ndarray:
     strip = np.full((_CAPTION, image.shape[1], 3), 255, np.uint8)
     cv2.putText(strip, text, (4, _CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate((strip, image))
+
+
+def class_colours(count: int) -> list[tuple[float, float, float]]:
+    """A colour a class, 0..1 RGB, the same whatever else is in the picture (golden-ratio hues)."""
+    hues = (np.arange(count) * 0.618034) % 1.0
+    hsv = np.stack((hues * 179, np.full(count, 220), np.full(count, 255)), 1).astype(np.uint8)
+    rgb = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0] / 255.0
+    return [(float(r), float(g), float(b)) for r, g, b in rgb]
+
+
+def grid(pairs: Sequence[tuple[np.ndarray, np.ndarray]], columns: int) -> np.ndarray:
+    """RGB uint8 picture of image pairs, each side by side, ``columns`` pairs a row."""
+    joined = [
+        np.concatenate((left, np.full((len(left), _GAP // 4, 3), 255, np.uint8), right), 1)
+        for left, right in pairs
+    ]
+    height, width = max(p.shape[0] for p in joined) + _GAP, max(p.shape[1] for p in joined) + _GAP
+    columns = min(columns, len(joined))
+    canvas = np.full((-(-len(joined) // columns) * height, columns * width, 3), 255, np.uint8)
+    for i, pair in enumerate(joined):
+        y, x = i // columns * height, i % columns * width
+        canvas[y : y + pair.shape[0], x : x + pair.shape[1]] = pair
+    return canvas

@@ -12,10 +12,11 @@ from detectron2.data import detection_utils
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils.visualizer import ColorMode, GenericMask, Visualizer
 
-from .files import captioned, save_png
+from .files import captioned, class_colours, grid, save_png
 from .label_grid import label_grid
+from .segmentation_grid import segmentation_grid
 
-_GAP = 8  # pixels
+_DOT = 3  # pixels
 _CROWDED = 25  # objects: with more of them, labels would hide the picture
 
 
@@ -27,6 +28,7 @@ class _Objects:
     masks: list[np.ndarray] | None
     classes: list[int]
     scores: list[float] | None = None
+    keypoints: np.ndarray | None = None  # (n, K, 3) x, y, and whether to draw it
 
 
 @dataclass
@@ -39,6 +41,10 @@ class _Frame:
     def boxes(self, boxes: Any) -> np.ndarray:
         y, x = (drawn / original for drawn, original in zip(self.shape, self.size, strict=True))
         return np.asarray(boxes, dtype=float).reshape(-1, 4) * (x, y, x, y)
+
+    def keypoints(self, points: Any) -> np.ndarray:
+        y, x = (drawn / original for drawn, original in zip(self.shape, self.size, strict=True))
+        return np.asarray(points, dtype=float) * (x, y, 1)
 
     def mask(self, segmentation: Any) -> np.ndarray:
         """Polygons, RLE (compressed or not) or a bitmask; an absent one is empty."""
@@ -66,7 +72,9 @@ def _truth(record: dict[str, Any], frame: _Frame) -> _Objects:
     segmentations = [a.get("segmentation") for a in annotations]
     some = any(s is not None and len(s) for s in segmentations)
     masks = [frame.mask(s) for s in segmentations] if some else None
-    return _Objects(frame.boxes(boxes), masks, [a["category_id"] for a in annotations])
+    points = [np.reshape(a["keypoints"], (-1, 3)) for a in annotations if "keypoints" in a]
+    keypoints = frame.keypoints(points) if points and len(points) == len(annotations) else None
+    return _Objects(frame.boxes(boxes), masks, [a["category_id"] for a in annotations], None, keypoints)
 
 
 def _found(instances: Instances, frame: _Frame, score_threshold: float) -> _Objects:
@@ -75,27 +83,23 @@ def _found(instances: Instances, frame: _Frame, score_threshold: float) -> _Obje
     masks = None
     if instances.has("pred_masks"):
         masks = [frame.mask(m) for m in instances.pred_masks]
+    keypoints = None
+    if instances.has("pred_keypoints"):
+        keypoints = frame.keypoints(instances.pred_keypoints.float().numpy())
     return _Objects(
         frame.boxes(instances.pred_boxes.tensor.float().numpy()),
         masks,
         instances.pred_classes.tolist(),
         instances.scores.tolist(),
+        keypoints,
     )
-
-
-def _colours(count: int) -> list[tuple[float, float, float]]:
-    """A colour a class, 0..1 RGB, the same whatever else is in the picture (golden-ratio hues)."""
-    hues = (np.arange(count) * 0.618034) % 1.0
-    hsv = np.stack((hues * 179, np.full(count, 220), np.full(count, 255)), 1).astype(np.uint8)
-    rgb = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0] / 255.0
-    return [(float(r), float(g), float(b)) for r, g, b in rgb]
 
 
 def _draw(image: np.ndarray, metadata: Any, objects: _Objects) -> np.ndarray:
     if not objects.classes:
         return image
     names = metadata.get("thing_classes", None) or []
-    palette = _colours(max(len(names), *(c + 1 for c in objects.classes), 1))
+    palette = class_colours(max(len(names), *(c + 1 for c in objects.classes), 1))
     colours = [palette[c] for c in objects.classes]
     visualizer = Visualizer(image, metadata, scale=1.0, instance_mode=ColorMode.SEGMENTATION)
     if objects.masks is not None:
@@ -116,6 +120,20 @@ def _draw(image: np.ndarray, metadata: Any, objects: _Objects) -> np.ndarray:
     return drawn.get_image()
 
 
+def _dotted(image: np.ndarray, objects: _Objects) -> np.ndarray:
+    """With keypoints: a colour each, the same for all objects."""
+    if objects.keypoints is None:
+        return image
+    image = np.ascontiguousarray(image)
+    colours = (np.array(class_colours(objects.keypoints.shape[1])) * 255).tolist()
+    for points in objects.keypoints:
+        for (x, y, shown), colour in zip(points.tolist(), colours, strict=True):
+            if shown > 0:
+                cv2.circle(image, (round(x), round(y)), _DOT + 1, (0, 0, 0), -1, cv2.LINE_AA)
+                cv2.circle(image, (round(x), round(y)), _DOT, colour, -1, cv2.LINE_AA)
+    return image
+
+
 def _draw_mask(visualizer: Visualizer, mask: np.ndarray, colour: tuple[float, float, float]) -> None:
     visualizer.draw_binary_mask(mask, colour, alpha=0.45, area_threshold=0)
     outline = GenericMask(mask.astype(np.uint8), *mask.shape)
@@ -124,7 +142,9 @@ def _draw_mask(visualizer: Visualizer, mask: np.ndarray, colour: tuple[float, fl
             visualizer.draw_polygon(polygon.reshape(-1, 2), color=colour, alpha=0.0)
 
 
-def _pair(record: dict, prediction: dict, metadata: Any, score_threshold: float, side: int) -> np.ndarray:
+def _pair(
+    record: dict, prediction: dict, metadata: Any, score_threshold: float, side: int
+) -> tuple[np.ndarray, np.ndarray]:
     image = detection_utils.read_image(record["file_name"], "RGB")
     height, width = image.shape[:2]
     scale = side / max(height, width)
@@ -133,9 +153,11 @@ def _pair(record: dict, prediction: dict, metadata: Any, score_threshold: float,
     image = cv2.resize(np.ascontiguousarray(image), shape[::-1], interpolation=how)
     frame = _Frame((record.get("height", height), record.get("width", width)), shape)
     truth, found = _truth(record, frame), _found(prediction["instances"], frame, score_threshold)
-    left = captioned(_draw(image, metadata, truth), f"ground truth ({len(truth.classes)})")
-    right = captioned(_draw(image, metadata, found), f"prediction ({len(found.classes)})")
-    return np.concatenate((left, np.full((len(left), _GAP // 4, 3), 255, np.uint8), right), 1)
+    if found.keypoints is None:  # a model without keypoints is not compared by them
+        truth.keypoints = None
+    left = captioned(_dotted(_draw(image, metadata, truth), truth), f"ground truth ({len(truth.classes)})")
+    right = captioned(_dotted(_draw(image, metadata, found), found), f"prediction ({len(found.classes)})")
+    return left, right
 
 
 def prediction_grid(
@@ -168,13 +190,7 @@ def prediction_grid(
         _pair(record, prediction, metadata, score_threshold, side)
         for record, prediction in zip(records, predictions, strict=True)
     ]
-    height, width = max(p.shape[0] for p in pairs) + _GAP, max(p.shape[1] for p in pairs) + _GAP
-    columns = min(columns, len(pairs))
-    canvas = np.full((-(-len(pairs) // columns) * height, columns * width, 3), 255, np.uint8)
-    for i, pair in enumerate(pairs):
-        y, x = i // columns * height, i % columns * width
-        canvas[y : y + pair.shape[0], x : x + pair.shape[1]] = pair
-    return canvas
+    return grid(pairs, columns)
 
 
 def save_prediction_grid(
@@ -184,10 +200,12 @@ def save_prediction_grid(
     metadata: Any,
     **options: Any,
 ) -> None:
-    """Write :func:`prediction_grid`, or for a classifier's scores :func:`.label_grid`, with ``options`` as
-    PNG, whole or not at all."""
+    """Write :func:`prediction_grid`, for a classifier's scores :func:`.label_grid`, or for semantic and
+    panoptic maps :func:`.segmentation_grid`, with ``options`` as PNG, whole or not at all."""
     if predictions and "scores" in predictions[0]:
         picture = label_grid(records, predictions, metadata.thing_classes, **options)
+    elif predictions and {"panoptic_seg", "sem_seg"} & predictions[0].keys():
+        picture = segmentation_grid(records, predictions, metadata, **options)
     else:
         picture = prediction_grid(records, predictions, metadata, **options)
     save_png(Path(path), picture)

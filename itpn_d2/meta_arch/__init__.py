@@ -2,7 +2,9 @@
 
 from .batch_augmentation import BatchAugmentation
 from .dino import DINO
+from .fcos import FCOS
 from .image_classifier import ImageClassifier
+from .image_segmentor import ImageSegmentor
 from .mask_dino import MaskDINO
 
-__all__ = ["DINO", "BatchAugmentation", "ImageClassifier", "MaskDINO"]
+__all__ = ["DINO", "FCOS", "BatchAugmentation", "ImageClassifier", "ImageSegmentor", "MaskDINO"]

@@ -4,7 +4,15 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Task = Literal["instance_segmentation", "detection", "classification", "pretraining"]
+Task = Literal[
+    "instance_segmentation",
+    "detection",
+    "semantic_segmentation",
+    "panoptic_segmentation",
+    "keypoints",
+    "classification",
+    "pretraining",
+]
 TASKS: tuple[Task, ...] = get_args(Task)
 Origin = Literal["measured here", "quoted"]
 NONE_PUBLISHED = "none published"

@@ -7,6 +7,9 @@ COMMAND = "python -m itpn_d2.model_zoo table MODEL_ZOO.md"
 _TITLES: dict[Task, str] = {
     "instance_segmentation": "Instance segmentation",
     "detection": "Detection",
+    "semantic_segmentation": "Semantic segmentation",
+    "panoptic_segmentation": "Panoptic segmentation",
+    "keypoints": "Keypoints",
     "classification": "Classification",
     "pretraining": "Pre-training",
 }

@@ -133,9 +133,11 @@ def _build(
         if source:
             load_pretrained(backbone, source)
         return backbone.to(where)
-    if cfg.dataset.num_classes is None:
+    counts = ("num_classes", "num_semantic_classes", "num_keypoints")
+    unknown = [f"'dataset.{key}=N'" for key in counts if cfg.dataset.get(key, 0) is None]
+    if unknown:
         raise ZooError(
-            f"{name}: its classes come from your data: say how many, overrides=['dataset.num_classes=N']"
+            f"{name}: its classes come from your data: say how many, overrides=[{', '.join(unknown)}]"
         )
     model = instantiate(cfg.model).to(where)
     Checkpointer(model).load(source, checkpointables=[])

@@ -19,17 +19,11 @@ from pretrain.schedule import ProgressiveSchedule
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
 ALL = sorted(p for p in ROOT.rglob("*") if p.suffix in (".py", ".yaml") and "common" not in p.parts)
-PRETRAIN = [
-    p
-    for p in ALL
-    if "Pretrain" in p.parts or ("Quickstart" in p.parts and ("mim" in p.name or "mfm" in p.name))
-]
 CLASSIFICATION = [
     p
     for p in ALL
     if "ImageNet-Classification" in p.parts or p.name.startswith(("classifier_", "linear_probe_"))
 ]
-CONFIGS = [p for p in ALL if p not in PRETRAIN and p not in CLASSIFICATION]
 METHODS = {
     "pixel": "PixelMIM",
     "mfm": "MFM",
@@ -37,20 +31,47 @@ METHODS = {
     "clip": "CLIPDistillation",
     "fastmim": "FastMIM",
 }
+PRETRAIN = [p for p in ALL if p.stem.removeprefix("brief_").split("_")[0] in METHODS]
+CONFIGS = [p for p in ALL if p not in PRETRAIN and p not in CLASSIFICATION]
+META_ARCHITECTURES = {
+    "retinanet": "RetinaNet",
+    "fcos": "FCOS",
+    "upernet": "ImageSegmentor",
+    "semantic_fpn": "ImageSegmentor",
+    "panoptic_fpn": "PanopticFPN",
+    "dino": "DINO",
+    "mask_dino": "MaskDINO",
+    "semantic_mask_dino": "MaskDINO",
+    "panoptic_mask_dino": "MaskDINO",
+}
+COUNTS = {"num_classes": 3, "num_semantic_classes": 4, "num_keypoints": 5}  # where the data would tell
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_config(path):
     cfg = load_config(str(path))
-    cfg.dataset.num_classes = cfg.dataset.num_classes or 3
+    for key, count in COUNTS.items():
+        if key in cfg.dataset:
+            cfg.dataset[key] = cfg.dataset[key] or count
     if path.suffix == ".py":
         with torch.device("meta"):
             model = instantiate(cfg.model)
     else:
         model = instantiate(cfg.model)
-    head = model if "dino" in path.name else model.roi_heads
-    assert head.num_classes == cfg.dataset.num_classes
-    assert (isinstance(model, MaskDINO) if head is model else head.mask_on) == ("mask" in path.name)
+    expected = (n for kind, n in META_ARCHITECTURES.items() if path.name.startswith(kind))
+    assert type(model).__name__ == next(expected, "GeneralizedRCNN")
+    masks = ("mask", "point_rend", "panoptic")
+    if hasattr(model, "roi_heads"):
+        assert model.roi_heads.num_classes == cfg.dataset.num_classes
+        assert model.roi_heads.mask_on == any(kind in path.name for kind in masks)
+        assert model.roi_heads.keypoint_on == ("keypoint" in path.name)
+    elif "ImageSegmentor" in type(model).__name__:
+        assert model.sem_seg_head.predictor.out_channels == cfg.dataset.num_classes
+    else:
+        classes = model.things if isinstance(model, MaskDINO) else model.num_classes
+        assert classes == cfg.dataset.num_classes
+    if "fast_itpn" in path.name and path.suffix == ".py":
+        assert cfg.model.backbone.name in path.stem
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     assert max(g["lr"] for g in optimizer.param_groups) == pytest.approx(cfg.optimizer.lr)

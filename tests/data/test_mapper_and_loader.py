@@ -1,5 +1,6 @@
 """Samples depend on the seed and their place only: not on workers, world size, or what was drawn before."""
 
+import copy
 import itertools
 import random
 
@@ -23,6 +24,7 @@ from itpn_d2.data import (
     register_scenes,
     test_augmentations,
 )
+from itpn_d2.data.registry import register
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +118,57 @@ def test_unreadable_image_is_named(kind, tmp_path):
     (tmp_path / "x.png").write_text("no picture")
     with pytest.raises(DatasetError, match=r"x\.png"):
         kind({"file_name": str(tmp_path / "x.png"), "height": 4, "width": 4, "annotations": []})
+
+
+def test_large_scale_jitter_is_an_option_of_custom_data(dataset):
+    """Instead of short sides: any scale, never more than the size."""
+    augmentations = custom_augmentations(
+        [64], 64, colour=False, large_scale_jitter={"size": 48, "min_scale": 0.3, "max_scale": 2.0}
+    )
+    mapper = TrainMapper(augmentations, recompute_boxes=True)
+    record = DatasetCatalog.get(dataset)[0]
+    shapes = {tuple(mapper(record, i)["image"].shape[1:]) for i in range(20)}
+    assert (48, 48) in shapes and len(shapes) > 3
+    assert all(max(shape) <= 48 for shape in shapes) and min(min(shape) for shape in shapes) >= 14
+
+
+def test_rare_classes_are_repeated(dataset):
+    records = copy.deepcopy(DatasetCatalog.get(dataset))
+    for number, record in enumerate(records):
+        for annotation in record["annotations"]:
+            annotation["category_id"] = int(number == 0)
+    register("rare_train", (), lambda: records)
+    mapper = TrainMapper([], use_instance_mask=False)
+
+    def share(threshold):
+        loader = build_train_loader(
+            "rare_train", mapper, 1, repeat_threshold=threshold, aspect_ratio_grouping=False
+        )
+        seen = [batch[0]["instances"].gt_classes for batch in itertools.islice(loader, 70)]
+        return sum(bool((classes == 1).any()) for classes in seen) / len(seen)
+
+    assert share(None) == pytest.approx(1 / 7)
+    assert share(1.0) > 1.5 / 7  # the factor is sqrt(7)
+
+
+def test_images_without_keypoints_are_left_out(dataset):
+    mapper = TrainMapper([], use_instance_mask=False)
+    everything = build_train_loader(dataset, mapper, 1).dataset
+    some = build_train_loader(dataset, mapper, 1, min_keypoints=20).dataset
+    assert 0 < len(some) < len(everything)
+    with pytest.raises(DatasetError, match="999 labelled keypoints"):
+        build_train_loader(dataset, mapper, 1, min_keypoints=999)
+
+
+def test_keypoints_follow_a_mirror(dataset):
+    record = DatasetCatalog.get(dataset)[0]
+    flip = [0, 3, 2, 1]  # top, right, bottom, left
+    mapper = TrainMapper(
+        [T.RandomFlip(prob=1.0)], use_instance_mask=False, use_keypoint=True, keypoint_flip=flip
+    )
+    found = mapper(record)["instances"].gt_keypoints.tensor
+    stored = np.array([a["keypoints"] for a in record["annotations"]]).reshape(-1, 4, 3)[:, flip]
+    seen = stored[..., 2] > 0
+    assert seen.any()
+    assert np.allclose(found[..., 0].numpy()[seen], record["width"] - stored[..., 0][seen])
+    assert np.allclose(found[..., 1].numpy()[seen], stored[..., 1][seen])

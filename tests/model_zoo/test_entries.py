@@ -9,7 +9,7 @@ import pytest
 from itpn_d2 import model_zoo
 from itpn_d2.engine import load_config
 from itpn_d2.model_zoo import Weights, ZooError
-from itpn_d2.model_zoo.entries import ENTRIES, WEIGHTS, dino, fast_itpn, fastmim, itpn, nano
+from itpn_d2.model_zoo.entries import ENTRIES, WEIGHTS, dino, fast_itpn, fastmim, heads, itpn, nano
 from itpn_d2.model_zoo.entry import IMAGENET, TASKS
 from itpn_d2.model_zoo.table import COMMAND, document
 
@@ -17,15 +17,34 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
     "COCO-InstanceSegmentation": "instance_segmentation",
     "COCO-Detection": "detection",
+    "COCO-PanopticSegmentation": "panoptic_segmentation",
+    "COCO-Keypoints": "keypoints",
+    "ADE20K-SemanticSegmentation": "semantic_segmentation",
     "ImageNet-Classification": "classification",
     "Pretrain": "pretraining",
 }
 
 
+def task_of(cfg):
+    """By what the model predicts."""
+    if "decoder" in cfg.model:
+        task = cfg.model.get("task")
+        return "detection" if task is None else f"{task}_segmentation"
+    heads = cfg.model.get("roi_heads", {})
+    semantic, boxes = "sem_seg_head" in cfg.model, "proposal_generator" in cfg.model or "head" in cfg.model
+    if semantic:
+        return "panoptic_segmentation" if boxes else "semantic_segmentation"
+    if heads.get("keypoint_head") is not None:
+        return "keypoints"
+    if heads.get("mask_head") is not None:
+        return "instance_segmentation"
+    return "detection" if boxes else "classification"
+
+
 def test_every_config_has_one_entry():
     paths = (ROOT / "configs").rglob("*.py")
     configs = sorted(p.relative_to(ROOT / "configs").as_posix() for p in paths if "common" not in p.parts)
-    declared = [e.config for family in (fast_itpn, itpn, dino, fastmim, nano) for e in family.ENTRIES]
+    declared = [e.config for family in (fast_itpn, itpn, heads, dino, fastmim, nano) for e in family.ENTRIES]
     assert sorted(declared) == configs
 
 
@@ -47,9 +66,7 @@ def test_an_entry_says_what_its_config_is(name):
         assert ("CLIP" in entry.pretraining) == ("teacher" in cfg.model)
     else:
         masks = cfg.model.get("roi_heads", {}).get("mask_head") is not None or "task" in cfg.model
-        boxes = "roi_heads" in cfg.model or "decoder" in cfg.model
-        found = "instance_segmentation" if masks else "detection" if boxes else "classification"
-        assert entry.task == found
+        assert entry.task == task_of(cfg)
         assert all("mask" not in m.name or masks for m in entry.metrics)
 
 
@@ -100,7 +117,7 @@ def test_list():
     assert sorted(model_zoo.list(pretrained=True) + model_zoo.list(pretrained=False)) == everything
     assert "Pretrain/distillation_fast_itpn_base" in model_zoo.list(task="pretraining", pretrained=True)
     with pytest.raises(ZooError, match="choose instance_segmentation"):
-        model_zoo.list(task="segmentation")
+        model_zoo.list(task="tracking")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ dataloader = dict(
         test_short_side=800,
         max_size=1333,
     ),
+    # several sizes of each test image (of test_short_side and max_size), and its mirror
+    test_views=dict(enabled=False, scales=[0.5, 0.75, 1.0, 1.25, 1.5], flip=True),
     train=L(build_train_loader)(
         dataset="${dataset.train.name}",
         mapper=L(TrainMapper)(
@@ -37,6 +39,7 @@ dataloader = dict(
                 rot90=False,
                 crop=None,
                 colour=True,
+                large_scale_jitter=None,  # e.g. {size: 1024, min_scale: 0.1, max_scale: 2.0}
             ),
             use_instance_mask=True,
             recompute_boxes=True,  # a box around what a crop or a turn leaves of the mask
@@ -45,6 +48,7 @@ dataloader = dict(
         total_batch_size=16,
         num_workers=2,
         seed="${train.seed}",
+        repeat_threshold=None,  # e.g. 0.001: images of rarer classes are repeated (LVIS)
     ),
     test=L(build_test_loader)(
         dataset="${dataset.val.name}",

@@ -7,18 +7,21 @@ from .itpn import PIXEL_BASE
 
 _CLIP = "CLIP-L/14 distilled on ImageNet-1K, 1600 epochs"
 _PIXELS = "pixels of dropped patches"
-_PAPER = "abstract of the Fast-iTPN paper (box AP of DINO, 12 epochs)"
-_OWN = "For your own COCO json, which gives the classes."
+_PAPER = "abstract of the Fast-iTPN paper"
+_OWN = "For your own data, which give the classes."
 _OURS = "Cut down for CPUs; the size is ours, not the papers'."
-_QUOTED = {"base": 58.4, "large": 58.8}
+# by model, schedule and size
+_QUOTED = {
+    ("dino", "1x"): {"base": ("box AP", 58.4, "COCO val2017"), "large": ("box AP", 58.8, "COCO val2017")},
+    ("mask_dino", "160k"): {"base": ("mIoU", 57.5, "ADE20K val"), "large": ("mIoU", 58.7, "ADE20K val")},
+}
 
 
-def _metrics(size: str, schedule: str) -> tuple[Metric, ...]:
-    if schedule != "1x" or size not in _QUOTED:
+def _metrics(model: str, schedule: str, size: str) -> tuple[Metric, ...]:
+    if size not in _QUOTED.get((model, schedule), {}):
         return ()
-    return (
-        Metric("box AP", _QUOTED[size], "COCO val2017", "quoted", _PAPER, "their settings are not known"),
-    )
+    name, value, dataset = _QUOTED[model, schedule][size]
+    return (Metric(name, value, dataset, "quoted", _PAPER, "their settings are not known"),)
 
 
 def _coco(folder: str, model: str, schedules: tuple[str, ...], task: Task) -> tuple[Entry, ...]:
@@ -30,7 +33,7 @@ def _coco(folder: str, model: str, schedules: tuple[str, ...], task: Task) -> tu
             IMAGENET,
             _CLIP,
             start=PRETRAINED[size],
-            metrics=_metrics(size, schedule) if model == "dino" else (),
+            metrics=_metrics(model, schedule, size),
         )
         for size in SIZES
         for schedule in schedules
@@ -49,11 +52,24 @@ def _coco(folder: str, model: str, schedules: tuple[str, ...], task: Task) -> tu
     return (*fast, *first)
 
 
+_SEGMENTATION: tuple[tuple[str, Task, tuple[str, ...]], ...] = (
+    ("semantic", "semantic_segmentation", (*CLASSES, "background")),
+    ("panoptic", "panoptic_segmentation", CLASSES),
+)
 _TASKS: dict[str, Task] = {"dino": "detection", "mask_dino": "instance_segmentation"}
 
 ENTRIES = (
     *_coco("COCO-Detection", "dino", ("1x", "3x"), "detection"),
     *_coco("COCO-InstanceSegmentation", "mask_dino", ("1x", "50ep"), "instance_segmentation"),
+    *_coco("COCO-PanopticSegmentation", "mask_dino", ("1x", "50ep"), "panoptic_segmentation"),
+    *_coco("ADE20K-SemanticSegmentation", "mask_dino", ("160k",), "semantic_segmentation"),
+    *(
+        Entry(
+            f"{folder}/{task}_mask_dino_fast_itpn_nano.py", kind, IMAGENET, "none", classes=classes, note=note
+        )
+        for task, kind, classes in _SEGMENTATION
+        for folder, classes, note in (("Custom", (), f"{_OWN} {_OURS}"), ("Quickstart", classes, _OURS))
+    ),
     *(
         Entry(f"Custom/{model}_fast_itpn_{size}.py", task, IMAGENET, _CLIP, start=PRETRAINED[size], note=_OWN)
         for model, task in _TASKS.items()

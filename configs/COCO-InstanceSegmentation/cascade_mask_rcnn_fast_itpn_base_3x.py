@@ -1,0 +1,6 @@
+"""Cascade Mask R-CNN, 36 epochs, Fast-iTPN-B."""
+
+from .cascade_mask_rcnn_fast_itpn_tiny_3x import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+model.backbone.update(name="fast_itpn_base", drop_path=0.2)
+train.output_dir = "output/cascade_mask_rcnn_fast_itpn_base_3x"

@@ -1,0 +1,8 @@
+"""Keypoint R-CNN, 12 epochs, Fast-iTPN-L."""
+
+from .keypoint_rcnn_fast_itpn_tiny_1x import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+model.backbone.update(name="fast_itpn_large", drop_path=0.2)
+optimizer.params.layer_decay = 0.95
+model.backbone.checkpointing = ("stage1", "stage2", "stage3")
+train.output_dir = "output/keypoint_rcnn_fast_itpn_large_1x"

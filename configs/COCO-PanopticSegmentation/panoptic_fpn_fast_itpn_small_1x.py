@@ -1,0 +1,6 @@
+"""Panoptic FPN, 12 epochs, Fast-iTPN-S."""
+
+from .panoptic_fpn_fast_itpn_tiny_1x import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+model.backbone.update(name="fast_itpn_small", drop_path=0.05)
+train.output_dir = "output/panoptic_fpn_fast_itpn_small_1x"

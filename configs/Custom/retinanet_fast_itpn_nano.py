@@ -1,0 +1,11 @@
+"""RetinaNet on your own COCO json, nano, with a slim head.
+
+python train_net.py --config-file configs/Custom/retinanet_fast_itpn_nano.py \
+    dataset.train.json=... dataset.train.images=... dataset.val.json=... dataset.val.images=...
+"""
+
+from ..common.models.dense import retinanet
+from .faster_rcnn_fast_itpn_nano import dataloader, dataset, lr_multiplier, optimizer, train
+
+model = retinanet("fast_itpn_nano", dim=128, convs=2)
+train.output_dir = "output/custom_retinanet_nano"

@@ -1,0 +1,59 @@
+"""Quick-start scenes as registered datasets."""
+
+from pathlib import Path
+from typing import Literal
+
+from detectron2.data import MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+
+from .panoptic import register_panoptic
+from .registry import cache_root, register, set_keypoints
+from .scenes import CLASSES, KEYPOINTS, generate_scenes
+from .semantic import register_semantic
+
+Task = Literal["instances", "semantic", "panoptic", "keypoints"]
+
+
+def register_scenes(
+    name: str,
+    split: str,
+    num_images: int,
+    size: int = 160,
+    seed: int = 7,
+    root: str | None = None,
+    task: Task = "instances",
+) -> str:
+    """Make the scenes on first use under ``root`` (default: :func:`~itpn_d2.data.registry.cache_root`) and
+    register them.
+
+    Args:
+        task: which of their labels: boxes and masks, those with ``keypoints``, ``semantic`` (the background
+            is a class of its own) or ``panoptic``.
+    """
+    base = Path(root) if root else cache_root() / "quickstart"
+    folder = generate_scenes(base, split, num_images, size, seed)
+    pictures = str(folder / "images")
+    if task == "panoptic":
+        return register_panoptic(
+            name, str(folder / "panoptic.json"), pictures, str(folder / "panoptic"), verify_images="none"
+        )
+    if task == "semantic":
+        return register_semantic(
+            name, pictures, str(folder / "sem_seg"), [*CLASSES, "background"], verify_images="header"
+        )
+    if task not in ("instances", "keypoints"):
+        raise ValueError(f"task {task!r}: choose instances, semantic, panoptic or keypoints")
+    source = str(folder / "instances.json")
+    register(
+        name,
+        (str(folder), task),
+        lambda: load_coco_json(source, pictures, name),
+        json_file=source,
+        image_root=pictures,
+        evaluator_type="coco",
+    )
+    if "thing_classes" not in MetadataCatalog.get(name).as_dict():
+        load_coco_json(source, pictures, name)  # sets the classes
+    if task == "keypoints":
+        set_keypoints(name, KEYPOINTS)
+    return name

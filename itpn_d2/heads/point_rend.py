@@ -1,0 +1,47 @@
+"""PointRend (Kirillov et al., CVPR'20), Detectron2's own project, for LazyConfigs: its mask head takes a yacs
+config, which is made here from plain arguments."""
+
+from collections.abc import Sequence
+
+from detectron2.config import get_cfg
+from detectron2.layers import ShapeSpec
+from detectron2.projects.point_rend import PointRendMaskHead, add_pointrend_config
+
+
+def point_rend_mask_head(
+    num_classes: int,
+    in_channels: int = 256,
+    in_features: Sequence[str] = ("p2",),
+    coarse_fc_dim: int = 1024,
+    point_fc_dim: int = 256,
+    train_points: int = 196,
+    subdivision_steps: int = 5,
+    subdivision_points: int = 784,
+) -> PointRendMaskHead:
+    """A coarse 7x7 mask from a 14x14 grid of features, refined at its uncertain points. For
+    ``StandardROIHeads`` without a mask pooler; the data have to give bit masks.
+
+    Args:
+        in_channels: of each map.
+        in_features: maps it samples; names are those of the pyramid, ``p2`` has stride 4.
+        coarse_fc_dim, point_fc_dim: widths of the two parts.
+        train_points: of a mask, that the loss is taken at.
+        subdivision_steps: how often the mask is doubled, from 7x7; 5 give 224x224.
+        subdivision_points: that are predicted anew in each step.
+    """
+    cfg = get_cfg()
+    add_pointrend_config(cfg)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
+    coarse, point = cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.POINT_HEAD
+    coarse.IN_FEATURES = point.IN_FEATURES = tuple(in_features)
+    coarse.CONV_DIM = in_channels
+    coarse.FC_DIM = coarse_fc_dim
+    coarse.POINT_HEAD_ON = True
+    coarse.POOLER_RESOLUTION = 14
+    coarse.OUTPUT_SIDE_RESOLUTION = 7
+    point.FC_DIM = point_fc_dim
+    point.TRAIN_NUM_POINTS = train_points
+    point.SUBDIVISION_STEPS = subdivision_steps
+    point.SUBDIVISION_NUM_POINTS = subdivision_points
+    shapes = {name: ShapeSpec(channels=in_channels, stride=2 ** int(name[1:])) for name in in_features}
+    return PointRendMaskHead(cfg, shapes)
