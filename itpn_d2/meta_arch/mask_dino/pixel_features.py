@@ -18,9 +18,7 @@ class PixelFeatures(nn.Module):
     def __init__(self, channels: int, dim: int = 256):
         super().__init__()
         self.lateral = nn.Sequential(nn.Conv2d(channels, dim, 1, bias=False), LayerNorm2d(dim))
-        self.mix = nn.Sequential(
-            nn.Conv2d(dim, dim, 3, padding=1, bias=False), LayerNorm2d(dim), nn.ReLU()
-        )
+        self.mix = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), LayerNorm2d(dim), nn.ReLU())
         self.proj = nn.Conv2d(dim, dim, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
