@@ -109,8 +109,8 @@ def operator_peak(name: str, levels: int, setting: Setting) -> float:
 def operator_speed(levels: int, setting: Setting) -> Results:
     """Seconds of the slower side over those of the faster."""
     device = setting.place()[0]
-    steps = [operator_step(name, levels, setting) for name in SIDES[device.type]]
-    seconds = interleave(*steps, setting.rounds, device)
+    slow, fast = (operator_step(name, levels, setting) for name in SIDES[device.type])
+    seconds = interleave(slow, fast, setting.rounds, device)
     return {f"speed/{levels}": {**compare(*seconds), "seconds": seconds}}
 
 

@@ -9,5 +9,6 @@ model.backbone.fpn_dim = 96
 model.denoising.number = 20
 model.test_topk_per_image = 100
 boxes_only(dataloader)
+optimizer.lr = 5e-4
 optimizer.params.weight_decay = 1e-4
 train.update(output_dir="output/quickstart_dino", clip_grad_norm=0.1, best_metric="ema/bbox/AP")

@@ -8,4 +8,5 @@ model = mask_dino("fast_itpn_nano", dim=96, heads=6, hidden=256, layers=(2, 3), 
 small_masks(model, 512)
 model.backbone.fpn_dim = 96
 model.denoising.number = 20
+optimizer.lr = 5e-4
 train.update(output_dir="output/quickstart_mask_dino", clip_grad_norm=0.1)

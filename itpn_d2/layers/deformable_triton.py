@@ -34,7 +34,7 @@ def _cells(values, number, stride, ok, channels, some):
 
 
 @triton.jit
-def _forward(
+def _forward(  # type: ignore[no-untyped-def]
     value, levels, locations, weights, out,
     cells, queries, heads,
     DIM: tl.constexpr, WIDTH: tl.constexpr, LEVELS: tl.constexpr, POINTS: tl.constexpr, BLOCK: tl.constexpr,
@@ -72,7 +72,7 @@ def _forward(
 
 
 @triton.jit
-def _backward(
+def _backward(  # type: ignore[no-untyped-def]
     value, levels, locations, weights, grad_out, grad_value, grad_locations, grad_weights,
     cells, queries, heads,
     DIM: tl.constexpr, WIDTH: tl.constexpr, LEVELS: tl.constexpr, POINTS: tl.constexpr, BLOCK: tl.constexpr,

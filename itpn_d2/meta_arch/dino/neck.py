@@ -52,5 +52,5 @@ class Neck(nn.Module):
 def _unit(channels: int, dim: int, kernel: int) -> nn.Sequential:
     convolution = nn.Conv2d(channels, dim, kernel, stride=1 + (kernel > 1), padding=kernel // 2)
     nn.init.xavier_uniform_(convolution.weight)
-    nn.init.zeros_(convolution.bias)
+    nn.init.zeros_(convolution.get_parameter("bias"))
     return nn.Sequential(convolution, LayerNorm2d(dim))
