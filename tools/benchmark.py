@@ -1,10 +1,11 @@
-"""Speed and memory: ``backbone`` alone, ``train`` for detectors, ``pretrain`` for masked image modelling; and
-scores: ``heads`` on generated scenes.
+"""Speed and memory: ``backbone`` alone, ``train`` for detectors, ``pretrain`` for masked image modelling,
+``deformable`` for the attention of DINO; and scores: ``heads`` on generated scenes.
 
     python tools/benchmark.py backbone --variant fast_itpn_tiny --sizes 224 512 --plot OUT.png
     python tools/benchmark.py backbone --docs docs
     python tools/benchmark.py train --variants fast_itpn_nano fast_itpn_tiny --sizes 256 512
     python tools/benchmark.py pretrain --variant fast_itpn_base --cases drop fastmim
+    python tools/benchmark.py deformable --cases 4 5
     python tools/benchmark.py heads --docs docs
 
 Prints a Markdown table; ``--markdown`` writes it to a file and ``--json`` everything that was measured. All
@@ -17,6 +18,7 @@ import sys
 from pathlib import Path
 
 import benchmark_backbone
+import benchmark_deformable
 import benchmark_heads
 import benchmark_pretrain
 import benchmark_train
@@ -27,6 +29,7 @@ MODES = {
     "backbone": benchmark_backbone,
     "train": benchmark_train,
     "pretrain": benchmark_pretrain,
+    "deformable": benchmark_deformable,
     "heads": benchmark_heads,
 }
 

@@ -23,7 +23,7 @@ class ITPNBackbone(Backbone):
 
     Args:
         trunk, pyramid: the two halves; their names are the same in pre-training and in every detector.
-        out_features: the levels to return. What only p2 needs is neither run nor trained without it.
+        out_features: the levels to return; without p2 the pyramid does not compute it.
         freeze_at: 0 nothing; 1 patch embedding; 2, 3, 4 also stage 1, 2, 3 with the merge before it (4
             includes the position embedding and the final norm). The pyramid is never frozen.
         checkpointing: blocks that are recomputed in the backward pass; see :meth:`set_grad_checkpointing`.
@@ -55,7 +55,7 @@ class ITPNBackbone(Backbone):
         self.mask_padding = mask_padding
         self._out_features = list(out_features)
         if "p2" not in out_features:
-            self.pyramid.freeze_p2()
+            pyramid.leave_out_p2()
         self._square_size = square_size
         if migration is not None or gathering is not None:
             self.trunk.accelerate(migration, gathering)
@@ -114,7 +114,7 @@ class ITPNBackbone(Backbone):
                 image_sizes = [(height, width)] * len(images)
         else:
             images = pad_to_multiple(images, self.size_divisibility)
-        features = self.pyramid(*self.trunk(images, image_sizes), p2="p2" in self._out_features)
+        features = self.pyramid(*self.trunk(images, image_sizes))
         return {name: features[name] for name in self._out_features}
 
 

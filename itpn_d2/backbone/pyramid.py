@@ -34,6 +34,7 @@ class IntegralPyramid(nn.Module):
 
     Attributes:
         channels: width of every output by its name.
+        has_p2: False where p2, the most expensive level, is not asked for; see :meth:`leave_out_p2`.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class IntegralPyramid(nn.Module):
         def blocks(depth: int) -> nn.Sequential:
             return nn.Sequential(*(MlpBlock(fpn_dim, hidden, False, norm_eps=norm_eps) for _ in range(depth)))
 
-        self.fpn_dim, self.concat_trunk = fpn_dim, concat_trunk
+        self.fpn_dim, self.concat_trunk, self.has_p2 = fpn_dim, concat_trunk, True
         widths = (c1, c2, c3, c3, c3, c3) if concat_trunk else (0,) * 6
         self.channels = {f"p{k}": fpn_dim + width for k, width in enumerate(widths, 2)}
         self.align_p4 = nn.Linear(c3, fpn_dim) if c3 != fpn_dim else nn.Identity()
@@ -83,40 +84,43 @@ class IntegralPyramid(nn.Module):
         """All blocks: after each addition, from p3 down, then those before p4, p3 and p2."""
         return [module for module in self.modules() if isinstance(module, Block)]
 
-    def freeze_p2(self) -> None:
-        """Stop the gradient of what only p2 needs, for detectors that leave it out."""
+    def leave_out_p2(self) -> None:
+        """Do not compute p2 from now on, nor train what it alone needs: parameters that take no part in a
+        step would stop distributed training. They keep their names, so that any checkpoint fits."""
+        self.has_p2 = False
         for part in (self.split_p2, self.lateral_p2, self.blocks_p2, self.out_p2):
             part.requires_grad_(False)
 
-    def _sum_p3(self, f2: Tensor, f3: Tensor) -> Tensor:
-        return self.blocks_p3(self.split_p3(f3) + self.lateral_p3(f2))
+    def _coarse(self, f2: Tensor, f3: Tensor) -> tuple[Tensor, Tensor]:
+        """p4 and p3 before their last blocks."""
+        return self.align_p4(f3), self.blocks_p3(self.split_p3(f3) + self.lateral_p3(f2))
 
     def top_down(self, f1: Tensor, f2: Tensor, f3: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Channel-last maps or units ``(..., h, w, C)`` of the three stages to p4, p3, p2 in the same
         layout."""
-        p3 = self._sum_p3(f2, f3)
+        p4, p3 = self._coarse(f2, f3)
         p2 = self.blocks_p2(self.split_p2(p3) + self.lateral_p2(f1))
-        return self.out_p4(self.align_p4(f3)), self.out_p3(p3), self.out_p2(p2)
+        return self.out_p4(p4), self.out_p3(p3), self.out_p2(p2)
 
-    def forward(self, f1: Tensor, f2: Tensor, f3: Tensor, p2: bool = True) -> dict[str, Tensor]:
+    def forward(self, f1: Tensor, f2: Tensor, f3: Tensor) -> dict[str, Tensor]:
         """Channel-last image maps to ``{"p2": (B, channels["p2"], H/4, W/4), ..., "p7": (B, channels["p7"],
         H/128, W/128)}``, without p2 where it is left out."""
-        maps: tuple[Tensor, ...] = (
-            self.top_down(f1, f2, f3)
-            if p2
-            else (self.out_p4(self.align_p4(f3)), self.out_p3(self._sum_p3(f2, f3)))
-        )
+        maps: tuple[Tensor, ...]
+        if self.has_p2:
+            maps = self.top_down(f1, f2, f3)
+        else:
+            p4, p3 = self._coarse(f2, f3)
+            maps = self.out_p4(p4), self.out_p3(p3)
         if self.concat_trunk:
-            pairs = zip(maps, (f3, f2, f1), strict=False)
+            pairs = zip(maps, (f3, f2, f1)[: len(maps)], strict=True)
             maps = tuple(torch.cat((p, f.to(p.dtype)), -1) for p, f in pairs)
         # one type for all levels, also under autocast, where a norm returns float32: RoI poolers mix the
         # levels
-        p4, *finer = (p.to(maps[-1].dtype).permute(0, 3, 1, 2) for p in maps)
+        p4, p3, *finest = (p.to(maps[-1].dtype).permute(0, 3, 1, 2) for p in maps)
         p5 = self._halve(p4)
         p6 = self._halve(p5)
-        found = dict(zip(("p3", "p2"), finer, strict=False))
-        found.update(p4=p4, p5=p5, p6=p6, p7=self._halve(p6))
-        return {name: found[name] for name in STRIDES if name in found}
+        coarser = {"p3": p3, "p4": p4, "p5": p5, "p6": p6, "p7": self._halve(p6)}
+        return {"p2": finest[0], **coarser} if finest else coarser
 
     def _halve(self, x: Tensor) -> Tensor:
         # a map of one row or column stays that long: floor would leave nothing

@@ -1,6 +1,7 @@
 """Layers of the integrally pre-trained backbones; torch and timm only."""
 
 from .attention import Attention
+from .deformable import DeformableAttention, deformable_samples, sample_levels
 from .mlp import Mlp, SwiGLU
 from .patch import PatchEmbed, PatchMerge, PatchSplit
 from .position import PositionCache, ResampleRule, content_sizes, resample_grid, token_mask
@@ -10,6 +11,7 @@ from .windows import WindowLayout, Windows, cut_windows, window_attention
 __all__ = [
     "Attention",
     "DecomposedBias",
+    "DeformableAttention",
     "Mlp",
     "PatchEmbed",
     "PatchMerge",
@@ -22,7 +24,9 @@ __all__ = [
     "Windows",
     "content_sizes",
     "cut_windows",
+    "deformable_samples",
     "resample_grid",
+    "sample_levels",
     "token_mask",
     "window_attention",
 ]

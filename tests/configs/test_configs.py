@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from itpn_d2.engine.config import ConfigError, load_config
-from itpn_d2.meta_arch import ImageClassifier
+from itpn_d2.meta_arch import ImageClassifier, MaskDINO
 from itpn_d2.solver import parameter_rules
 from pretrain.schedule import ProgressiveSchedule
 
@@ -39,6 +39,10 @@ META_ARCHITECTURES = {
     "upernet": "ImageSegmentor",
     "semantic_fpn": "ImageSegmentor",
     "panoptic_fpn": "PanopticFPN",
+    "dino": "DINO",
+    "mask_dino": "MaskDINO",
+    "semantic_mask_dino": "MaskDINO",
+    "panoptic_mask_dino": "MaskDINO",
 }
 COUNTS = {"num_classes": 3, "num_semantic_classes": 4, "num_keypoints": 5}  # where the data would tell
 
@@ -64,7 +68,8 @@ def test_config(path):
     elif "ImageSegmentor" in type(model).__name__:
         assert model.sem_seg_head.predictor.out_channels == cfg.dataset.num_classes
     else:
-        assert model.num_classes == cfg.dataset.num_classes
+        classes = model.things if isinstance(model, MaskDINO) else model.num_classes
+        assert classes == cfg.dataset.num_classes
     if "fast_itpn" in path.name and path.suffix == ".py":
         assert cfg.model.backbone.name in path.stem
     cfg.optimizer.params.model = model
@@ -188,6 +193,28 @@ def test_recipes_of_itpn(name):
     assert backbone.get("rel_pos", "none") == rel_pos
     multiplier = instantiate(cfg.lr_multiplier)
     assert [round(multiplier(p), 4) for p in (0.7, 0.8, 0.99)] == [1, 0.1, 0.01]
+
+
+DINO_RECIPES = {  # iterations, clip, weight decay, queries, layers, drops of the rate
+    "COCO-Detection/dino_fast_itpn_tiny_1x": (87949, 0.1, 1e-4, 900, (6, 6), (0.92,)),
+    "COCO-Detection/dino_itpn_large_3x": (263848, 0.1, 1e-4, 900, (6, 6), (0.84,)),
+    "COCO-InstanceSegmentation/mask_dino_fast_itpn_base_1x": (88500, 0.01, 0.05, 300, (6, 9), (0.9, 0.97)),
+    "COCO-InstanceSegmentation/mask_dino_itpn_base_50ep": (368750, 0.01, 0.05, 300, (6, 9), (0.9, 0.97)),
+}
+
+
+@pytest.mark.parametrize("name", DINO_RECIPES)
+def test_recipes_of_dino(name):
+    iterations, clip, decay, queries, layers, drops = DINO_RECIPES[name]
+    cfg = load_config(str(ROOT / f"{name}.py"))
+    assert (cfg.train.max_iter, cfg.train.clip_grad_norm) == (iterations, clip)
+    assert (cfg.optimizer.lr, cfg.optimizer.params.weight_decay) == (1e-4, decay)
+    assert cfg.dataloader.train.total_batch_size == 16 and cfg.model.num_queries == queries
+    assert (cfg.model.encoder.num_layers, cfg.model.decoder.num_layers) == layers
+    multiplier = instantiate(cfg.lr_multiplier)
+    assert multiplier(500 / iterations) == pytest.approx(0.5, abs=0.01)  # warm-up
+    found = [multiplier(p) for p in (0.8, *drops)]
+    assert found == pytest.approx([0.1**k for k in range(len(drops) + 1)])
 
 
 def test_cascade_heads_grow_in_overlap():

@@ -9,7 +9,7 @@ import pytest
 from itpn_d2 import model_zoo
 from itpn_d2.engine import load_config
 from itpn_d2.model_zoo import Weights, ZooError
-from itpn_d2.model_zoo.entries import ENTRIES, WEIGHTS, fast_itpn, fastmim, heads, itpn, nano
+from itpn_d2.model_zoo.entries import ENTRIES, WEIGHTS, dino, fast_itpn, fastmim, heads, itpn, nano
 from itpn_d2.model_zoo.entry import IMAGENET, TASKS
 from itpn_d2.model_zoo.table import COMMAND, document
 
@@ -27,6 +27,9 @@ FOLDERS = {
 
 def task_of(cfg):
     """By what the model predicts."""
+    if "decoder" in cfg.model:
+        task = cfg.model.get("task")
+        return "detection" if task is None else f"{task}_segmentation"
     heads = cfg.model.get("roi_heads", {})
     semantic, boxes = "sem_seg_head" in cfg.model, "proposal_generator" in cfg.model or "head" in cfg.model
     if semantic:
@@ -41,7 +44,7 @@ def task_of(cfg):
 def test_every_config_has_one_entry():
     paths = (ROOT / "configs").rglob("*.py")
     configs = sorted(p.relative_to(ROOT / "configs").as_posix() for p in paths if "common" not in p.parts)
-    declared = [e.config for family in (fast_itpn, itpn, heads, fastmim, nano) for e in family.ENTRIES]
+    declared = [e.config for family in (fast_itpn, itpn, heads, dino, fastmim, nano) for e in family.ENTRIES]
     assert sorted(declared) == configs
 
 
@@ -62,7 +65,7 @@ def test_an_entry_says_what_its_config_is(name):
         assert ("HOG" in entry.pretraining) == ("fastmim" in name)
         assert ("CLIP" in entry.pretraining) == ("teacher" in cfg.model)
     else:
-        masks = cfg.model.get("roi_heads", {}).get("mask_head") is not None
+        masks = cfg.model.get("roi_heads", {}).get("mask_head") is not None or "task" in cfg.model
         assert entry.task == task_of(cfg)
         assert all("mask" not in m.name or masks for m in entry.metrics)
 

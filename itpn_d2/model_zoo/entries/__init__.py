@@ -1,10 +1,10 @@
 """The entries: data, a file for each family."""
 
 from ..entry import Entry, Weights
-from . import fast_itpn, fastmim, heads, itpn, nano
+from . import dino, fast_itpn, fastmim, heads, itpn, nano
 
 ENTRIES: dict[str, Entry] = {
-    entry.name: entry for family in (fast_itpn, itpn, heads, fastmim, nano) for entry in family.ENTRIES
+    entry.name: entry for family in (fast_itpn, itpn, heads, dino, fastmim, nano) for entry in family.ENTRIES
 }
 WEIGHTS: dict[str, Weights] = {
     name: weights

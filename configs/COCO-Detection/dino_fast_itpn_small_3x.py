@@ -1,0 +1,6 @@
+"""DINO, Fast-iTPN-S, 36 epochs."""
+
+from .dino_fast_itpn_tiny_3x import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+model.backbone.update(name="fast_itpn_small", drop_path=0.1)
+train.output_dir = "output/dino_fast_itpn_small_3x"

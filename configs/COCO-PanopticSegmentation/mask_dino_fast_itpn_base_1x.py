@@ -1,0 +1,8 @@
+"""Mask DINO for panoptic segmentation, Fast-iTPN-B, 12 epochs."""
+
+from .mask_dino_fast_itpn_tiny_1x import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+model.backbone.update(name="fast_itpn_base", drop_path=0.05)
+model.backbone.checkpointing = ("stage1", "stage2", "stage3")
+model.checkpointing = ("encoder",)
+train.output_dir = "output/panoptic_mask_dino_fast_itpn_base_1x"

@@ -1,0 +1,9 @@
+"""DINO on your own COCO json with Fast-iTPN-L."""
+
+from .dino_fast_itpn_tiny import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+model.backbone.update(name="fast_itpn_large", drop_path=0.2)
+optimizer.params.layer_decay = 0.95
+model.backbone.checkpointing = ("stage1", "stage2", "stage3")
+model.checkpointing = ("encoder",)
+train.output_dir = "output/custom_dino_large"

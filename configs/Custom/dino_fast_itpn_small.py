@@ -1,0 +1,6 @@
+"""DINO on your own COCO json with Fast-iTPN-S."""
+
+from .dino_fast_itpn_tiny import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+model.backbone.update(name="fast_itpn_small", drop_path=0.05)
+train.output_dir = "output/custom_dino_small"

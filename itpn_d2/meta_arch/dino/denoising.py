@@ -1,0 +1,122 @@
+"""Contrastive de-noising: further queries that start from noisy objects and shall find them (DN-DETR, DINO).
+
+They come in groups. A group has a little noisy and a very noisy query for each object: the first shall find
+it, the second shall find nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.ops import box_convert
+
+from .structures import Match, Targets, inverse_sigmoid
+
+
+@dataclass(frozen=True)
+class NoisyQueries:
+    """N de-noising queries, which go before the Q matching queries.
+
+    Attributes:
+        content: ``(B, N, C)``.
+        anchors: ``(B, N, 4)`` logits of boxes.
+        blocked: ``(N + Q, N + Q)``, True where a query may not see another: matching queries see no noisy
+            ones, which know the truth, and groups do not see each other.
+        unused: ``(B, N + Q)``, True for queries that only fill up an image with fewer objects than another;
+            nobody sees them, so that an image's losses do not depend on its batch.
+        matches: of each image: queries among the N, and the objects that they come from.
+        groups: how often each object occurs in ``matches``.
+    """
+
+    content: Tensor
+    anchors: Tensor
+    blocked: Tensor
+    unused: Tensor
+    matches: list[Match]
+    groups: int
+
+    def __len__(self) -> int:
+        return self.content.shape[1]
+
+
+class Denoising(nn.Module):
+    """Makes noisy queries.
+
+    Args:
+        number: most objects of a group, and about half of all queries. An image with more objects gives a
+            random choice of them, so that memory stays bounded.
+        label_noise: twice the share of classes that are drawn anew.
+        box_noise: how far a corner of a box is moved at most, in halves of the box's width and height; with
+            the very noisy ones from that to twice that.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        dim: int = 256,
+        number: int = 100,
+        label_noise: float = 0.5,
+        box_noise: float = 1.0,
+    ):
+        super().__init__()
+        if number < 1:
+            raise ValueError(f"denoising number={number}: at least 1; leave denoising=None for none")
+        self.num_classes, self.number = num_classes, number
+        self.label_noise, self.box_noise = label_noise, box_noise
+        self.labels = nn.Embedding(num_classes, dim)
+
+    def forward(self, targets: Sequence[Targets], num_matching: int) -> NoisyQueries:
+        """Queries for a batch; where no image has an object, all of them fill up.
+
+        Args:
+            num_matching: Q.
+        """
+        device = self.labels.weight.device
+        slots = min(max(1, *(len(t) for t in targets)), self.number)
+        groups = self.number // slots
+        chosen = [self._choose(len(t), slots, device) for t in targets]
+        real = pad_sequence([torch.ones_like(c, dtype=torch.bool) for c in chosen], batch_first=True)
+        classes = pad_sequence([t.classes[c] for t, c in zip(targets, chosen, strict=True)], batch_first=True)
+        boxes = pad_sequence([t.boxes[c] for t, c in zip(targets, chosen, strict=True)], batch_first=True)
+        spare = slots - real.shape[1]  # 1 where nobody has an object
+        real, classes = (nn.functional.pad(x, (0, spare)) for x in (real, classes))
+        boxes = nn.functional.pad(boxes, (0, 0, 0, spare))
+
+        def repeat(x: Tensor) -> Tensor:  # (B, groups, 2, slots, ...)
+            return x[:, None, None].expand(len(x), groups, 2, *x.shape[1:])
+
+        content = self.labels(self._noisy_labels(repeat(classes))).flatten(1, 3)
+        anchors = inverse_sigmoid(self._noisy_boxes(repeat(boxes))).flatten(1, 3)
+        count = content.shape[1]
+        group = torch.arange(count + num_matching, device=device) // (2 * slots)
+        noisy = group < groups
+        blocked = (group[:, None] != group) & noisy  # what a query may not see: noisy ones of other groups
+        unused = nn.functional.pad(~repeat(real).flatten(1), (0, num_matching))
+        starts = torch.arange(groups, device=device)[:, None] * 2 * slots
+        matches = [
+            ((starts + torch.arange(len(c), device=device)).flatten(), c.repeat(groups)) for c in chosen
+        ]
+        return NoisyQueries(content, anchors, blocked, unused, matches, groups)
+
+    @staticmethod
+    def _choose(count: int, slots: int, device: torch.device) -> Tensor:
+        if count <= slots:
+            return torch.arange(count, device=device)
+        return torch.randperm(count, device=device)[:slots]
+
+    def _noisy_labels(self, classes: Tensor) -> Tensor:
+        drawn = torch.randint_like(classes, self.num_classes)
+        return torch.where(
+            torch.rand(classes.shape, device=classes.device) < self.label_noise / 2, drawn, classes
+        )
+
+    def _noisy_boxes(self, boxes: Tensor) -> Tensor:
+        """``(B, groups, 2, slots, 4)``: the first of each two with a little noise, the second with much."""
+        far = torch.tensor([0.0, 1.0]).to(boxes.device, non_blocking=True)[:, None, None]
+        distance = (torch.rand_like(boxes) + far) * self.box_noise
+        sign = torch.randint_like(boxes, 2) * 2 - 1
+        half = boxes[..., 2:].repeat(*[1] * (boxes.ndim - 1), 2) / 2
+        corners = box_convert(boxes, "cxcywh", "xyxy") + sign * distance * half
+        return box_convert(corners.clamp(0, 1), "xyxy", "cxcywh")

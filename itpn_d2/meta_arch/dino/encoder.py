@@ -1,0 +1,65 @@
+"""The encoder: every cell of every level looks around on all levels (Deformable DETR)."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import MLP
+
+from ...backbone.checkpointing import Block
+from ...layers.deformable import DeformableAttention, Shapes
+from .geometry import Geometry, sine_embedding
+
+
+class EncoderLayer(Block):
+    """Deformable self-attention and a ReLU network, each followed by a norm."""
+
+    def __init__(self, dim: int, num_heads: int, hidden: int, levels: int, points: int):
+        super().__init__()
+        self.attention = DeformableAttention(dim, num_heads, levels, points)
+        self.norm1 = nn.LayerNorm(dim)
+        self.feed_forward = MLP(dim, [hidden, dim])
+        self.norm2 = nn.LayerNorm(dim)
+
+    def compute(
+        self, x: Tensor, position: Tensor, around: Tensor, shapes: Shapes, padding: Tensor | None
+    ) -> Tensor:
+        x = self.norm1(x + self.attention(x + position, around, x, shapes, padding))
+        return self.norm2(x + self.feed_forward(x))
+
+
+class Encoder(nn.Module):
+    """Levels ``(B, C, h, w)`` to memory ``(B, S, C)``, the cells of all levels one after another.
+
+    Args:
+        dim: C; a multiple of 4 and of ``num_heads``.
+        hidden: width of the ReLU networks.
+        levels, points: of the deformable attention.
+    """
+
+    def __init__(
+        self,
+        dim: int = 256,
+        num_heads: int = 8,
+        hidden: int = 2048,
+        num_layers: int = 6,
+        levels: int = 4,
+        points: int = 4,
+    ):
+        super().__init__()
+        self.points = points
+        self.level = nn.Parameter(torch.empty(levels, dim))
+        nn.init.normal_(self.level)
+        self.layers = nn.ModuleList(
+            EncoderLayer(dim, num_heads, hidden, levels, points) for _ in range(num_layers)
+        )
+
+    def forward(self, levels: list[Tensor], geometry: Geometry) -> Tensor:
+        x = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1)
+        position = sine_embedding(geometry.centres, x.shape[-1] // 2) + self.level[geometry.level_numbers()]
+        around = geometry.around_cells(self.points)
+        for layer in self.layers:
+            x = layer(x, position, around, geometry.shapes, geometry.padding)
+        return x
+
+    def blocks(self) -> list[Block]:
+        """The layers, for checkpointing."""
+        return [layer for layer in self.layers if isinstance(layer, Block)]

@@ -1,0 +1,137 @@
+"""Mask DINO (CVPR'23): one model for instance, semantic and panoptic segmentation."""
+
+from typing import Any
+
+import torch
+from detectron2.structures import ImageList
+from torch import Tensor
+from torchvision.ops import MLP
+
+from ..dino.dino import DINO, in_fractions
+from ..dino.geometry import Geometry
+from ..dino.selection import Selected
+from ..dino.structures import MaskLogits, Predictions, Targets, inverse_sigmoid
+from . import inference
+from .pixel_features import PixelFeatures
+from .targets import TASKS, Task, make_targets, mask_boxes
+
+
+class MaskDINO(DINO):
+    """:class:`~itpn_d2.meta_arch.dino.DINO` whose queries have masks too: the product of their states with
+    features of the pixels.
+
+    Queries start as the best cells themselves, and with boxes around the masks that those cells predict.
+
+    Args:
+        task: what it is trained for, and what evaluation gives: ``instance`` gives ``instances``;
+            ``semantic`` gives ``sem_seg``; ``panoptic`` gives ``panoptic_seg``, and the other two as well.
+        num_classes: of the instances, or of the semantic task.
+        num_semantic_classes: for the panoptic task, all things as one and each kind of stuff, in the way of
+            Detectron2: 0 are the things.
+        mask_feature: the backbone's map of stride 4.
+        mask_enhanced_boxes: start with boxes around masks, not with the boxes of the cells.
+        score_threshold, overlap_threshold: of a panoptic segment.
+        options: of DINO.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Task = "instance",
+        num_classes: int,
+        num_semantic_classes: int | None = None,
+        mask_feature: str = "p2",
+        mask_enhanced_boxes: bool = True,
+        score_threshold: float = 0.25,
+        overlap_threshold: float = 0.8,
+        **options: Any,
+    ):
+        if task not in TASKS:
+            raise ValueError(f"task {task!r}: choose {', '.join(TASKS)}")
+        if (task == "panoptic") != (num_semantic_classes is not None):
+            raise ValueError(
+                f"task {task!r} with num_semantic_classes={num_semantic_classes}: the panoptic task needs it "
+                f"(things as one, and each kind of stuff), the others have no use for it"
+            )
+        stuff = 0 if num_semantic_classes is None else num_semantic_classes - 1
+        super().__init__(num_classes=num_classes + stuff, **options)
+        shapes, dim = self.backbone.output_shape(), self.decoder.dim
+        if mask_feature not in shapes:
+            raise ValueError(f"mask_feature {mask_feature!r}: the backbone has {', '.join(shapes)}")
+        self.task: Task = task
+        self.things = num_classes
+        self.mask_feature, self.mask_enhanced_boxes = mask_feature, mask_enhanced_boxes
+        self.score_threshold, self.overlap_threshold = score_threshold, overlap_threshold
+        self.pixel_features = PixelFeatures(shapes[mask_feature].channels, dim)
+        self.mask_head = MLP(dim, [dim, dim, dim])
+
+    def build_queries(self, dim: int) -> None:
+        """Nothing is learnt."""
+
+    def finest(self, features: dict[str, Tensor], memory: Tensor, geometry: Geometry) -> Tensor | None:
+        return self.pixel_features(features[self.mask_feature], memory, geometry)
+
+    def select(
+        self, memory: Tensor, geometry: Geometry, finest: Tensor | None, images: ImageList
+    ) -> Selected:
+        assert finest is not None
+        found = super().select(memory, geometry, finest, images)
+        masks = MaskLogits(self.mask_head(self.decoder.norm(found.tokens)), finest)
+        logits, boxes = found.predictions.logits, found.predictions.boxes
+        anchors = self._around_masks(masks, found.anchors, images) if self.mask_enhanced_boxes else None
+        return Selected(
+            found.tokens, found.anchors if anchors is None else anchors, Predictions(logits, boxes, masks)
+        )
+
+    @torch.no_grad()
+    def _around_masks(self, masks: MaskLogits, anchors: Tensor, images: ImageList) -> Tensor:
+        """Logits of the boxes around masks, and the given ones where a mask is empty."""
+        boxes = []
+        height, width = images.tensor.shape[-2:]
+        for number, size in enumerate(images.image_sizes):
+            filled = masks.of(number) > 0
+            corners = mask_boxes(filled)
+            scale = corners.new_tensor((width / filled.shape[2], height / filled.shape[1])).repeat(2)
+            boxes.append(in_fractions(corners * scale, size).clamp(0, 1))
+        found = torch.stack(boxes)
+        empty = (found[..., 2:] <= 0).any(-1, keepdim=True)
+        return torch.where(empty, anchors, inverse_sigmoid(found))
+
+    def start(self, selected: Selected) -> tuple[Tensor, Tensor]:
+        return selected.tokens.detach(), selected.anchors.detach()
+
+    def predict(self, states: Tensor, boxes: Tensor, finest: Tensor | None) -> Predictions:
+        assert finest is not None
+        return Predictions(self.class_head(states), boxes, MaskLogits(self.mask_head(states), finest))
+
+    def targets(self, batch: list[dict[str, Any]], images: ImageList) -> list[Targets]:
+        size = (images.tensor.shape[-2], images.tensor.shape[-1])
+        options = (self.task, size, self.num_classes, self.things, self.device)
+        return [make_targets(record, *options) for record in batch]
+
+    def inference(
+        self, predictions: Predictions, batch: list[dict[str, Any]], images: ImageList
+    ) -> list[dict[str, Any]]:
+        assert predictions.masks is not None
+        padded = (images.tensor.shape[-2], images.tensor.shape[-1])
+        results: list[dict[str, Any]] = []
+        for number, (item, size) in enumerate(zip(batch, images.image_sizes, strict=True)):
+            frames = (padded, tuple(size), (item.get("height", size[0]), item.get("width", size[1])))
+            logits, masks = predictions.logits[number], predictions.masks.of(number)
+            found: dict[str, Any] = {}
+            if self.task != "semantic":
+                things, boxes = logits[:, : self.things], predictions.boxes[number]
+                found["instances"] = inference.instances(
+                    things, boxes, masks, frames, self.test_topk_per_image
+                )
+            if self.task != "instance":
+                votes = inference.semantic(logits, masks, frames)
+                if self.task == "panoptic":
+                    votes = torch.cat((votes[: self.things].sum(0, keepdim=True), votes[self.things :]))
+                found["sem_seg"] = votes
+            if self.task == "panoptic":
+                found["panoptic_seg"] = inference.panoptic(
+                    logits, masks, frames, self.things, self.score_threshold, self.overlap_threshold
+                )
+            results.append(found)
+        return results

@@ -1,0 +1,80 @@
+"""Assignment by class, box and mask together ("unified matching")."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from detectron2.projects.point_rend.point_features import point_sample
+from torch import Tensor
+from torch.nn import functional as F
+from torch.quasirandom import SobolEngine
+
+from ..dino.matcher import HungarianMatcher
+from ..dino.structures import MaskLogits, Match, Predictions, Targets
+
+
+class MaskMatcher(HungarianMatcher):
+    """:class:`~itpn_d2.meta_arch.dino.HungarianMatcher`, to whose costs those of masks are added.
+
+    Masks are compared at points of a Sobol sequence, evenly spread and the same each time. Sampling commutes
+    with the product that makes masks, so features are sampled once for all layers and no mask is made.
+
+    Args:
+        mask_cost, dice_cost: weights of cross-entropy and dice of masks.
+        num_points: to compare masks at.
+        things: number of the first classes, whose boxes mean something; the others' boxes cost what things'
+            cost on average. None: all.
+    """
+
+    def __init__(
+        self,
+        class_cost: float = 4.0,
+        box_cost: float = 5.0,
+        giou_cost: float = 2.0,
+        mask_cost: float = 5.0,
+        dice_cost: float = 5.0,
+        num_points: int = 12544,
+        things: int | None = None,
+    ):
+        super().__init__(class_cost, box_cost, giou_cost)
+        self.mask_cost, self.dice_cost, self.things = mask_cost, dice_cost, things
+        with torch.device("cpu"):
+            self.points = SobolEngine(2).draw(num_points)
+
+    @torch.no_grad()
+    def __call__(self, layers: Sequence[Predictions], targets: Sequence[Targets]) -> list[list[Match]]:
+        assert layers[0].masks is not None
+        features = layers[0].masks.features
+        points = self.points.to(features.device, non_blocking=True)
+        sampled = sample(features, points.expand(len(features), -1, -1))
+        layers = [
+            replace(p, masks=MaskLogits(p.masks.embeddings, sampled)) for p in layers if p.masks is not None
+        ]
+        seen = []
+        for t in targets:
+            assert t.masks is not None
+            seen.append(replace(t, masks=sample(t.masks[None].float(), points[None])[0]))
+        return super().__call__(layers, seen)
+
+    def costs(self, predictions: Predictions, image: int, targets: Targets) -> Tensor:
+        assert predictions.masks is not None and targets.masks is not None
+        logits, wanted = predictions.masks.of(image).float(), targets.masks
+        filled, empty = F.softplus(-logits), F.softplus(logits)
+        entropy = (filled @ wanted.T + empty @ (1 - wanted).T) / logits.shape[1]
+        share = logits.sigmoid()
+        overlap = 2 * share @ wanted.T
+        dice = 1 - (overlap + 1) / (share.sum(1)[:, None] + wanted.sum(1) + 1)
+        others = super().costs(predictions, image, targets)
+        return others + self.mask_cost * entropy + self.dice_cost * dice
+
+    def box_costs(self, costs: Tensor, targets: Targets) -> Tensor:
+        if self.things is None:
+            return costs
+        thing = targets.classes < self.things
+        mean = torch.where(thing, costs, 0).sum(1, keepdim=True) / thing.sum().clamp(min=1)
+        return torch.where(thing, costs, mean)
+
+
+def sample(maps: Tensor, points: Tensor) -> Tensor:
+    """Maps ``(N, C, H, W)`` at points ``(N, P, 2)``, (x, y) in fractions: ``(N, C, P)``, bilinear."""
+    return point_sample(maps, points.to(maps.dtype), align_corners=False)
