@@ -6,5 +6,4 @@ from .pixel_mim_fast_itpn_nano import dataloader, dataset, lr_multiplier, optimi
 model.encoder.backbone.update(name="fast_itpn_nano", fpn_dim=128)
 model.decoder_dim = 128
 model.decoder_heads = 4
-model.visible_weight = 1.0  # as in pixel_mim_fast_itpn_nano
 train.output_dir = "output/fastmim_hog_nano"

@@ -4,7 +4,6 @@ from ..common.schedule import warm_cosine
 from ..Pretrain.fastmim_hog_fast_itpn_nano import model
 from .pixel_mim_fast_itpn_nano import dataloader, dataset, optimizer, train
 
-model.visible_weight = 0.0  # as the paper
 # nothing is dropped: these take about as long as 80 epochs of pixel_mim
 lr_multiplier = warm_cosine(24, 2)
 train.update(output_dir="output/quickstart_fastmim_hog", epochs=24)

@@ -83,7 +83,8 @@ class Architecture:
     def _pyramid_ratio_of(self, other: "Architecture") -> bool:
         """Whether one ratio gives the hidden widths of both, each of which is floored."""
         assert self.fpn_dim and other.fpn_dim and self.pyramid_mlp_ratio and other.pyramid_mlp_ratio
-        mine, theirs = (int(a.fpn_dim * a.pyramid_mlp_ratio) for a in (self, other))
+        mine = int(self.fpn_dim * self.pyramid_mlp_ratio)
+        theirs = int(other.fpn_dim * other.pyramid_mlp_ratio)
         return mine * other.fpn_dim < (theirs + 1) * self.fpn_dim and (
             theirs * self.fpn_dim < (mine + 1) * other.fpn_dim
         )
