@@ -83,10 +83,10 @@ class Architecture:
     def _pyramid_ratio_of(self, other: "Architecture") -> bool:
         """Whether one ratio gives the hidden widths of both, each of which is floored."""
         assert self.fpn_dim and other.fpn_dim and self.pyramid_mlp_ratio and other.pyramid_mlp_ratio
-        mine, theirs = (int(a.fpn_dim * a.pyramid_mlp_ratio) for a in (self, other))
-        return mine * other.fpn_dim < (theirs + 1) * self.fpn_dim and (
-            theirs * self.fpn_dim < (mine + 1) * other.fpn_dim
-        )
+        mine = int(self.fpn_dim * self.pyramid_mlp_ratio)
+        theirs = int(other.fpn_dim * other.pyramid_mlp_ratio)
+        smallest = max(mine / self.fpn_dim, theirs / other.fpn_dim)
+        return smallest < min((mine + 1) / self.fpn_dim, (theirs + 1) / other.fpn_dim)
 
     def options(self) -> dict[str, Any]:
         """Arguments of :func:`itpn_d2.create_model` for the trunk."""
