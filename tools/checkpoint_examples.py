@@ -228,9 +228,17 @@ def _compressed(path: Path) -> None:
             archive.writestr(name, data)
 
 
+def _page(path: Path) -> None:
+    path.write_text("<html>")
+
+
 def _views(path: Path) -> None:
     table = torch.zeros(1, 1, 1).expand(1, 20000, 20000)
     torch.save({"model": {**filled(fast_names()), "pos_embed": table}}, path)
+
+
+def _page(path: Path) -> None:
+    path.write_text("<html>")
 
 
 def _without(name: str) -> list[Name]:
@@ -248,7 +256,7 @@ REFUSALS = (
     Refusal("compressed: a bomb could be", "compressed.pth", _compressed),
     Refusal("few numbers viewed as many", "views.pth", _views),
     Refusal("not a dict", "list.pth", _saved(lambda: [torch.zeros(3)])),
-    Refusal("no torch file", "page.pth", lambda path: path.write_text("<html>") and None),
+    Refusal("no torch file", "page.pth", _page),
     Refusal("another network", "resnet.pth", _saved(lambda: {"conv1.weight": torch.zeros(8, 3, 7, 7)})),
     Refusal("another size", "large.pth", _saved(lambda: filled(fast_names((16, 32, 64))))),
     Refusal("iTPN, not Fast-iTPN", "itpn.pth", _saved(lambda: filled(v1_names()))),

@@ -60,7 +60,7 @@ def inspect(source: str | Path, prefer_average: bool = False) -> ConversionRepor
     content, stored, mapped = _read(source, prefer_average)
     report = _report(source, stored, mapped)
     report.written = list(mapped.state)
-    report.left_out = [*mapped.ignored, *_beside(content)]
+    report.left_out = [*mapped.ignored, *_beside(content, stored)]
     return report
 
 
@@ -103,7 +103,7 @@ def convert(
         raise CheckpointError(f"{target}: {error}") from error
     report.target, report.target_layout = str(target), layout
     report.written = list(out)
-    report.left_out = [*mapped.ignored, *_beside(content)]
+    report.left_out = [*mapped.ignored, *_beside(content, stored)]
     kept = origin if layout == OURS and isinstance(origin, dict) else None
     if origin is not None and kept is None:
         report.left_out.append("(pretraining)")
@@ -147,9 +147,9 @@ def _report(source: str | Path, stored: Stored, mapped: Mapped) -> ConversionRep
     return ConversionReport(str(source), mapped.layout, contents)
 
 
-def _beside(content: dict[str, Any]) -> list[str]:
-    """What a file has beside the weights."""
-    kept = {"pretraining", *WRAPPERS}
+def _beside(content: dict[str, Any], stored: Stored) -> list[str]:
+    """What a file has beside the weights; a trainer may hold more than their average."""
+    kept = {"pretraining", *stored.under[:1]} - {"trainer"}
     return [f"({key})" for key, value in content.items() if key not in kept and not isinstance(value, Tensor)]
 
 

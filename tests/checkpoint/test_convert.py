@@ -261,6 +261,7 @@ def test_a_training_of_a_classifier_becomes_the_classifier(tmp_path, average):
     atomic_save(content, tmp_path / "model_final.pth")
     report = convert(tmp_path / "model_final.pth", tmp_path / "plain.safetensors", prefer_average=average)
     assert ("under trainer.average" in str(report)) == average
+    assert set(report.left_out) == {"(iteration)", "(trainer)", *(["(model)"] if average else [])}
     expected = {k: v + average for k, v in model.network.state_dict().items()}
     states_equal(state_of(tmp_path / "plain.safetensors"), expected)
     options = {k: v for k, v in SMALL.items() if k != "pos_grid"}
