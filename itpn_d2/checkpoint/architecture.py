@@ -85,14 +85,8 @@ class Architecture:
         assert self.fpn_dim and other.fpn_dim and self.pyramid_mlp_ratio and other.pyramid_mlp_ratio
         mine = int(self.fpn_dim * self.pyramid_mlp_ratio)
         theirs = int(other.fpn_dim * other.pyramid_mlp_ratio)
-<<<<<<< HEAD
-        return mine * other.fpn_dim < (theirs + 1) * self.fpn_dim and (
-            theirs * self.fpn_dim < (mine + 1) * other.fpn_dim
-        )
-=======
         smallest = max(mine / self.fpn_dim, theirs / other.fpn_dim)
         return smallest < min((mine + 1) / self.fpn_dim, (theirs + 1) / other.fpn_dim)
->>>>>>> h5e
 
     def options(self) -> dict[str, Any]:
         """Arguments of :func:`itpn_d2.create_model` for the trunk."""
