@@ -237,10 +237,6 @@ def _views(path: Path) -> None:
     torch.save({"model": {**filled(fast_names()), "pos_embed": table}}, path)
 
 
-def _page(path: Path) -> None:
-    path.write_text("<html>")
-
-
 def _without(name: str) -> list[Name]:
     return [n for n in fast_names() if n[0] != name]
 
