@@ -176,10 +176,10 @@ EXAMPLES = (
         _ours("itpn_nano", pyramid=True, fpn_dim=24, fpn_depth=2, depths=(2, 2, 2)),
     ),
     Example(
-        "FastMIM's ViT into timm's, of larger images with one band",
+        "FastMIM's ViT into timm's, with smaller patches, a larger grid and one band",
         "vit_base_fastmim_hog_800e_pretrain.pth",
         _fastmim_vit,
-        partial(VisionTransformer, **{**VIT, "img_size": 96, "in_chans": 1}),
+        partial(VisionTransformer, **{**VIT, "img_size": 48, "patch_size": 8, "in_chans": 1}),
     ),
     Example(
         "FastMIM's Swin into timm's, with larger windows",
