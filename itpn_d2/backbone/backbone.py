@@ -54,6 +54,7 @@ class ITPNBackbone(Backbone):
         self.pyramid = pyramid
         self.mask_padding = mask_padding
         self._out_features = list(out_features)
+        pyramid.has_p7 = "p7" in out_features
         if "p2" not in out_features:
             pyramid.leave_out_p2()
         self._square_size = square_size

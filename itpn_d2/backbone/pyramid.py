@@ -34,6 +34,7 @@ class IntegralPyramid(nn.Module):
 
     Attributes:
         channels: width of every output by its name.
+        has_p7: whether p7 is computed, for heads that ask for it.
         has_p2: False where p2, the most expensive level, is not asked for; see :meth:`leave_out_p2`.
     """
 
@@ -56,7 +57,7 @@ class IntegralPyramid(nn.Module):
         def blocks(depth: int) -> nn.Sequential:
             return nn.Sequential(*(MlpBlock(fpn_dim, hidden, False, norm_eps=norm_eps) for _ in range(depth)))
 
-        self.fpn_dim, self.concat_trunk, self.has_p2 = fpn_dim, concat_trunk, True
+        self.fpn_dim, self.concat_trunk, self.has_p2, self.has_p7 = fpn_dim, concat_trunk, True, False
         widths = (c1, c2, c3, c3, c3, c3) if concat_trunk else (0,) * 6
         self.channels = {f"p{k}": fpn_dim + width for k, width in enumerate(widths, 2)}
         self.align_p4 = nn.Linear(c3, fpn_dim) if c3 != fpn_dim else nn.Identity()
@@ -104,7 +105,7 @@ class IntegralPyramid(nn.Module):
 
     def forward(self, f1: Tensor, f2: Tensor, f3: Tensor) -> dict[str, Tensor]:
         """Channel-last image maps to ``{"p2": (B, channels["p2"], H/4, W/4), ..., "p7": (B, channels["p7"],
-        H/128, W/128)}``, without p2 where it is left out."""
+        H/128, W/128)}``, without p2 where it is left out, and p7 where it is asked for."""
         maps: tuple[Tensor, ...]
         if self.has_p2:
             maps = self.top_down(f1, f2, f3)
@@ -119,8 +120,8 @@ class IntegralPyramid(nn.Module):
         p4, p3, *finest = (p.to(maps[-1].dtype).permute(0, 3, 1, 2) for p in maps)
         p5 = self._halve(p4)
         p6 = self._halve(p5)
-        coarser = {"p3": p3, "p4": p4, "p5": p5, "p6": p6, "p7": self._halve(p6)}
-        return {"p2": finest[0], **coarser} if finest else coarser
+        found = {**({"p2": finest[0]} if finest else {}), "p3": p3, "p4": p4, "p5": p5, "p6": p6}
+        return {**found, "p7": self._halve(p6)} if self.has_p7 else found
 
     def _halve(self, x: Tensor) -> Tensor:
         # a map of one row or column stays that long: floor would leave nothing

@@ -55,9 +55,9 @@ def map_to_tokens(x: Tensor) -> Tensor:
 
 
 def tokens_to_map(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """``(B, H*W, C) -> (B, H, W, C)``."""
+    """``(B, H*W, ...) -> (B, H, W, ...)``."""
     # not unflatten: tracing would take the sizes for constants
-    return x.reshape(x.shape[0], grid[0], grid[1], x.shape[2])
+    return x.reshape(x.shape[0], grid[0], grid[1], *x.shape[2:])
 
 
 def gather_units(x: Tensor, chosen: Tensor) -> Tensor:

@@ -111,7 +111,8 @@ def test_targets_of_a_scene(scenes):
     folder, records = scenes
     for record in records:
         classes, masks = truth(folder, record)
-        instances = annotations_to_instances(record["annotations"], (SIZE, SIZE), mask_format="bitmask")
+        annotations = [{k: v for k, v in a.items() if k != "keypoints"} for a in record["annotations"]]
+        instances = annotations_to_instances(annotations, (SIZE, SIZE), mask_format="bitmask")
         labels = torch.from_numpy(cv2.imread(record["sem_seg_file_name"], cv2.IMREAD_GRAYSCALE)).long()
         labels = torch.where(labels == THINGS, 1, 0)
         given = {"instances": instances, "sem_seg": labels}

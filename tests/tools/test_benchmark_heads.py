@@ -68,10 +68,10 @@ def calls(monkeypatch):
 
 
 def test_every_quickstart_head_is_measured():
+    names = {p.stem for p in (ROOT / "configs" / "Quickstart").glob("*.py")}
     pretraining = ("pixel", "brief", "mfm", "fastmim")
-    found = {
-        p.stem for p in (ROOT / "configs" / "Quickstart").glob("*.py") if not p.name.startswith(pretraining)
-    }
+    # DINO and Mask DINO learn more slowly: docs/dino.md
+    found = {name for name in names if not name.startswith(pretraining) and "dino" not in name}
     assert found == {f"{name}_fast_itpn_nano" for name in HEADS}
 
 
