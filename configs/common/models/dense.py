@@ -6,10 +6,10 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.meta_arch.fcos import FCOSHead
-from detectron2.modeling.meta_arch.retinanet import RetinaNet, RetinaNetHead
+from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 
 from itpn_d2 import create_model
-from itpn_d2.meta_arch import FCOS
+from itpn_d2.meta_arch import FCOS, RetinaNet
 
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 

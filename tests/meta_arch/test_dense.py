@@ -1,9 +1,10 @@
-"""FCOS with images on which there is nothing."""
+"""One-stage detectors: images on which there is nothing, and bfloat16."""
 
+import pytest
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.fcos import FCOSHead
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 
 from itpn_d2 import create_model
@@ -63,3 +64,24 @@ def test_a_batch_without_objects():
     found = losses(model(), [sample([]), sample([])])
     assert found["loss_fcos_loc"].item() == found["loss_fcos_ctr"].item() == 0.0
     assert torch.isfinite(found["loss_fcos_cls"])
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_boxes_are_exact_in_any_precision(precision):
+    """A head that says, in bfloat16 or not, that a box of 300 pixels lies around each location."""
+    detector = model().eval()
+    detector.test_score_thresh = 0.0
+    sizes = [(40, 40), (20, 20), (10, 10), (5, 5), (2, 2)]
+
+    def level(channels, value):
+        return [torch.full((1, channels, *size), value, dtype=precision) for size in sizes]
+
+    images = ImageList(torch.zeros(1, 3, 320, 320), [(320, 320)])
+    features = [torch.zeros(1, 1, *size) for size in sizes]
+    predictions = [level(3, 1.0), level(4, 0.5), level(1, 1.0)]
+    (found,) = detector.forward_inference(images, features, predictions)
+    boxes = found.pred_boxes.tensor
+    assert boxes.dtype == torch.float32 and len(boxes) > 0
+    centres = found.pred_boxes.get_centers()
+    assert torch.equal(centres, centres.round())  # multiples of a stride, also beyond 256
+    assert float(boxes.max()) > 256

@@ -1,0 +1,49 @@
+"""Detectron2's one-stage detectors where it leaves gaps: mixed precision, and images without an object."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.modeling import RetinaNet as Detectron2RetinaNet
+from detectron2.modeling.meta_arch.fcos import FCOS as Detectron2FCOS
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+Predictions = Sequence[Sequence[Tensor]]  # of each kind, of each level
+_FAR = -1e6  # pixels: no location lies within a box there
+
+
+def _full(predictions: Predictions) -> list[list[Tensor]]:
+    return [[level.float() for level in kind] for kind in predictions]
+
+
+class _FullPrecision:
+    """Losses and boxes in float32, whatever the head predicts in: bfloat16 has no exact pixels above 256."""
+
+    def forward_training(self, images: Any, features: Any, predictions: Predictions, targets: Any) -> Any:
+        return super().forward_training(images, features, _full(predictions), targets)  # type: ignore[misc]
+
+    def forward_inference(self, images: Any, features: Any, predictions: Predictions) -> Any:
+        return super().forward_inference(images, features, _full(predictions))  # type: ignore[misc]
+
+
+class RetinaNet(_FullPrecision, Detectron2RetinaNet):
+    """RetinaNet (Lin et al., ICCV'17)."""
+
+
+class FCOS(_FullPrecision, Detectron2FCOS):
+    """FCOS (Tian et al., ICCV'19). Detectron2 0.6 can't match locations with no box at all; an image without
+    one gets a box that is out of sight, so that all of it is background."""
+
+    def label_anchors(self, anchors: list[Boxes], gt_instances: list[Instances]) -> Any:
+        """Labels and boxes of every location of every image; arguments as of Detectron2's."""
+        return super().label_anchors(anchors, [g if len(g) else _out_of_sight(g) for g in gt_instances])
+
+
+def _out_of_sight(empty: Instances) -> Instances:
+    boxes = empty.gt_boxes.tensor
+    return Instances(
+        empty.image_size,
+        gt_boxes=Boxes(boxes.new_tensor([[_FAR, _FAR, _FAR + 1, _FAR + 1]])),
+        gt_classes=torch.zeros(1, dtype=torch.int64, device=boxes.device),
+    )
