@@ -1,6 +1,6 @@
 """A linear classifier of your own images on the frozen features of a checkpoint: train.init_checkpoint=FILE.
 
-Without training, also nearest neighbours: python -m pretrain.probe --help
+Without training, nearest neighbours: python -m pretrain.probe --config-file THIS --opts key=value ...
 """
 
 from .classifier_fast_itpn_nano import dataloader, dataset, lr_multiplier, model, optimizer, train

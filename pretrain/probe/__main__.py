@@ -1,6 +1,8 @@
 """Probe the features of a pre-trained trunk on labelled images, without fine-tuning it.
 
 python -m pretrain.probe --weights FILE --name fast_itpn_nano --train PLACE --test PLACE
+python -m pretrain.probe --config-file configs/Custom/linear_probe_fast_itpn_nano.py --opts \
+    dataset.train.images=PLACE dataset.val.images=PLACE train.init_checkpoint=FILE
 
 A PLACE is a folder with one sub-folder per class, or a text file with lines path,label.
 """
@@ -23,6 +25,7 @@ from itpn_d2.data.registry import write_atomically
 from ..data import BrokenImages, TestView, build_image_loader
 from .classifiers import Accuracy, knn_accuracy, linear_probe
 from .command import start_parser, status_of
+from .config import expand
 from .features import LEVELS, TrunkFeatures, extract_features
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -30,6 +33,8 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 def parser() -> argparse.ArgumentParser:
     p = start_parser("python -m pretrain.probe", __doc__)
+    p.add_argument("--config-file", metavar="F", help="classifier's config that says the other required ones")
+    p.add_argument("--opts", metavar="key=value", help="overrides of the config, after all other options")
     p.add_argument("--average", action="store_true", help="take the file's moving average if it has one")
     p.add_argument("--train", required=True, metavar="PLACE", help="images to learn from")
     p.add_argument("--test", required=True, metavar="PLACE", help="images to judge by")
@@ -111,9 +116,8 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(arguments)
-
     def work() -> None:
+        args = parser().parse_args(expand(arguments))
         result = run(args)
         print(table(result))
         if args.json:

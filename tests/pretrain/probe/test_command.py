@@ -1,6 +1,7 @@
 """``python -m pretrain.probe`` on a handful of images."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from PIL import Image
 from itpn_d2.backbone import create_model
 from pretrain.probe.__main__ import main, parser
 
+ROOT = Path(__file__).resolve().parents[3]
 COLOURS = {"blue": (20, 30, 200), "green": (30, 190, 20), "red": (210, 20, 30)}
 
 
@@ -45,6 +47,26 @@ def test_prints_and_writes(places, capsys):
     # plain colours are told apart by random weights, too
     assert result["knn"]["top1"] == result["linear"]["top1"] == 100.0
     assert probe(places) == result
+
+
+def test_a_classifiers_config_says_what_to_probe(places, tmp_path, capsys):
+    config = ["--config-file", str(ROOT / "configs" / "Custom" / "linear_probe_fast_itpn_nano.py")]
+    options = ["--num-workers", "0", "--k", "3", "--device", "cpu", "--json", str(places / "out.json")]
+    opts = ["--opts", *(f"dataset.{a}.images={places / b}" for a, b in (("train", "train"), ("val", "test")))]
+    assert main([*config, "--random", *options, *opts, "dataloader.image.size=32"]) == 0
+    assert json.loads((places / "out.json").read_text()) == probe(places)
+    weights = tmp_path / "weights.pth"
+    torch.save({"model": create_model("fast_itpn_nano").state_dict()}, weights)
+    assert (
+        main([*config, *options, *opts, "dataloader.image.size=32", f"train.init_checkpoint={weights}"]) == 0
+    )
+    assert json.loads((places / "out.json").read_text())["weights"] == str(weights)
+    capsys.readouterr()
+    assert main([*config, "--random", *opts[:2]]) == 1
+    assert "names no images: add --opts dataset.val.images=PLACE" in capsys.readouterr().err
+    detector = str(ROOT / "configs" / "Custom" / "mask_rcnn_fast_itpn_nano.py")
+    assert main(["--config-file", detector, "--random"]) == 1
+    assert "model.network.name is missing" in capsys.readouterr().err
 
 
 def test_reads_lists(places):
