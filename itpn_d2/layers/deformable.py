@@ -22,9 +22,9 @@ Shapes = Sequence[tuple[int, int]]
 def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """Weighted sums of bilinear samples: the PyTorch form.
 
-    One level is sampled, weighted and added at a time: stacking the samples of all levels first costs a copy
-    of them, the largest tensor there is. Samples are computed in float32 at least, since bfloat16 can't tell
-    two neighbouring cells of a wide map apart.
+    One point of one level is sampled, weighted and added at a time: to put the samples of all levels side by
+    side first costs copies of them, the largest tensor there is. Samples are computed in float32 at least,
+    since bfloat16 can't tell two neighbouring cells of a wide map apart.
 
     Args:
         value: ``(B, S, heads, D)``, the cells of all levels one after another, rows first; S is the sum of
@@ -44,8 +44,8 @@ def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Ten
     b, _, heads, dim = value.shape
     queries = locations.shape[1]
     kind = torch.promote_types(value.dtype, torch.float32)
-    # (B * heads, D, S) and, with the queries last, where reductions over points run over whole rows
-    cells = value.permute(0, 2, 3, 1).flatten(0, 1)
+    cells = value.permute(0, 2, 3, 1).flatten(0, 1)  # (B * heads, D, S)
+    # (B * heads, L, P, Q): with the queries last, every step below runs over whole rows
     grid = locations.to(kind).permute(0, 2, 3, 4, 1, 5).flatten(0, 1) * 2 - 1
     share = weights.to(kind).permute(0, 2, 3, 4, 1).flatten(0, 1)
     total = cells.new_zeros(b * heads, dim, queries, dtype=kind)
@@ -54,8 +54,10 @@ def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Ten
         for level, (h, w) in enumerate(shapes):
             part = cells[..., start : start + h * w].to(kind).unflatten(-1, (h, w))
             start += h * w
-            samples = F.grid_sample(part, grid[:, level], mode="bilinear", align_corners=False)
-            total = total + (samples * share[:, None, level]).sum(2)
+            for point in range(locations.shape[4]):
+                places = grid[:, level, point : point + 1]
+                samples = F.grid_sample(part, places, mode="bilinear", align_corners=False)
+                total = torch.addcmul(total, samples[:, :, 0], share[:, None, level, point])
     return total.to(value.dtype).unflatten(0, (b, heads)).permute(0, 3, 1, 2).flatten(2)
 
 
