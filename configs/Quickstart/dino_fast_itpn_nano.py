@@ -5,7 +5,7 @@ from ..common.models.dino import boxes_only, dino
 from .mask_rcnn_fast_itpn_nano import dataloader, dataset, lr_multiplier, optimizer, train
 
 model = dino("fast_itpn_nano", dim=96, heads=6, hidden=256, layers=(2, 3), queries=30)
-model.backbone.fpn_dim = 96
+model.backbone.fpn_dim = 128  # as in the nano pre-training configs
 model.denoising.number = 20
 model.test_topk_per_image = 100
 boxes_only(dataloader)

@@ -6,7 +6,7 @@ from .mask_rcnn_fast_itpn_nano import dataloader, dataset, lr_multiplier, optimi
 
 model = mask_dino("fast_itpn_nano", dim=96, heads=6, hidden=256, layers=(2, 3), queries=30)
 small_masks(model, 512)
-model.backbone.fpn_dim = 96
+model.backbone.fpn_dim = 128  # as in the nano pre-training configs
 model.denoising.number = 20
 optimizer.lr = 5e-4
 train.update(output_dir="output/quickstart_mask_dino", clip_grad_norm=0.1)
