@@ -4,9 +4,11 @@
     python tools/export.py --config-file F --weights W --output DIR --formats onnx --sizes 320x384 512x512
 
 Backbone and pyramid with free height and width (multiples of 32): program (torch.export), aoti (compiled
-package), onnx. The whole detector, by Detectron2's tracing: torchscript, detector-onnx. Sizes are heights x
-widths; the first is the one that is exported with. Writes the files, ``export.json`` and ``export.md``; the
-exit status is 1 where a format fails or differs from eager by more than --tolerance.
+package), onnx. A whole R-CNN, by Detectron2's tracing: torchscript, detector-onnx. A whole DINO or Mask DINO
+up to the scores, boxes and masks of its queries, for one size: queries-program, queries-onnx. By default all
+that there are for the model. Sizes are heights x widths; the first is the one that is exported with. Writes
+the files, ``export.json`` and ``export.md``; the exit status is 1 where a format fails or differs from eager
+by more than --tolerance.
 """
 
 import argparse
@@ -22,10 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmark_clock import interleave, machine
-from export_formats import FORMATS, STEP, Call, Detector, Features
+from export_formats import FORMATS, STEP, Call, Detector, Features, Queries, formats_of
 from itpn_d2.data.registry import write_atomically
 from itpn_d2.engine import ConfigError, errors_of_use
 from itpn_d2.inference import Predictor, read_image
+from itpn_d2.meta_arch import DINO
 
 
 @dataclass
@@ -55,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--weights", metavar="FILE", help="of the trained model (else train.init_checkpoint)")
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER")
     p.add_argument("--name", default="model", help="what the files' names begin with")
-    p.add_argument("--formats", nargs="+", default=list(FORMATS), choices=FORMATS)
+    p.add_argument("--formats", nargs="+", choices=FORMATS, help="default: all of the model's")
     p.add_argument("--sizes", nargs="+", default=["320x384", "256x256", "512x320"], metavar="HxW")
     p.add_argument("--image", metavar="FILE", help="to compare on (else noise), stretched to each size")
     p.add_argument(
@@ -141,15 +144,21 @@ def measure(
 def export(name: str, model: nn.Module, images: dict[str, Tensor], args: argparse.Namespace) -> Result:
     """Write one format, load it again and compare; a failure is a result, too."""
     format = FORMATS[name]
+    if name not in formats_of(model):
+        return Result(name, reason=f"not for {type(model).__name__}; it has {', '.join(formats_of(model))}")
     lacking = [package for package in format.needs if importlib.util.find_spec(package) is None]
     if lacking:
         return Result(name, reason=f"needs {', '.join(lacking)}: pip install 'itpn-d2[export]'")
-    first = next(iter(images.values()))
+    size, first = next(iter(images.items()))
+    images = {size: first} if format.fixed else images
     path = args.output / f"{args.name}{format.suffix}"
     try:
         subject: nn.Module
+        fields, example = None, first[None]
         if format.subject == "features":
-            subject, fields, example = Features(model).eval(), None, first[None]
+            subject = Features(model).eval()
+        elif isinstance(model, DINO):
+            subject = Queries(model).eval()
         else:
             subject = Detector(model, first).eval()
             fields, example = subject.fields, first
@@ -166,7 +175,7 @@ def verdict(result: Result, tolerance: float) -> str | None:
     if result.reason is not None:
         return result.reason
     # boxes are in pixels, and reach far beyond 1
-    allowed = tolerance if FORMATS[result.name].subject == "features" else 100 * tolerance
+    allowed = 100 * tolerance if FORMATS[result.name].subject == "detector" else tolerance
     worst = max(result.differences.values())
     return None if worst <= allowed else f"differs by {worst:.1e}, {allowed:.0e} is allowed"
 
@@ -196,7 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
         predictor = Predictor(args.config_file, args.weights, "cpu", overrides=args.opts)
     args.output.mkdir(parents=True, exist_ok=True)
     results = []
-    for name in args.formats:
+    for name in args.formats or formats_of(predictor.model):
         print(f"{name} ...", flush=True)
         results.append(export(name, predictor.model, images, args))
         rows = [asdict(result) for result in results]

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.export import TracingAdapter
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from itpn_d2.backbone.backbone import ITPNBackbone
 from itpn_d2.engine import ConfigError
 from itpn_d2.engine.calls import find_part
 from itpn_d2.evaluation.files import partial_name
+from itpn_d2.meta_arch import DINO
 
 STEP = 32  # sides of exported images are multiples of it
 _LARGEST = 128  # times STEP
@@ -42,7 +45,7 @@ class Features(nn.Module):
         if backbone is None:
             raise ConfigError(f"{type(model).__name__} has no backbone of this project to export")
         self.backbone = backbone
-        self.levels = list(backbone.output_shape())
+        self.names = list(backbone.output_shape())
         for name in ("pixel_mean", "pixel_std"):
             self.register_buffer(name, getattr(model, name).detach().clone(), persistent=False)
 
@@ -55,11 +58,12 @@ class Format:
     """A format: what it is a form of, how it is written and run.
 
     Attributes:
-        subject: ``features`` or ``detector``.
+        subject: ``features``, ``detector`` or ``queries``.
         suffix: of its file.
         write: from the subject and an example image, to the file.
         load: the file to something that runs it.
         needs: packages beyond torch.
+        fixed: it serves images of the size that it is exported with only.
     """
 
     subject: str
@@ -67,6 +71,7 @@ class Format:
     write: Callable[[nn.Module, Tensor, Path], None]
     load: Callable[[Path], Call]
     needs: tuple[str, ...] = ()
+    fixed: bool = False
 
 
 @contextmanager
@@ -81,6 +86,9 @@ def _whole(path: Path) -> Iterator[Path]:
 
 
 def _program(features: nn.Module, image: Tensor) -> torch.export.ExportedProgram:
+    if isinstance(features, Queries):
+        with torch.no_grad():
+            return torch.export.export(features, (image,))
     rows = torch.export.Dim("rows", min=2, max=_LARGEST)
     columns = torch.export.Dim("columns", min=2, max=_LARGEST)
     sides = {2: STEP * rows, 3: STEP * columns}
@@ -111,8 +119,8 @@ def load_compiled(path: Path) -> Call:
 
 
 def write_onnx(features: nn.Module, image: Tensor, path: Path) -> None:
-    """ONNX with free height and width."""
-    levels = [str(level) for level in features.levels]  # type: ignore[union-attr]
+    """ONNX, of features with free height and width."""
+    names = [str(name) for name in features.names]  # type: ignore[union-attr]
     with _whole(path) as partial, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -120,7 +128,7 @@ def write_onnx(features: nn.Module, image: Tensor, path: Path) -> None:
             (),
             str(partial),
             input_names=["image"],
-            output_names=levels,
+            output_names=names,
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -141,6 +149,25 @@ def load_onnx(path: Path) -> Call:
         return [torch.from_numpy(np.asarray(values)) for values in found]
 
     return run
+
+
+class Queries(nn.Module):
+    """DINO or Mask DINO with its normalisation, for images of one size ``(1, 3, H, W)``, 0..255, sides
+    multiples of 32: what the last layer says of each query, ``logits`` ``(1, Q, K)`` for a sigmoid, ``boxes``
+    ``(1, Q, 4)``, (x, y, w, h) of centre and size in fractions of the image, and ``masks``
+    ``(1, Q, H / 4, W / 4)``, logits, where the model has them."""
+
+    def __init__(self, model: DINO):
+        super().__init__()
+        self.model = model
+        self.names = ["logits", "boxes"] + ["masks"] * hasattr(model, "mask_head")
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        size = (image.shape[-2], image.shape[-1])
+        normalised = (image - self.model.pixel_mean) / self.model.pixel_std
+        found = self.model.detect(ImageList(normalised, [size]))
+        masks = () if found.masks is None else (found.masks.of(0)[None],)
+        return (found.logits, found.boxes, *masks)
 
 
 class Detector(nn.Module):
@@ -209,4 +236,24 @@ FORMATS = {
     "detector-onnx": Format(
         "detector", "_detector.onnx", write_detector_onnx, load_onnx, ("onnx", "onnxruntime")
     ),
+    "queries-program": Format("queries", "_queries.pt2", write_program, load_program, fixed=True),
+    "queries-onnx": Format(
+        "queries",
+        "_queries.onnx",
+        write_onnx,
+        load_onnx,
+        ("onnx", "onnxscript", "onnxruntime"),
+        fixed=True,
+    ),
 }
+
+
+def formats_of(model: nn.Module) -> list[str]:
+    """The formats that a model can be written in: of its features always, of the whole where it is one of
+    Detectron2's R-CNNs, a DINO or a Mask DINO."""
+    subjects = {"features"}
+    if isinstance(model, GeneralizedRCNN):
+        subjects.add("detector")
+    if isinstance(model, DINO):
+        subjects.add("queries")
+    return [name for name, format in FORMATS.items() if format.subject in subjects]

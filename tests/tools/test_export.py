@@ -1,14 +1,25 @@
 """Exported models give what eager gives, at sizes they were not exported with."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import LazyConfig, instantiate
 
 import export
-from export_formats import FORMATS, load_program, write_program
+from export_formats import FORMATS, formats_of, load_program, write_program
 from itpn_d2 import create_model
-from itpn_d2.engine import ConfigError
+from itpn_d2.checkpoint import atomic_save
+from itpn_d2.engine import ConfigError, load_config
+
+QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "Quickstart"
+SMALL = [
+    "model.backbone.channels=[16,32,64]",
+    "model.backbone.depths=[1,1,1]",
+    "model.backbone.num_heads=2",
+    "model.backbone.fpn_dim=32",
+]
 
 needs_onnx = pytest.mark.skipif(
     any(export.importlib.util.find_spec(p) is None for p in ("onnx", "onnxruntime", "onnxscript")),
@@ -65,6 +76,36 @@ def test_the_whole_detector(command, tmp_path):
     status, results = command("torchscript")
     assert status == 0
     check(results["torchscript"], tmp_path, 1e-2)
+
+
+@pytest.fixture(scope="module", params=["dino", "mask_dino"])
+def queries(request):
+    """The config of a small DINO that has learnt nothing, and the model."""
+    cfg = load_config(str(QUICKSTART / f"{request.param}_fast_itpn_nano.py"), SMALL)
+    cfg.dataset.num_classes = 3
+    torch.manual_seed(0)
+    return cfg, instantiate(cfg.model)
+
+
+@pytest.mark.parametrize(
+    "name", ["queries-program", pytest.param("queries-onnx", marks=[needs_onnx, pytest.mark.slow])]
+)
+def test_a_whole_dino(queries, tmp_path, name):
+    """Up to its queries, at the size it was exported with."""
+    cfg, model = queries
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    atomic_save({"model": model.state_dict()}, tmp_path / "model.pth")
+    fixed = ["--config-file", str(tmp_path / "config.yaml"), "--weights", str(tmp_path / "model.pth")]
+    fixed += ["--output", str(tmp_path), "--rounds", "1", "--sizes", "64x96", "96x96", "--formats", name]
+    assert export.main(fixed) == 0
+    (result,) = json.loads((tmp_path / "export.json").read_text())
+    assert list(result["differences"]) == ["64x96"] and result["differences"]["64x96"] <= 1e-4
+
+
+def test_formats_belong_to_models(queries, trained, command):
+    assert "detector-onnx" not in formats_of(queries[1]) and "queries-onnx" in formats_of(queries[1])
+    status, results = command("queries-program")
+    assert status == 1 and "not for GeneralizedRCNN; it has program" in results["queries-program"]["reason"]
 
 
 @pytest.mark.parametrize("grid", [(14, 14), (12, 20)])

@@ -109,16 +109,19 @@ class DINO(nn.Module):
             ValueError: there are no targets, or no criterion, to train with.
         """
         images = self.preprocess(batch)
-        features = self.features(images)
-        levels = self.neck(features)
-        shapes = tuple((level.shape[-2], level.shape[-1]) for level in levels)
-        geometry = locate(shapes, self.neck.strides, images.image_sizes, self.device)
-        memory = self.encoder(levels, geometry)
-        finest = self.finest(features, memory, geometry)
-        selected = self.select(memory, geometry, finest, images)
-        if not self.training:
-            layers = self.decode(selected, None, memory, geometry, finest)
-            return self.inference(layers[-1], batch, images)
+        if self.training:
+            return self.losses(batch, images)
+        return self.inference(self.detect(images), batch, images)
+
+    def detect(self, images: ImageList) -> Predictions:
+        """What the last layer says of each query: a network of fixed steps, whose results
+        :meth:`inference` sorts out."""
+        selected, memory, geometry, finest = self.encode(images)
+        return self.decode(selected, None, memory, geometry, finest)[-1]
+
+    def losses(self, batch: list[dict[str, Any]], images: ImageList) -> dict[str, Tensor]:
+        """The losses by name, of all layers, the encoder and the noisy queries."""
+        selected, memory, geometry, finest = self.encode(images)
         targets = self.targets(batch, images)
         if self.criterion is None:
             raise ValueError(f"{type(self).__name__} has no criterion to be trained with")
@@ -131,6 +134,17 @@ class DINO(nn.Module):
         return self.criterion(
             matching, selected.predictions, targets, [p.queries(0, count) for p in layers], noisy
         )
+
+    def encode(self, images: ImageList) -> tuple[Selected, Tensor, Geometry, Tensor | None]:
+        """The cells that queries start from, all cells ``(B, S, C)``, where they are, and what masks are
+        predicted on."""
+        features = self.features(images)
+        levels = self.neck(features)
+        shapes = tuple((level.shape[-2], level.shape[-1]) for level in levels)
+        geometry = locate(shapes, self.neck.strides, images.image_sizes, self.device)
+        memory = self.encoder(levels, geometry)
+        finest = self.finest(features, memory, geometry)
+        return self.select(memory, geometry, finest, images), memory, geometry, finest
 
     def decode(
         self,
