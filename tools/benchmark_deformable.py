@@ -1,6 +1,6 @@
 """Deformable attention at the size of DINO's encoder, forward and backward; memory of a DINO training step.
 
-On the CPU the form of ``itpn_d2.layers``, one point of one level at a time, against the usual one, which
+On the CPU the form of ``itpn_d2.layers``, which adds up level by level, against the usual one, which
 stacks the samples of all levels; on CUDA its Triton form against its PyTorch form. The two sides of a ratio
 of times run in turns in one process, those of a ratio of memory have a process each. Memory is what steps
 add on the CPU, and all that tensors take on CUDA.

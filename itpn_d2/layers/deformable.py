@@ -22,9 +22,9 @@ Shapes = Sequence[tuple[int, int]]
 def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """Weighted sums of bilinear samples: the PyTorch form.
 
-    One point of one level is sampled, weighted and added at a time: to put the samples of all levels side by
-    side first costs copies of them, the largest tensor there is. Samples are computed in float32 at least,
-    since bfloat16 can't tell two neighbouring cells of a wide map apart.
+    All that a query gets of a level is one weighted sum of cells, four for each point: an ``embedding_bag``,
+    so that samples are never side by side in memory. Levels are added up one after another. It is computed in
+    float32 at least, since bfloat16 can't tell two neighbouring cells of a wide map apart.
 
     Args:
         value: ``(B, S, heads, D)``, the cells of all levels one after another, rows first; S is the sum of
@@ -44,21 +44,39 @@ def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Ten
     b, _, heads, dim = value.shape
     queries = locations.shape[1]
     kind = torch.promote_types(value.dtype, torch.float32)
-    cells = value.permute(0, 2, 3, 1).flatten(0, 1)  # (B * heads, D, S)
-    # (B * heads, L, P, Q): with the queries last, every step below runs over whole rows
-    grid = locations.to(kind).permute(0, 2, 3, 4, 1, 5).flatten(0, 1) * 2 - 1
-    share = weights.to(kind).permute(0, 2, 3, 4, 1).flatten(0, 1)
-    total = cells.new_zeros(b * heads, dim, queries, dtype=kind)
+    total = value.new_zeros(b * heads * queries, dim, dtype=kind)
+    images = torch.arange(b * heads, dtype=torch.int32, device=value.device).view(b, heads, 1, 1)
     start = 0
     with torch.autocast(value.device.type, enabled=False):
         for level, (h, w) in enumerate(shapes):
-            part = cells[..., start : start + h * w].to(kind).unflatten(-1, (h, w))
+            cells = value[:, start : start + h * w].transpose(1, 2).reshape(-1, dim).to(kind)
             start += h * w
-            for point in range(locations.shape[4]):
-                places = grid[:, level, point : point + 1]
-                samples = F.grid_sample(part, places, mode="bilinear", align_corners=False)
-                total = torch.addcmul(total, samples[:, :, 0], share[:, None, level, point])
-    return total.to(value.dtype).unflatten(0, (b, heads)).permute(0, 3, 1, 2).flatten(2)
+            places = locations[:, :, :, level].transpose(1, 2).to(kind)
+            shares = weights[:, :, :, level].transpose(1, 2).to(kind)
+            numbers, shares = _corners(places, shares, h, w)
+            numbers = (numbers + images * (h * w)).flatten(0, 2)
+            sums = F.embedding_bag(numbers, cells, per_sample_weights=shares.flatten(0, 2), mode="sum")
+            total = total + sums
+    return total.to(value.dtype).view(b, heads, queries, dim).transpose(1, 2).flatten(2)
+
+
+def _corners(places: Tensor, weights: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
+    """The cells around points ``(..., P, 2)`` of a level, and what they count with the points' weights.
+
+    Returns:
+        numbers ``(..., P * 4)`` int32, and their shares, zero for cells outside.
+    """
+    x, y = places[..., 0] * w - 0.5, places[..., 1] * h - 0.5
+    left, top = x.detach().floor(), y.detach().floor()
+    right_share, lower_share = x - left, y - top
+    numbers, shares = [], []
+    for row, row_share in ((top, 1 - lower_share), (top + 1, lower_share)):
+        row_share = row_share * weights
+        for column, share in ((left, 1 - right_share), (left + 1, right_share)):
+            inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+            numbers.append(torch.where(inside, row * w + column, 0).int())
+            shares.append(torch.where(inside, row_share * share, 0))
+    return torch.stack(numbers, -1).flatten(-2), torch.stack(shares, -1).flatten(-2)
 
 
 def check_levels(value: Tensor, shapes: Shapes, locations: Tensor) -> None:
