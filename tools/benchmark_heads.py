@@ -30,7 +30,8 @@ _BEGIN, _END = "<!-- heads: begin -->", "<!-- heads: end -->"
 
 @dataclass(frozen=True)
 class Head:
-    """What a head is scored by, and the score asked of it after the default number of iterations."""
+    """What a head is scored by, and the score asked of it after the default number of iterations: one that a
+    head with a fault misses, not the best it can do (a map of background alone has an mIoU of 13)."""
 
     task: str
     metric: str
@@ -45,8 +46,8 @@ HEADS = {
     "mask_rcnn": Head("instances", "segm/AP", 25.0),
     "cascade_mask_rcnn": Head("instances", "segm/AP", 25.0),
     "point_rend": Head("instances", "segm/AP", 25.0),
-    "upernet": Head("semantic", "sem_seg/mIoU", 60.0),
-    "semantic_fpn": Head("semantic", "sem_seg/mIoU", 60.0),
+    "upernet": Head("semantic", "sem_seg/mIoU", 20.0),
+    "semantic_fpn": Head("semantic", "sem_seg/mIoU", 20.0),
     "panoptic_fpn": Head("panoptic", "panoptic_seg/PQ", 40.0),
     "keypoint_rcnn": Head("keypoints", "keypoints/AP", 15.0),
 }
