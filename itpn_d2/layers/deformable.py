@@ -79,6 +79,26 @@ def _corners(places: Tensor, weights: Tensor, h: int, w: int) -> tuple[Tensor, T
     return torch.stack(numbers, -1).flatten(-2), torch.stack(shares, -1).flatten(-2)
 
 
+def grid_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """:func:`sample_levels` by ``grid_sample``, which every format and compiler knows: an ``embedding_bag``
+    becomes a loop in ONNX. Samples of a level are stored. Arguments and result are the same."""
+    check_levels(value, shapes, locations)
+    b, _, heads, dim = value.shape
+    kind = torch.promote_types(value.dtype, torch.float32)
+    cells = value.permute(0, 2, 3, 1).flatten(0, 1).to(kind)  # (B * heads, D, S)
+    grid = locations.to(kind).permute(0, 2, 3, 1, 4, 5).flatten(0, 1) * 2 - 1  # (B * heads, L, Q, P, 2)
+    shares = weights.to(kind).permute(0, 2, 3, 1, 4).flatten(0, 1)
+    total = cells.new_zeros(b * heads, dim, locations.shape[1])
+    start = 0
+    with torch.autocast(value.device.type, enabled=False):
+        for level, (h, w) in enumerate(shapes):
+            part = cells[..., start : start + h * w].unflatten(-1, (h, w))
+            start += h * w
+            samples = F.grid_sample(part, grid[:, level], mode="bilinear", align_corners=False)
+            total = total + (samples * shares[:, None, level]).sum(-1)
+    return total.to(value.dtype).unflatten(0, (b, heads)).permute(0, 3, 1, 2).flatten(2)
+
+
 def check_levels(value: Tensor, shapes: Shapes, locations: Tensor) -> None:
     """Raises ValueError: ``value`` or ``locations`` has not the levels that ``shapes`` says."""
     cells = sum(h * w for h, w in shapes)
@@ -110,16 +130,17 @@ def deformable_samples(
 
     Args:
         form: ``torch``; ``triton``; or ``auto``: Triton for CUDA tensors where it works, PyTorch elsewhere
-            and while a graph is compiled, exported or traced.
+            and while a graph is compiled, exported or traced, where it is :func:`grid_levels`.
     """
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if form == "auto":
-        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
         form = "triton" if value.is_cuda and shapes and not recorded and _triton() else "torch"
     if form == "triton":
         from .deformable_triton import sample_levels_triton
 
         return sample_levels_triton(value, shapes, locations, weights)
-    return sample_levels(value, shapes, locations, weights)
+    sample = grid_levels if recorded else sample_levels
+    return sample(value, shapes, locations, weights)
 
 
 class DeformableAttention(nn.Module):

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from itpn_d2.layers import DeformableAttention, deformable, deformable_samples, sample_levels
-from itpn_d2.layers.deformable import set_form
+from itpn_d2.layers.deformable import grid_levels, set_form
 
 SHAPES = {
     "levels": [(5, 7), (3, 4), (2, 2)],
@@ -58,10 +58,11 @@ def looped(value, shapes, locations, weights):
     return out.flatten(2)
 
 
+@pytest.mark.parametrize("form", [sample_levels, grid_levels])
 @pytest.mark.parametrize("name", SHAPES)
-def test_it_is_what_the_definition_says(name):
+def test_it_is_what_the_definition_says(name, form):
     value, locations, weights = inputs(SHAPES[name])
-    found = sample_levels(value, SHAPES[name], locations, weights)
+    found = form(value, SHAPES[name], locations, weights)
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, looped(value, SHAPES[name], locations, weights), atol=1e-12, rtol=0)
 
