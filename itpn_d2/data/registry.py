@@ -164,8 +164,9 @@ def has_masks(name: str) -> bool:
 
 def dataset_facts(name: str) -> dict[str, Any]:
     """What a model has to know of a registered dataset: ``num_classes`` and ``class_names`` (of a semantic
-    set its own, else of the things), and where there are any ``num_semantic_classes``, ``num_keypoints`` and
-    ``keypoint_flip`` (which keypoint each one is in a mirror)."""
+    set its own, else of the things), and where there are any ``num_semantic_classes``, beside things their
+    ``semantic_class_names``, ``num_keypoints`` and ``keypoint_flip`` (which keypoint each one is in a
+    mirror)."""
     DatasetCatalog.get(name)  # built-in sets learn their classes on loading
     metadata = MetadataCatalog.get(name)
     semantic = list(metadata.get("stuff_classes", ()))
@@ -173,6 +174,8 @@ def dataset_facts(name: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"num_classes": len(names), "class_names": names}
     if semantic:
         facts["num_semantic_classes"] = len(semantic)
+        if semantic != names:
+            facts["semantic_class_names"] = semantic
     if metadata.get("keypoint_names"):
         facts["num_keypoints"] = len(metadata.keypoint_names)
         facts["keypoint_flip"] = create_keypoint_hflip_indices(name)
@@ -181,7 +184,7 @@ def dataset_facts(name: str) -> dict[str, Any]:
 
 def prepare_datasets(dataset: DictConfig) -> None:
     """Register ``dataset.train`` and ``dataset.val`` (either may be None) and fill in what of
-    :func:`dataset_facts` the section asks for (``num_classes`` and ``class_names`` always); where
+    :func:`dataset_facts` the section asks for (``num_classes`` and all names always); where
     ``dataset.val.classes`` is None, it becomes the classes of the training set.
 
     Raises:
@@ -207,5 +210,9 @@ def prepare_datasets(dataset: DictConfig) -> None:
             if key in dataset and key not in found:
                 raise DatasetError(f"dataset.{split} has no {what}, which the model of this config learns")
         dataset.update(
-            {k: v for k, v in found.items() if k in dataset or k in ("num_classes", "class_names")}
+            {
+                k: v
+                for k, v in found.items()
+                if k in dataset or k == "num_classes" or k.endswith("class_names")
+            }
         )

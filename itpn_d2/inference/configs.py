@@ -70,7 +70,7 @@ def _tell_classes(cfg: DictConfig, weights: str, name: str) -> None:
     known = Path(weights).parent / "config.yaml"
     if known.is_file():
         theirs = OmegaConf.select(load_config(str(known)), "dataset", default={})
-        for key in dataset:
+        for key in (*dataset, "semantic_class_names"):
             if dataset.get(key) is None and theirs.get(key) is not None:
                 dataset[key] = theirs[key]
     if "num_classes" in dataset and dataset.num_classes is None and _has_paths(dataset):
@@ -100,4 +100,10 @@ def class_metadata(cfg: DictConfig) -> Metadata:
         if known.get("thing_classes") or known.get("stuff_classes"):
             return known
     names = OmegaConf.select(cfg, "dataset.class_names")
-    return Metadata(thing_classes=list(names), stuff_classes=list(names)) if names else Metadata()
+    if not names:
+        return Metadata()
+    semantic = OmegaConf.select(cfg, "dataset.semantic_class_names")
+    if semantic is None:
+        stuff = OmegaConf.select(cfg, "dataset.num_semantic_classes")  # beside things, the first of them
+        semantic = names if stuff is None else ["things", *(f"stuff {i}" for i in range(1, stuff))]
+    return Metadata(thing_classes=list(names), stuff_classes=list(semantic))

@@ -78,6 +78,7 @@ def test_a_good_set(made):
         "num_classes": 2,
         "class_names": ["cat", "dog"],
         "num_semantic_classes": 3,
+        "semantic_class_names": ["things", "sky", "grass"],
     }
     metadata = MetadataCatalog.get(name)
     assert metadata.stuff_classes == ["things", "sky", "grass"]

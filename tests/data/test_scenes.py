@@ -96,7 +96,15 @@ def test_a_shape_in_front_hides_keypoints():
     [
         ("instances", {"num_classes": 5, "class_names": list(CLASSES)}),
         ("semantic", {"num_classes": 6, "class_names": [*CLASSES, "background"], "num_semantic_classes": 6}),
-        ("panoptic", {"num_classes": 5, "class_names": list(CLASSES), "num_semantic_classes": 2}),
+        (
+            "panoptic",
+            {
+                "num_classes": 5,
+                "class_names": list(CLASSES),
+                "num_semantic_classes": 2,
+                "semantic_class_names": ["things", "background"],
+            },
+        ),
         (
             "keypoints",
             {

@@ -114,7 +114,7 @@ def test_table_says_what_was_asked_for():
     lines = table(found).splitlines()
     assert len(lines) == 6
     assert lines[4].endswith("| bbox/AP | 1.0 (49.0) | 20 | no |")
-    assert lines[5] == "| upernet | semantic | 2.50 | 1.5 | sem_seg/mIoU | 99.0 (49.0) | 60 | yes |"
+    assert lines[5] == "| upernet | semantic | 2.50 | 1.5 | sem_seg/mIoU | 99.0 (49.0) | 20 | yes |"
 
 
 def test_the_command_knows_it():
