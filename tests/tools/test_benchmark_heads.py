@@ -10,20 +10,9 @@ import benchmark
 import benchmark_heads
 from benchmark_clock import MeasurementError
 from benchmark_heads import HEADS, table, train_head
+from small_run import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = (
-    "dataset.train.num_images=3",
-    "dataset.val.num_images=2",
-    "dataset.train.size=64",
-    "dataset.val.size=64",
-    "dataloader.image.test_short_side=64",
-    "dataloader.train.total_batch_size=2",
-    "model.backbone.channels=[16,32,64]",
-    "model.backbone.depths=[1,1,1]",
-    "model.backbone.num_heads=2",
-    "train.log_period=1",
-)
 
 
 def row(score=50.0):
