@@ -5,12 +5,12 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from small_run import SMALL
 
 import benchmark
 import benchmark_heads
 from benchmark_clock import MeasurementError
 from benchmark_heads import HEADS, table, train_head
+from tests.tools.small_run import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
 

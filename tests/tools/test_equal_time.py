@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from small_run import SMALL
 
 import equal_time
 from benchmark_clock import MeasurementError
+from tests.tools.small_run import SMALL
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Quickstart"
 FASTER, MASK = (str(CONFIGS / f"{name}_fast_itpn_nano.py") for name in ("faster_rcnn", "mask_rcnn"))
