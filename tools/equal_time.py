@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from detectron2.engine import HookBase
 from tqdm import tqdm
 
 from benchmark_clock import MeasurementError, machine, own_process
@@ -47,18 +48,28 @@ class Arm:
     overrides: tuple[str, ...] = ()
 
 
+class IterationClock(HookBase):
+    """Processor seconds of every iteration."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def before_step(self) -> None:
+        self._started = time.process_time()
+
+    def after_step(self) -> None:
+        self.seconds.append(time.process_time() - self._started)
+
+
 def seconds_per_iteration(arm: Arm) -> float:
-    """Processor seconds of one training iteration, in this process: those of a longer training less those of
-    a shorter one, which have the same overhead."""
-    spent = []
+    """Processor seconds of one training iteration, in this process; the mean of some, after a few to warm
+    up."""
     warm_up, measured = _PROBE
-    for iterations in (warm_up, warm_up, warm_up + measured):
-        with TemporaryDirectory() as folder:
-            short = [f"train.max_iter={iterations}", "train.eval_period=0", f"train.output_dir={folder}"]
-            started = time.process_time()
-            Run(load_config(arm.config, [*arm.overrides, *short])).train()
-            spent.append(time.process_time() - started)
-    return (spent[-1] - spent[-2]) / measured
+    clock = IterationClock()
+    with TemporaryDirectory() as folder:
+        short = [f"train.max_iter={warm_up + measured}", "train.eval_period=0", f"train.output_dir={folder}"]
+        Run(load_config(arm.config, [*arm.overrides, *short])).train(more_hooks=[clock])
+    return sum(clock.seconds[warm_up:]) / measured
 
 
 def train(arm: Arm, iterations: int, evaluations: int, start: str | None, folder: str) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 import logging
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.config import LazyConfig, instantiate
-from detectron2.engine import hooks
+from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
@@ -76,9 +77,9 @@ class Run:
             print(f"predictions: {drawer.draw('predictions.png')}")
         return results
 
-    def train(self, resume: bool = False) -> OrderedDict[str, Any]:
+    def train(self, resume: bool = False, more_hooks: Sequence[HookBase] = ()) -> OrderedDict[str, Any]:
         """Train to ``train.max_iter``; with ``resume`` from the last checkpoint in the output folder, if
-        there is one.
+        there is one. ``more_hooks`` run after the others.
 
         Returns the results of the last evaluation (empty when evaluation is off).
         """
@@ -108,6 +109,7 @@ class Run:
         checkpointer = Checkpointer(self.model, str(self.output_dir), trainer=trainer)
         results: OrderedDict[str, Any] = OrderedDict()
         self._register_hooks(trainer, optimizer, checkpointer, results)
+        trainer.register_hooks(list(more_hooks))
         resumed = resume and checkpointer.has_checkpoint()
         start = 0
         if resumed:

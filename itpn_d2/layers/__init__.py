@@ -2,7 +2,7 @@
 
 from .attention import Attention
 from .deformable import DeformableAttention, deformable_samples, sample_levels
-from .mlp import Mlp, SwiGLU
+from .mlp import Mlp, SwiGLU, in_pieces
 from .patch import PatchEmbed, PatchMerge, PatchSplit
 from .position import PositionCache, ResampleRule, content_sizes, resample_grid, token_mask
 from .relative_position import DecomposedBias, TableBias
@@ -25,6 +25,7 @@ __all__ = [
     "content_sizes",
     "cut_windows",
     "deformable_samples",
+    "in_pieces",
     "resample_grid",
     "sample_levels",
     "token_mask",
