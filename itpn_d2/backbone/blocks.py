@@ -4,7 +4,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from ..layers import Attention, Mlp, SwiGLU, WindowLayout, in_pieces
+from ..layers import Attention, Mlp, SwiGLU, WindowLayout
 from .checkpointing import Block
 
 
@@ -40,10 +40,6 @@ class MlpBlock(Block):
         self.gamma_2 = layer_scale_vector(dim, layer_scale)
 
     def compute(self, x: Tensor) -> Tensor:
-        # stochastic depth draws per sample, which pieces would not keep together
-        return self._cells(x) if self.training else in_pieces(self._cells, x)
-
-    def _cells(self, x: Tensor) -> Tensor:
         update = self.mlp(self.norm(x))
         return x + self.drop_path(update if self.gamma_2 is None else update * self.gamma_2)
 

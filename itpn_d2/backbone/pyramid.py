@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers import PatchSplit
+from ..layers import PatchSplit, in_stripes
 from .blocks import MlpBlock
 from .checkpointing import Block
 
@@ -92,26 +92,19 @@ class IntegralPyramid(nn.Module):
         for part in (self.split_p2, self.lateral_p2, self.blocks_p2, self.out_p2):
             part.requires_grad_(False)
 
-    def _coarse(self, f2: Tensor, f3: Tensor) -> tuple[Tensor, Tensor]:
-        """p4 and p3 before their last blocks."""
-        return self.align_p4(f3), self.blocks_p3(self.split_p3(f3) + self.lateral_p3(f2))
-
-    def top_down(self, f1: Tensor, f2: Tensor, f3: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def top_down(self, f1: Tensor, f2: Tensor, f3: Tensor) -> tuple[Tensor, ...]:
         """Channel-last maps or units ``(..., h, w, C)`` of the three stages to p4, p3, p2 in the same
-        layout."""
-        p4, p3 = self._coarse(f2, f3)
-        p2 = self.blocks_p2(self.split_p2(p3) + self.lateral_p2(f1))
-        return self.out_p4(p4), self.out_p3(p3), self.out_p2(p2)
+        layout, without p2 where it is left out."""
+        p3 = self.blocks_p3(self.split_p3(f3) + self.lateral_p3(f2))
+        maps = self.out_p4(self.align_p4(f3)), self.out_p3(p3)
+        if not self.has_p2:
+            return maps
+        return *maps, self.out_p2(self.blocks_p2(self.split_p2(p3) + self.lateral_p2(f1)))
 
     def forward(self, f1: Tensor, f2: Tensor, f3: Tensor) -> dict[str, Tensor]:
         """Channel-last image maps to ``{"p2": (B, channels["p2"], H/4, W/4), ..., "p7": (B, channels["p7"],
         H/128, W/128)}``, without p2 where it is left out, and p7 where it is asked for."""
-        maps: tuple[Tensor, ...]
-        if self.has_p2:
-            maps = self.top_down(f1, f2, f3)
-        else:
-            p4, p3 = self._coarse(f2, f3)
-            maps = self.out_p4(p4), self.out_p3(p3)
+        maps = in_stripes(self.top_down, f1, f2, f3, rows=f3.shape[1])
         if self.concat_trunk:
             pairs = zip(maps, (f3, f2, f1)[: len(maps)], strict=True)
             maps = tuple(torch.cat((p, f.to(p.dtype)), -1) for p, f in pairs)

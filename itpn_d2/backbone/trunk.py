@@ -6,7 +6,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..layers import DecomposedBias, PatchEmbed, PositionCache, ResampleRule, TableBias, token_mask
+from ..layers import (
+    DecomposedBias,
+    PatchEmbed,
+    PositionCache,
+    ResampleRule,
+    TableBias,
+    in_stripes,
+    token_mask,
+)
 from ..layers.units import map_to_tokens, tokens_to_map
 from .acceleration import run_stage3
 from .checkpointing import Block, CheckpointingSpec, set_checkpointing
@@ -184,8 +192,10 @@ class Trunk(nn.Module):
                 f"image size {tuple(image.shape[-2:])} is not a multiple of {TOKEN_STRIDE}: "
                 f"pad it at the right and bottom (ITPNBackbone and the classifier do)"
             )
-        f1, f2, x = self.local_stages(self.patch_embed(image))
-        grid = (x.shape[1], x.shape[2])
+        grid = (image.shape[-2] // TOKEN_STRIDE, image.shape[-1] // TOKEN_STRIDE)
+        x = self.patch_embed(image)
+        # stochastic depth draws per sample, which stripes would not keep together
+        f1, f2, x = self.local_stages(x) if self.training else in_stripes(self.local_stages, x, rows=grid[0])
         content, grids = None, None
         if image_sizes is not None:
             grids = [(-(-h // TOKEN_STRIDE), -(-w // TOKEN_STRIDE)) for h, w in image_sizes]

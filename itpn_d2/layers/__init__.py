@@ -2,10 +2,11 @@
 
 from .attention import Attention
 from .deformable import DeformableAttention, deformable_samples, sample_levels
-from .mlp import Mlp, SwiGLU, in_pieces
+from .mlp import Mlp, SwiGLU
 from .patch import PatchEmbed, PatchMerge, PatchSplit
 from .position import PositionCache, ResampleRule, content_sizes, resample_grid, token_mask
 from .relative_position import DecomposedBias, TableBias
+from .stripes import in_stripes
 from .windows import WindowLayout, Windows, cut_windows, window_attention
 
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
     "content_sizes",
     "cut_windows",
     "deformable_samples",
-    "in_pieces",
+    "in_stripes",
     "resample_grid",
     "sample_levels",
     "token_mask",

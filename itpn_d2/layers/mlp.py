@@ -1,8 +1,5 @@
 """Feed-forward layers on channel-last maps or tokens."""
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,25 +32,3 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.w3(self.norm(F.silu(self.w1(x)) * self.w2(x)))
-
-
-def in_pieces(layer: Callable[[Tensor], Tensor], x: Tensor, cells: int = 1024) -> Tensor:
-    """``layer(x)``, some cells at a time, so that what is inside it stays in the processor's cache (ours).
-
-    The layer treats every cell alike and alone, ``(..., C) -> (..., D)``.
-    For inference on a CPU; elsewhere, and in a graph that is recorded, all cells go at once.
-
-    Args:
-        cells: how many at a time.
-    """
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    count = x.shape[:-1].numel() if not recorded else 0
-    if x.device.type != "cpu" or torch.is_grad_enabled() or count <= cells:
-        return layer(x)
-    pieces = x.reshape(count, x.shape[-1]).split(cells)
-    first = layer(pieces[0])
-    out = first.new_empty(count, first.shape[-1])
-    out[:cells] = first
-    for start, piece in zip(range(cells, count, cells), pieces[1:], strict=True):
-        out[start : start + cells] = layer(piece)
-    return out.reshape(*x.shape[:-1], out.shape[-1])

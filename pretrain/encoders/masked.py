@@ -26,7 +26,7 @@ class Features:
     """
 
     stages: tuple[Tensor, Tensor, Tensor]
-    levels: tuple[Tensor, Tensor, Tensor]
+    levels: tuple[Tensor, ...]
 
 
 def visible_patches(mask: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.trunk, self.pyramid = trunk, pyramid
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """``(B, 3, H, W)`` to p4, p3, p2, channel-last maps at strides 16, 8, 4."""
         return self.pyramid.top_down(*self.trunk(image))
 
