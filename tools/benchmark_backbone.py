@@ -2,9 +2,9 @@
 
 Compares fused with explicit attention, dense stage 3 with token gathering, migration and both, eager with
 compiled, activation checkpointing with none, and the trunk with networks of timm. Ratios of times come from
-one process per pair, its two sides in turns on the same inputs, medians over rounds; memory comes from a
-process for each side. ``forward`` runs without gradients, with weights in the given type; ``training`` is
-forward under autocast and backward. Trunk and pyramid together, but for the peers, which have no pyramid
+one process per pair, its two sides in turns on the same inputs, medians over rounds; memory and profiles come
+from a process for each side. ``forward`` runs without gradients, with weights in the given type; ``training``
+is forward under autocast and backward. Trunk and pyramid together, but for the peers, which have no pyramid
 either.
 
 ``--docs docs`` keeps the figures in docs/measured and writes the section of docs/benchmarks.md with its
@@ -29,6 +29,7 @@ import torch
 from benchmark_clock import MeasurementError, compare, interleave, machine, own_process, peak_mib, timed
 from benchmark_docs import body, cell, described, draw, measured_file, place_name, update_docs
 from benchmark_models import ACCELERATED, PEERS, BackboneSetting, Side, Size, count_macs, step_for
+from benchmark_profile import profiled
 from benchmark_table import single
 from benchmark_targets import applies, target_rows
 from itpn_d2.data.registry import write_atomically
@@ -101,7 +102,8 @@ PAIRS: dict[str, Callable[[Size, str], Iterator[Pair]]] = {
 # what memory and multiply-accumulates are asked of; the second where peers are
 SIDES = {"dense": DENSE, **{way: Side(way) for way in ACCELERATED}}
 PEER_SIDES = {"trunk": TRUNK, **{peer: Side(peer) for peer in PEERS}}
-CASES = [*PAIRS, "growth", "memory", "macs"]
+WAYS = (*ACCELERATED, "dense")  # what takes longest comes last
+CASES = [*PAIRS, "growth", "memory", "macs", "profile"]
 
 
 def measure_pair(pair: Pair, setting: BackboneSetting) -> dict[str, Any]:
@@ -114,6 +116,13 @@ def measure_pair(pair: Pair, setting: BackboneSetting) -> dict[str, Any]:
 def measure_peak(side: Side, size: Size, mode: str, setting: BackboneSetting) -> dict[str, Any]:
     """MiB of two steps, the second of which finds what the first has left."""
     return single(peak_mib(step_for(side, size, MODES[mode], setting), 2, setting.place()[0]))
+
+
+def measure_profile(side: Side, size: Size, mode: str, setting: BackboneSetting) -> dict[str, Any]:
+    """Parts of the seconds by kind of operation; the value is that of the matrix products and attention."""
+    device, _ = setting.place()
+    found = profiled(step_for(side, size, MODES[mode], setting), setting.rounds, device)
+    return {**single(found["products"] + found["fused attention"]), "shares": found}
 
 
 def measure_growth(way: str, setting: BackboneSetting) -> dict[str, Any]:
@@ -177,13 +186,13 @@ class Table:
         self.setting, self.path = setting, path
         self.results: dict[str, dict[str, dict[str, Any]]] = {}
         device, _ = setting.place()
-        self.head = {
+        self.head: dict[str, Any] = {
             "machine": machine(device),
             "device": device.type,
             "torch": torch.__version__,
             "setting": described(setting),
             "targets": applies(setting),
-            "command": shlex.join(["python", *sys.argv]),
+            "commands": [shlex.join(["python", *sys.argv])],
         }
         if resume and path is not None and path.is_file():
             found = json.loads(path.read_text())
@@ -193,6 +202,7 @@ class Table:
                         f"--resume: {path} has {name} {found[name]}, here it is {self.head[name]}"
                     )
             self.results = found["results"]
+            self.head["commands"] = list(dict.fromkeys([*found["commands"], *self.head["commands"]]))
 
     def content(self) -> dict[str, Any]:
         return {**self.head, "results": self.results}
@@ -227,6 +237,14 @@ class Table:
                     row = Pair("memory", name, side, side, size, mode)
                     self.measure(dtype, row, measure_peak, side, size, mode)
 
+    def add_profile(self, dtype: str, modes: Sequence[str]) -> None:
+        """Where the time of every side goes, and that of explicit attention."""
+        for size in self.setting.sizes:
+            for mode in modes:
+                for name, side in {"explicit": EXPLICIT, **SIDES}.items():
+                    row = Pair("profile", name, side, side, size, mode)
+                    self.measure(dtype, row, measure_profile, side, size, mode)
+
     def add_macs(self, dtype: str, sides: Mapping[str, Side] = SIDES) -> None:
         """Multiply-accumulates of every side; they do not depend on the type."""
         for size in self.setting.sizes:
@@ -234,9 +252,9 @@ class Table:
                 row = Pair("macs", name, side, side, size, "any")
                 self.measure(dtype, row, count, side, size)
 
-    def add_growth(self, dtype: str) -> None:
+    def add_growth(self, dtype: str, ways: Sequence[str] = WAYS) -> None:
         """The exponent of cost against pixels: 1 is linear."""
-        for way in (*ACCELERATED, "dense"):  # what takes longest comes last
+        for way in ways:
             row = Growth("growth", way, Side(way), Side(way), Size(0, 0), "growth")
             self.measure(dtype, row, measure_growth, way)
 
@@ -261,6 +279,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=default.rounds)
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: its own choice")
     parser.add_argument("--cases", nargs="*", choices=CASES, default=CASES)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="whose growth is measured")
     parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
     parser.add_argument("--window", type=int, default=default.window, help="of gathering, in tokens")
     parser.add_argument("--tokens", type=int, default=default.tokens, help="gathering tokens")
@@ -301,7 +320,9 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
             if case == "memory":
                 table.add_memory(dtype, args.modes, sides)
             elif case == "growth":
-                table.add_growth(dtype)
+                table.add_growth(dtype, args.ways)
+            elif case == "profile":
+                table.add_profile(dtype, args.modes)
             elif case == "macs":
                 if dtype == args.dtypes[0]:
                     table.add_macs(dtype, sides)

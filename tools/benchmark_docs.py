@@ -11,6 +11,7 @@ from typing import Any
 from benchmark_clock import MeasurementError
 from benchmark_models import BackboneSetting, Side, Size
 from benchmark_plot import throughput_plot
+from benchmark_profile import profile_table
 from benchmark_targets import target_rows
 from itpn_d2.data.registry import write_atomically
 
@@ -43,7 +44,7 @@ def matrix(results: Mapping[str, Mapping[str, Any]], mode: str) -> list[str]:
     """A table of one mode: a row a measure, a column a size."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for found in results.values():
-        if found["mode"] == mode and found["size"]:
+        if found["mode"] == mode and found["size"] and found["case"] != "profile":
             row = rows.setdefault((found["case"], found["name"]), {})
             row[found["size"]] = cell(found, _form(found["case"]))
     if not rows:
@@ -76,12 +77,12 @@ def body(found: Mapping[str, Any]) -> str:
         f"{setting['window']}x{setting['window']} windows and {setting['tokens']} tokens, migration keeps "
         f"{setting['keep']} three times; {found['machine']}, torch {found['torch']}:",
         "",
-        f"    {found['command']}",
+        *(f"    {command}" for command in found["commands"]),
         "",
     ]
     for kind, results in found["results"].items():
         tables = [line for mode in ("forward", "training", "any") for line in matrix(results, mode)]
-        text += [f"{kind}:", "", *tables, *growth(results)]
+        text += [f"{kind}:", "", *tables, *growth(results), *profile_table(results)]
     return "\n".join(text)
 
 
