@@ -119,7 +119,8 @@ def explicit_product(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None =
 @contextmanager
 def explicit_attention() -> Iterator[None]:
     """Within it, all attention is :func:`explicit_product`."""
-    with patch.object(F, "scaled_dot_product_attention", explicit_product):
+    fused = patch.object(F, "scaled_dot_product_attention", explicit_product)
+    with fused, patch("itpn_d2.layers.products.products_are_faster", return_value=False):
         yield
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .products import attend
 from .relative_position import DecomposedBias, TableBias
 from .windows import WindowLayout, window_attention
 
@@ -78,5 +79,5 @@ class Attention(nn.Module):
             mask = self.rel_pos(q, grid)
             if key_mask is not None:
                 mask = mask.masked_fill(~key_mask, float("-inf"))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = attend(q, k, v, mask)
         return self.proj(out.transpose(1, 2).reshape(b, n, c))

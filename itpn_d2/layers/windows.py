@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .products import attend
+
 Count = TypeVar("Count", int, Tensor)
 RATIO_STEPS = 10_000  # ratios are kept as integers over this, so that counts round the same everywhere
 
@@ -169,10 +171,10 @@ def window_attention(qkv: Tensor, layout: WindowLayout) -> Tensor:
     if layout.shared and not layout.private:
         parts = torch.cat((parts, qkv[:, None, total:].expand(-1, parts.shape[1], -1, -1, -1, -1)), 2)
     q, k, v = parts.flatten(0, 1).permute(2, 0, 3, 1, 4).unbind(0)
-    out = F.scaled_dot_product_attention(q[:, :, : windows.longest], k, v, attn_mask=layout.window_mask)
+    out = attend(q[:, :, : windows.longest], k, v, layout.window_mask)
     out = windows.join(out.transpose(1, 2).unflatten(0, (batch, -1)))
     if not layout.shared:
         return out
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-    shared = F.scaled_dot_product_attention(q[:, :, total:], k, v, attn_mask=layout.shared_mask)
+    shared = attend(q[:, :, total:], k, v, layout.shared_mask)
     return torch.cat((out, shared.transpose(1, 2)), 1)

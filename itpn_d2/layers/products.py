@@ -1,0 +1,77 @@
+"""The product of attention, by torch's fused kernel or, in bfloat16 on some CPUs, by matrix products."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+BLOCK = 2**22  # logits at a time: what of them is in use at once fits a cache
+SAMPLE = 16  # every so many-th key tells how large logits are
+MIN_SIZE = 64  # queries and keys, below which the kernel is as fast
+_HIDDEN = -1e30
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``softmax(q k^T / sqrt(d)) v``: queries ``(B, heads, N, d)``, keys and values ``(B, heads, M, d)`` to
+    ``(B, heads, N, d)``.
+
+    Args:
+        mask: as ``attn_mask`` of torch's ``scaled_dot_product_attention``.
+    """
+    keys_only = mask is None or (mask.dtype == torch.bool and mask.shape[1:3] == (1, 1))
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if (
+        keys_only
+        and not recorded
+        and not torch.is_grad_enabled()
+        and (q.device.type, q.dtype) == ("cpu", torch.bfloat16)
+        and min(q.shape[2], k.shape[2]) >= MIN_SIZE
+        and products_are_faster()
+    ):
+        return product_attention(q, k, v, mask)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+@lru_cache
+def products_are_faster() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices much faster than torch's fused attention, which then
+    takes as long as in float32. So it was measured with AVX-512 BF16; with AMX it was not."""
+    avx512, amx = (
+        getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile")
+    )
+    return avx512 and not amx
+
+
+def product_attention(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None = None) -> Tensor:
+    """As :func:`attend`, by products of some queries with all keys (ours).
+
+    Such products round the logits to their type, which is as exact as they are small. A softmax does not
+    change when all logits of a query do by the same number: one more channel takes away, inside the product,
+    what is typical of the keys that count, as a sample tells it. Another one hides keys.
+
+    Args:
+        key_mask: ``(B, 1, 1, M)``, True on keys that may be seen, at least one of them.
+    """
+    batch, heads, queries, dim = q.shape
+    keys = k.shape[2]
+    with torch.autocast(q.device.type, enabled=False):
+        one, hidden = q.new_ones(()), q.new_zeros(batch, 1, keys, 1)
+        if key_mask is not None:
+            hidden = hidden.masked_fill(~key_mask.transpose(2, 3), _HIDDEN)
+        k = torch.cat((k, one.expand(batch, heads, keys, 1), hidden.expand(-1, heads, -1, -1)), -1)
+        k, v = k.flatten(0, 1).transpose(1, 2), v.reshape(batch * heads, keys, dim)
+        shift = one.expand(batch, heads, queries, 1)
+        q = torch.cat((q * dim**-0.5, 0 * shift, shift), -1).flatten(0, 1)
+        sample = k[:, :, ::SAMPLE]
+        out = q.new_empty(batch, queries, heads, dim)
+        rows = max(1, BLOCK // (batch * heads * keys))
+        for start in range(0, queries, rows):
+            some = q[:, start : start + rows]
+            logits = some @ sample
+            typical = (logits.softmax(-1) * logits).sum(-1)
+            # a sample of hidden keys only tells nothing
+            some[..., dim] = torch.where(typical > _HIDDEN / 2, -typical, 0)
+            values = (some @ k).softmax(-1) @ v
+            out[:, start : start + rows] = values.unflatten(0, (batch, heads)).transpose(1, 2)
+    return out.transpose(1, 2)
