@@ -54,24 +54,36 @@ def product_attention(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None =
         key_mask: ``(B, 1, 1, M)``, True on keys that may be seen, at least one of them.
     """
     batch, heads, queries, dim = q.shape
-    keys = k.shape[2]
+    logits = heads * queries * k.shape[2]  # of an entry of the batch
+    entries, rows = max(1, BLOCK // logits), max(1, BLOCK * queries // logits)
+    mask = None if key_mask is None else key_mask.expand(batch, -1, -1, -1)
+    out = q.new_empty(batch, queries, heads, dim)
     with torch.autocast(q.device.type, enabled=False):
-        one, hidden = q.new_ones(()), q.new_zeros(batch, 1, keys, 1)
-        if key_mask is not None:
-            hidden = hidden.masked_fill(~key_mask.transpose(2, 3), _HIDDEN)
-        k = torch.cat((k, one.expand(batch, heads, keys, 1), hidden.expand(-1, heads, -1, -1)), -1)
-        k, v = k.flatten(0, 1).transpose(1, 2), v.reshape(batch * heads, keys, dim)
-        shift = one.expand(batch, heads, queries, 1)
-        q = torch.cat((q * dim**-0.5, 0 * shift, shift), -1).flatten(0, 1)
-        sample = k[:, :, ::SAMPLE]
-        out = q.new_empty(batch, queries, heads, dim)
-        rows = max(1, BLOCK // (batch * heads * keys))
-        for start in range(0, queries, rows):
-            some = q[:, start : start + rows]
-            logits = some @ sample
-            typical = (logits.softmax(-1) * logits).sum(-1)
-            # a sample of hidden keys only tells nothing
-            some[..., dim] = torch.where(typical > _HIDDEN / 2, -typical, 0)
-            values = (some @ k).softmax(-1) @ v
-            out[:, start : start + rows] = values.unflatten(0, (batch, heads)).transpose(1, 2)
+        for first in range(0, batch, entries):
+            part = slice(first, first + entries)
+            some_k = _with_channels(k[part], None if mask is None else mask[part])
+            some_v = v[part].flatten(0, 1)
+            for start in range(0, queries, rows):
+                block = slice(start, start + rows)
+                values = _block(q[part, :, block] * dim**-0.5, some_k, some_v)
+                out[part, block] = values.unflatten(0, (-1, heads)).transpose(1, 2)
     return out.transpose(1, 2)
+
+
+def _with_channels(k: Tensor, key_mask: Tensor | None) -> Tensor:
+    """Keys ``(B * heads, d + 2, M)``, with the channels that add a shift and hide keys."""
+    one, hidden = torch.ones_like(k[..., :1]), torch.zeros_like(k[..., :1])
+    if key_mask is not None:
+        hidden = hidden.masked_fill(~key_mask.transpose(2, 3), _HIDDEN)
+    return torch.cat((k, one, hidden), -1).flatten(0, 1).transpose(1, 2)
+
+
+def _block(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Some scaled queries ``(B, heads, n, d)`` to values ``(B * heads, n, d)``."""
+    one = torch.ones_like(q[..., :1])
+    q = torch.cat((q, torch.zeros_like(one), one), -1).flatten(0, 1)
+    sample = q @ k[:, :, ::SAMPLE]
+    typical = (sample.softmax(-1) * sample).sum(-1)
+    # a sample of hidden keys only tells nothing
+    q[..., -2] = torch.where(typical > _HIDDEN / 2, -typical, 0)
+    return (q @ k).softmax(-1) @ v
