@@ -4,8 +4,10 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from ..layers import Attention, Mlp, SwiGLU, WindowLayout
+from ..layers import Attention, Mlp, SwiGLU, WindowLayout, in_stripes
 from .checkpointing import Block
+
+TOKENS = 4096  # that an MLP of stage 3 takes at a time, in inference on a CPU
 
 
 def drop_path(rate: float) -> nn.Module:
@@ -78,5 +80,8 @@ class AttentionBlock(Block):
         """``key_mask``, ``grid`` and ``layout`` as in :meth:`itpn_d2.layers.Attention.forward`."""
         update = self.attn(self.norm1(x), key_mask, grid, layout)
         x = x + self.drop_path(update if self.gamma_1 is None else update * self.gamma_1)
-        update = self.mlp(self.norm2(x))
+        (update,) = in_stripes(self._feed, x, rows=x.shape[1], cells=TOKENS)
         return x + self.drop_path(update if self.gamma_2 is None else update * self.gamma_2)
+
+    def _feed(self, x: Tensor) -> tuple[Tensor]:
+        return (self.mlp(self.norm2(x)),)

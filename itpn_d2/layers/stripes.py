@@ -1,5 +1,6 @@
 """Inference on a CPU, some rows of patches at a time (ours)."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -18,8 +19,8 @@ def in_stripes(
     Args:
         function: from channel-last maps to channel-last maps; each of them has a fixed number of rows for a
             row of patches.
-        maps: ``(B, k * rows, W, C)``, k and W of any value each.
-        rows: how many rows of patches there are.
+        maps: ``(B, k * rows, W, C)``, k and W of any value each; or tokens ``(B, rows, C)``.
+        rows: how many rows of patches there are, or tokens.
         cells: at most so many of the largest map at a time, but at least one row of patches.
 
     Returns:
@@ -32,6 +33,7 @@ def in_stripes(
     step = max(1, cells * rows // max(1, largest))
     if step >= rows:
         return tuple(function(*maps))
+    step = math.ceil(rows / math.ceil(rows / step))  # no small rest
     whole: tuple[Tensor, ...] = ()
     for first in range(0, rows, step):
         count = min(step, rows - first)

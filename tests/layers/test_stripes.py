@@ -39,6 +39,17 @@ def test_stripes_are_the_whole(maps, cells, rows):
         assert x.dtype == whole.dtype and torch.equal(x, whole)
 
 
+@pytest.mark.parametrize(
+    ("count", "cells", "rows"), [(4100, 4096, [2050] * 2), (7, 3, [3, 3, 1]), (9, 4, [3] * 3)]
+)
+@torch.no_grad()
+def test_tokens_without_a_small_rest(count, cells, rows):
+    seen = []
+    tokens = torch.randn(1, count, 5)
+    (found,) = in_stripes(lambda x: (seen.append(x.shape[1]) or x.exp(),), tokens, rows=count, cells=cells)
+    assert seen == rows and torch.equal(found, tokens.exp())
+
+
 @pytest.mark.parametrize("shape", [(0, 20, 12, 3), (2, 0, 12, 3), (2, 20, 0, 3)])
 @torch.no_grad()
 def test_empty_maps(shape):
@@ -85,6 +96,16 @@ def test_a_pyramid_in_stripes(options, without_p2):
     assert list(found) == list(whole) and ("p2" in found) != without_p2
     for level, x in found.items():
         torch.testing.assert_close(x, whole[level].detach(), rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_backbone_with_tokens_in_parts(monkeypatch):
+    model = create_model("fast_itpn_nano", pyramid=True).eval()
+    image = torch.randn(2, 3, 96, 160)
+    whole = model(image)
+    monkeypatch.setattr("itpn_d2.backbone.blocks.TOKENS", 16)
+    for level, x in model(image).items():
+        torch.testing.assert_close(x, whole[level], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
