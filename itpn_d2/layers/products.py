@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BLOCK = 2**22  # logits at a time: what of them is in use at once fits a cache
+BLOCK = 2**21  # logits at a time: what of them is in use at once fits a cache, and malloc keeps such blocks
 SAMPLE = 16  # every so many-th key tells how large logits are
 MIN_SIZE = 64  # queries and keys, below which the kernel is as fast
 _HIDDEN = -1e30
