@@ -14,7 +14,15 @@ from detectron2.utils import comm
 from pycocotools.coco import COCO
 
 from ..drawing import semantic_map
-from .page import Section, detection_sections, metric_section, render, semantic_sections
+from .page import (
+    Section,
+    detection_sections,
+    metric_section,
+    panoptic_sections,
+    render,
+    semantic_sections,
+)
+from .panoptic import PanopticCounts, true_segments
 from .semantic import SemanticCounts, true_labels
 
 logger = logging.getLogger(__name__)
@@ -25,10 +33,12 @@ class ReportEvaluator(DatasetEvaluator):
     logged, and costs the evaluation nothing.
 
     Instances get precision-recall curves, AP by class and size, and confusions; semantic maps IoU by class
-    and confusions; both the images on which it went best and worst. Other outputs get the table of metrics.
+    and confusions; panoptic maps PQ by class; all of them the images on which it went best and worst. Other
+    outputs get the table of metrics.
 
     Args:
-        dataset_name: registered; with a COCO json (``json_file``) for instances, with label images for maps.
+        dataset_name: registered; with a COCO json (``json_file``) for instances, with label images for maps,
+            with panoptic PNGs (:func:`.register_panoptic`) for segments.
         score_threshold: of the detections in confusions and pictures.
         images: how many best, and how many worst.
         limit: detections of a class in an image that count, as in the evaluation.
@@ -47,6 +57,7 @@ class ReportEvaluator(DatasetEvaluator):
         self._results: list[dict[str, Any]] = []
         self._kinds: set[str] = set()
         self._semantic: SemanticCounts | None = None
+        self._panoptic: PanopticCounts | None = None
         self._broken = False
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
@@ -74,19 +85,25 @@ class ReportEvaluator(DatasetEvaluator):
                 names = list(self.metadata.stuff_classes)
                 self._semantic = SemanticCounts(names, self.metadata.get("ignore_label", 255), self.images)
             self._semantic.add(item["file_name"], true_labels(record), semantic_map(output))
+        if "panoptic_seg" in output and {"pan_seg_file_name", "segments"} <= record.keys():
+            ids, listed = output["panoptic_seg"]
+            if listed is None:  # ids that hold the class: of Panoptic-DeepLab, which is not here
+                return
+            if self._panoptic is None:
+                things, stuff = self.metadata.thing_classes, self.metadata.stuff_classes
+                self._panoptic = PanopticCounts(things, stuff, self.images)
+            self._panoptic.add(item["file_name"], true_segments(record), (ids.cpu().numpy(), listed))
 
     def evaluate(self) -> None:
         """Collect what all processes have seen; collective."""
-        parts = comm.gather((self._results, self._kinds, self._semantic, self._broken))
+        parts = comm.gather((self._results, self._kinds, self._semantic, self._panoptic, self._broken))
         if not comm.is_main_process():
             return
         self._results = [result for part in parts for result in part[0]]
         self._kinds = {kind for part in parts for kind in part[1]}
-        counted = [part[2] for part in parts if part[2] is not None]
-        for other in counted[1:]:
-            counted[0].merge(other)
-        self._semantic = counted[0] if counted else None
-        self._broken = any(part[3] for part in parts)
+        self._semantic = _merged([part[2] for part in parts])
+        self._panoptic = _merged([part[3] for part in parts])
+        self._broken = any(part[4] for part in parts)
 
     def write(self, path: Path, metrics: Mapping[str, Any], facts: Mapping[str, str]) -> bool:
         """Make the page, whole or not at all, in the main process; whether it could be made.
@@ -104,6 +121,8 @@ class ReportEvaluator(DatasetEvaluator):
                 sections += self._detections()
             if self._semantic is not None and not self._broken:
                 sections += semantic_sections(self._semantic, self._records, self.metadata)
+            if self._panoptic is not None and not self._broken:
+                sections += panoptic_sections(self._panoptic, self._records, self.metadata)
             render(path, {**facts, "dataset": self.dataset_name}, sections)
         except Exception:
             logger.exception("The report could not be made")
@@ -129,3 +148,11 @@ class ReportEvaluator(DatasetEvaluator):
         return detection_sections(
             truth, results, kinds, names, by_id, self.metadata, self.score_threshold, self.limit, self.images
         )
+
+
+def _merged(counts: list[Any]) -> Any:
+    """What all processes have counted; None if none has."""
+    first, *others = [c for c in counts if c is not None] or [None]
+    for other in others:
+        first.merge(other)
+    return first

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +19,12 @@ from ...data.decode import BrokenImageError, decode, open_image
 from ..drawing import draw_labels
 from ..files import captioned, partial_name
 from ..results import flatten
+from ..segmentation_grid import segmentation_grid
 from ..visualize import prediction_grid
 from .detection import OVERLAP, Record, matches, precision
 from .figures import as_data, class_bars, confusion_map, recall_curves
+from .panoptic import PanopticCounts
+from .ranking import Ranking
 from .semantic import SemanticCounts, true_labels
 
 _SIDE = 360  # of each half of a picture, in pixels
@@ -170,19 +173,50 @@ def semantic_sections(counts: SemanticCounts, records: Mapping[str, Record], met
             figures=[(confusion, "True class by predicted class")],
         ),
     ]
-    for title, chosen in (("Worst images", counts.worst), ("Best images", counts.best)):
-        pictures = []
-        for score, file, labels in chosen:
-            truth = true_labels(records[file])
-            panels = [
-                captioned(_labelled(file, which, metadata, counts.ignored), text)
-                for which, text in ((truth, "ground truth"), (labels, "prediction"))
-            ]
-            gap = np.full((len(panels[0]), 4, 3), 255, np.uint8)
-            picture = np.concatenate((panels[0], gap, panels[1]), 1)
-            pictures.append((as_data(picture), f"{Path(file).name}: mIoU {100 * score:.1f}"))
-        sections.append(Section(title, "By mean IoU of the classes in the image.", figures=pictures))
-    return sections
+
+    def pair(file: str, labels: np.ndarray) -> np.ndarray:
+        panels = [
+            captioned(_labelled(file, which, metadata, counts.ignored), text)
+            for which, text in ((true_labels(records[file]), "ground truth"), (labels, "prediction"))
+        ]
+        gap = np.full((len(panels[0]), 4, 3), 255, np.uint8)
+        return np.concatenate((panels[0], gap, panels[1]), 1)
+
+    return sections + _ranked(counts.ranking, "mIoU", "By mean IoU of the classes in the image.", pair)
+
+
+def panoptic_sections(counts: PanopticCounts, records: Mapping[str, Record], metadata: Any) -> list[Section]:
+    """PQ by class, best and worst images."""
+    rows = counts.rows()
+    if not rows:
+        return [Section("Segments", note="There is no segment, and none was found.")]
+    plain = ("segments", "matched", "missed", "wrong")
+    note = "PQ = SQ x RQ: the mean IoU of matched segments, and the F1 of matching them (IoU above 0.50)."
+    bars = [(class_bars(rows, "PQ"), "PQ of each class")]
+
+    def pair(file: str, found: tuple[np.ndarray, list[Record]]) -> np.ndarray:
+        prediction = {"panoptic_seg": (torch.from_numpy(found[0]), found[1])}
+        return segmentation_grid([records[file]], [prediction], metadata, 1, _SIDE)
+
+    section = Section("Segments: PQ by class", note, list(rows[0]), rows, bars, plain)
+    return [section, *_ranked(counts.ranking, "PQ", "By mean PQ of the classes in the image.", pair)]
+
+
+def _ranked(
+    ranking: Ranking, metric: str, note: str, draw: Callable[[str, Any], np.ndarray]
+) -> list[Section]:
+    """Worst and best images; ``draw`` takes a file name and what the ranking keeps of it."""
+    return [
+        Section(
+            title,
+            note,
+            figures=[
+                (as_data(draw(file, kept)), f"{Path(file).name}: {metric} {100 * score:.1f}")
+                for score, file, kept in chosen
+            ],
+        )
+        for title, chosen in (("Worst images", ranking.worst), ("Best images", ranking.best))
+    ]
 
 
 def _labelled(file: str, labels: np.ndarray, metadata: Any, ignored: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ...data.decode import open_image
+from .ranking import Ranking
 
 Record = dict[str, Any]
 
@@ -28,14 +29,12 @@ class SemanticCounts:
 
     Attributes:
         confusion: ``(K, K)`` pixels; rows are true classes, columns predicted ones.
-        best, worst: (mIoU of the image, file name, predicted labels), in that order.
+        ranking: images by mIoU, with their predicted labels.
     """
 
     def __init__(self, names: list[str], ignored: int, keep: int):
-        self.names, self.ignored, self.keep = names, ignored, keep
+        self.names, self.ignored, self.ranking = names, ignored, Ranking(keep)
         self.confusion = np.zeros((len(names), len(names)), dtype=np.int64)
-        self.best: list[tuple[float, str, np.ndarray]] = []
-        self.worst: list[tuple[float, str, np.ndarray]] = []
 
     def add(self, file: str, labels: np.ndarray, predicted: np.ndarray) -> None:
         """One image: both ``(H, W)``.
@@ -54,17 +53,12 @@ class SemanticCounts:
             return
         there = own.sum(1) > 0
         small = predicted.astype(np.uint16)
-        self._rank((float(np.nanmean(iou(own)[there])), file, small))
+        self.ranking.add(float(np.nanmean(iou(own)[there])), file, small)
 
     def merge(self, other: "SemanticCounts") -> None:
         """Take what another process has counted."""
         self.confusion += other.confusion
-        for item in {i[1]: i for i in other.best + other.worst}.values():
-            self._rank(item)
-
-    def _rank(self, item: tuple[float, str, np.ndarray]) -> None:
-        self.best = sorted([*self.best, item], key=lambda i: (-i[0], i[1]))[: self.keep]
-        self.worst = sorted([*self.worst, item], key=lambda i: (i[0], i[1]))[: self.keep]
+        self.ranking.merge(other.ranking)
 
     def rows(self) -> list[Record]:
         """``name``, ``share`` of the pixels, ``IoU`` and ``accuracy`` of each class, in percent."""

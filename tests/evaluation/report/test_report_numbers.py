@@ -127,7 +127,7 @@ def test_semantic_counts_by_hand():
     sky, sea, sand = counts.rows()
     assert (sky["IoU"], sea["IoU"]) == (pytest.approx(60), pytest.approx(50)) and np.isnan(sand["IoU"])
     assert sky["accuracy"] == pytest.approx(75) and sky["share"] == pytest.approx(400 / 7)
-    assert counts.best[0][0] == pytest.approx(0.55)
+    assert counts.ranking.best[0][0] == pytest.approx(0.55)
     with pytest.raises(ValueError, match="a.png: predicted"):
         counts.add("a.png", labels, predicted[:1])
 
@@ -140,7 +140,7 @@ def test_semantic_ranks_and_merges():
         predicted[0, :number] = 1
         parts[number % 2].add(f"{number}.png", labels, predicted)
     parts[0].merge(parts[1])
-    assert [file for _, file, _ in parts[0].best] == ["0.png", "1.png"]
-    assert [file for _, file, _ in parts[0].worst] == ["5.png", "4.png"]
+    assert [file for _, file, _ in parts[0].ranking.best] == ["0.png", "1.png"]
+    assert [file for _, file, _ in parts[0].ranking.worst] == ["5.png", "4.png"]
     assert parts[0].confusion.sum() == 60
     assert np.isnan(iou(np.zeros((2, 2), int))).all()
