@@ -1,5 +1,7 @@
 """How the benchmarks take time and memory, each measurement in a process of its own, and name the machine."""
 
+import contextlib
+import ctypes
 import platform
 import resource
 import statistics
@@ -97,12 +99,22 @@ def resident_mib(field: str = "VmRSS") -> float:
     return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
 
 
+def _forget_peak() -> None:
+    """Let what building a model took neither count as the peak of what follows nor hide it: pages that are
+    free go back to the system, and the peak starts anew where Linux lets it."""
+    if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_mib(step: Step, steps: int, device: torch.device) -> float:
     """Peak memory of ``steps`` calls: on CUDA all that tensors take, weights included; on the CPU the peak
     resident set above what is resident before, so the weights and the process itself are left out.
 
-    Only the first call in a process means anything on the CPU: the peak never falls.
+    Only the first call in a process means anything on a CPU where the peak can't start anew: without Linux.
     """
+    _forget_peak()
     before = resident_mib()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

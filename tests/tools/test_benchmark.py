@@ -19,6 +19,7 @@ from benchmark_cases import INPUTS, Setting, distillation, fastmim, pixel_mim, s
 from benchmark_clock import MeasurementError, compare, interleave, own_process, peak_mib, resident_mib, timed
 from benchmark_pretrain import CASES, MEASURES, markdown, measure_compile, measure_hog
 from benchmark_table import Measure, single
+from itpn_d2.engine import keep_freed_memory
 
 CPU = torch.device("cpu")
 SMALL = Setting("fast_itpn_nano", batch=2, rounds=1, device="cpu", dtype="fp32", backend="eager")
@@ -68,6 +69,19 @@ def test_peak_memory_is_what_a_step_adds():
     found = own_process(peak_mib, partial(np.full, 2**24, dtype=np.float64), 1, CPU)
     assert 120 < found < 150
     assert resident_mib("VmHWM") >= resident_mib()
+
+
+def _peak_after_a_larger_one(kept: bool) -> float:
+    if kept:
+        keep_freed_memory()
+    np.full(2**26, 1.0)  # 512 MiB, and free at once
+    return peak_mib(partial(np.full, 2**24, dtype=np.float64), 1, CPU)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux lets a peak start anew")
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_came_before_neither_counts_nor_hides_the_peak(kept):
+    assert 120 < own_process(_peak_after_a_larger_one, kept) < 150
 
 
 def test_a_process_of_its_own_has_as_many_threads_and_names_what_failed():
