@@ -226,8 +226,9 @@ class Table:
                 for pair in PAIRS[case](size, mode):
                     self.measure(dtype, pair, measure_pair, pair)
                     if case == "checkpointing":
-                        row = replace(pair, case="memory", name=f"checkpointing {pair.name}")
-                        self.measure(dtype, row, measure_peak, pair.over, size, mode)
+                        for name, side in ((pair.name, pair.over), ("none", pair.under)):
+                            row = Pair("memory", f"checkpointing {name}", side, side, size, mode)
+                            self.measure(dtype, row, measure_peak, side, size, mode)
 
     def add_memory(self, dtype: str, modes: Sequence[str], sides: Mapping[str, Side] = SIDES) -> None:
         """Peak memory of every side, and of explicit attention."""

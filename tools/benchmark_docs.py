@@ -12,10 +12,10 @@ from benchmark_clock import MeasurementError
 from benchmark_models import BackboneSetting, Side, Size
 from benchmark_plot import throughput_plot
 from benchmark_profile import profile_table
-from benchmark_targets import target_rows
+from benchmark_targets import PLACES, target_rows
 from itpn_d2.data.registry import write_atomically
+from itpn_d2.layers.products import cpu_has
 
-DEVICES = {"cpu": "CPU", "cpu_kept": "CPU, freed memory kept", "cuda": "GPU"}
 TEXTS = {
     "attention": "seconds, {} float32 attention / fused",
     "acceleration": "seconds, dense / {}",
@@ -124,25 +124,28 @@ def draw(path: Path, found: Mapping[str, Any]) -> None:
 
 
 def place_name(setting: BackboneSetting) -> str:
-    """A key of :data:`DEVICES`: where, and with which handling of memory, a setting measures."""
+    """A key of :data:`~benchmark_targets.PLACES`: where, and with which handling of memory, a setting
+    measures."""
     device = setting.place()[0].type
-    return "cpu_kept" if device == "cpu" and setting.kept_memory else device
+    if device != "cpu":
+        return device
+    return "cpu" + "_amx" * cpu_has("amx_tile") + "_kept" * setting.kept_memory
 
 
-def measured_file(docs: Path, device: str) -> Path:
-    """Where the documentation keeps what was measured on one of :data:`DEVICES`."""
-    return docs / "measured" / f"backbone_{device}.json"
+def measured_file(docs: Path, place: str) -> Path:
+    """Where the documentation keeps what was measured at one of :data:`~benchmark_targets.PLACES`."""
+    return docs / "measured" / f"backbone_{place}.json"
 
 
 def update_docs(docs: Path) -> None:
-    """Write the section of ``benchmarks.md`` and its pictures anew, from what was measured on all devices.
+    """Write the section of ``benchmarks.md`` and its pictures anew, from what was measured at all places.
 
     Raises:
         MeasurementError: there is no such file, a half of its section's marks is missing, or nothing was
             measured.
     """
     page = docs / "benchmarks.md"
-    found = {d: json.loads(p.read_text()) for d in DEVICES if (p := measured_file(docs, d)).is_file()}
+    found = {k: json.loads(p.read_text()) for k in PLACES if (p := measured_file(docs, k)).is_file()}
     if not page.is_file() or not found:
         raise MeasurementError(f"--docs {docs}: there has to be {page}, and something measured")
     text = page.read_text()
@@ -155,10 +158,10 @@ def update_docs(docs: Path) -> None:
         "`python tools/benchmark.py backbone --docs docs` wrote this section.",
     ]
     lines += ["Medians; in parentheses the smallest and the largest of the rounds.", ""]
-    lines += [*target_rows({d: f for d, f in found.items() if f["targets"]}), ""]
-    for device, content in found.items():
-        picture = docs / "images" / f"backbone_{device}.png"
-        lines += [f"### {DEVICES[device]}", "", body(content)]
+    lines += [*target_rows({k: f for k, f in found.items() if f["targets"]}), ""]
+    for place, content in found.items():
+        picture = docs / "images" / f"backbone_{place}.png"
+        lines += [f"### {PLACES[place]}", "", body(content)]
         try:
             draw(picture, content)
             lines += [f"![throughput against resolution](images/{picture.name})", ""]

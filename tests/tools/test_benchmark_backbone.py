@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 import benchmark
 import benchmark_backbone
+import benchmark_docs
 from benchmark_backbone import (
     DENSE,
     EXPLICIT,
@@ -25,7 +26,7 @@ from benchmark_backbone import (
     with_memory,
 )
 from benchmark_clock import MeasurementError
-from benchmark_docs import body, draw, matrix, measured_file, throughput
+from benchmark_docs import body, draw, matrix, measured_file, place_name, throughput
 from benchmark_models import (
     ACCELERATED,
     PEERS,
@@ -40,7 +41,7 @@ from benchmark_models import (
 )
 from benchmark_plot import throughput_plot
 from benchmark_table import single
-from benchmark_targets import TARGETS, Target, applies, target_rows
+from benchmark_targets import PLACES, TARGETS, Target, applies, target_rows
 
 S32, S64, S128, WIDE = Size(32, 32), Size(64, 64), Size(128, 128), Size(64, 100)
 TINY = BackboneSetting(
@@ -252,9 +253,10 @@ def test_checkpointing_is_timed_and_weighed(faked):
     table = Table(replace(TINY, sizes=(S64,)))
     table.add_pairs("checkpointing", "fp32", ["forward", "training"])
     specs = benchmark_backbone.CHECKPOINTING
-    assert len(faked) == 2 * len(specs)
+    assert len(faked) == 2 * len(specs) + 1  # memory without any, once
     lines = matrix(table.results["fp32"], "training")
     assert matrix(table.results["fp32"], "forward") == []
+    assert "| peak MiB, checkpointing none | 100 |" in lines
     for spec in specs:
         assert f"| seconds, checkpointing {spec} / none | 1.00 |" in lines
         assert f"| peak MiB, checkpointing {spec} | 100 |" in lines
@@ -274,16 +276,26 @@ def test_targets_are_met_missed_or_not_measured():
     rows = target_rows({"cpu": {"results": {"fp32": results, "bf16": {}}}})
     cells = [[cell.strip() for cell in row.split("|")[2:-1]] for row in rows[2:]]
     measured = "fp32: 1.60, met; bf16: not measured"
-    assert cells[0] == [">= 1.5", measured, "not measured", ">= 3", "not measured"]
+    assert cells[0] == [">= 1.5", measured, ">= 3", "not measured"]
     assert cells[1][:2] == ["<= 0.5", "fp32: 0.60, missed; bf16: not measured"]
     assert cells[2][1] == "fp32: not measured; bf16: not measured"
-    assert cells[5][:4] == ["", "fp32: 1.20; bf16: not measured", "not measured", ">= 1.3"]
+    assert cells[5][:3] == ["", "fp32: 1.20; bf16: not measured", ">= 1.3"]
     assert cells[6][1] == "fp32: 1.05, met; bf16: not measured"
-    kept = target_rows({"cpu_kept": {"results": {"fp32": results}}})
-    assert kept[2].split("|")[3:5] == [" not measured ", " fp32: 1.60, met "]
+    more = target_rows({"cpu_amx": {"results": {"fp32": results}}, "cpu_kept": {"results": {}}})
+    assert more[0].split(" | ")[2:4] == ["CPU, freed memory kept", "CPU with AMX"]
+    assert more[2].split("|")[3:5] == [" not measured ", " fp32: 1.60, met "]
     # on a GPU the targets are for bfloat16
     gpu = target_rows({"cuda": {"results": {"fp32": results, "bf16": results}}})
     assert gpu[2].endswith("| >= 3 | bf16: 1.60, missed |") and "| not measured |" in gpu[2]
+
+
+@pytest.mark.parametrize(
+    ("amx", "kept", "name"),
+    [(False, True, "cpu_kept"), (True, False, "cpu_amx"), (True, True, "cpu_amx_kept")],
+)
+def test_a_cpu_with_amx_is_a_place_of_its_own(monkeypatch, amx, kept, name):
+    monkeypatch.setattr(benchmark_docs, "cpu_has", lambda feature: amx and feature == "amx_tile")
+    assert place_name(replace(TINY, kept_memory=kept)) == name and name in PLACES
 
 
 def test_targets_name_what_is_measured(faked):
@@ -328,7 +340,8 @@ def test_what_was_measured_is_not_measured_again(faked, tmp_path):
         benchmark.main([*given, "--cases", "peers", "--resume", "--rounds", "2"])
 
 
-def test_the_documentation_is_one_command(faked, tmp_path):
+def test_the_documentation_is_one_command(faked, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark_docs, "cpu_has", lambda feature: False)
     page = tmp_path / "benchmarks.md"
     page.write_text("# Benchmarks\n\nOther things.\n")
     given = options(tmp_path, "--docs", str(tmp_path))
