@@ -49,6 +49,8 @@ setup(
         "rich>=13.0",
         "safetensors>=0.4",
         "scipy>=1.9",
+        # fvcore imports it where a polygon is cropped, and does not require it.
+        "shapely>=2.0",
         "tensorboard>=2.10",
         "huggingface_hub>=0.23",
         "timm>=1.0",
