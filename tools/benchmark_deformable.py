@@ -17,13 +17,13 @@ import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
-from torch.nn import functional as F
 
 from benchmark_clock import Step, compare, interleave, machine, own_process, peak_mib
 from benchmark_table import HEADER, Measure, Results, single
 from benchmark_train import synthetic_batch
 from itpn_d2.engine.precision import autocast, resolve_device, resolve_dtype
 from itpn_d2.engine.seed import seed_step
+from itpn_d2.layers import sample_points
 from itpn_d2.layers.deformable import Shapes, deformable_samples, sample_levels
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "COCO-Detection" / "dino_fast_itpn_tiny_1x.py"
@@ -55,8 +55,7 @@ def stacked(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -
     samples, start = [], 0
     for level, (h, w) in enumerate(shapes):
         part = value[:, start : start + h * w].flatten(2).transpose(1, 2).reshape(b * heads, dim, h, w)
-        grid = (2 * locations[:, :, :, level] - 1).transpose(1, 2).flatten(0, 1)
-        samples.append(F.grid_sample(part, grid, align_corners=False))
+        samples.append(sample_points(part, locations[:, :, :, level].transpose(1, 2).flatten(0, 1)))
         start += h * w
     share = weights.transpose(1, 2).reshape(b * heads, 1, queries, -1)
     total = (torch.stack(samples, -2).flatten(-2) * share).sum(-1)

@@ -2,10 +2,28 @@
 config, which is made here from plain arguments."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
-from detectron2.projects.point_rend import PointRendMaskHead, add_pointrend_config
+from detectron2.projects.point_rend import PointRendMaskHead as Detectron2PointRendMaskHead
+from detectron2.projects.point_rend import add_pointrend_config
+from detectron2.structures import Instances
+from torch import Tensor
+
+
+class PointRendMaskHead(Detectron2PointRendMaskHead):
+    """Detectron2's, which samples its maps in float32 in any case: see
+    :func:`itpn_d2.layers.sampling.sample_points` for what half types do to that."""
+
+    def forward(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
+        """Losses of masks in training, else the instances with ``pred_masks``.
+
+        Args:
+            features: maps ``(B, C, H, W)`` by name, in any type.
+            instances: proposals with their objects in training, else detections, of each image.
+        """
+        return super().forward({name: map.float() for name, map in features.items()}, instances)
 
 
 def point_rend_mask_head(

@@ -1,11 +1,12 @@
 """Layers of the integrally pre-trained backbones; torch and timm only."""
 
 from .attention import Attention
-from .deformable import DeformableAttention, deformable_samples, sample_levels
+from .deformable import DeformableAttention, deformable_samples, grid_levels, sample_levels
 from .mlp import Mlp, SwiGLU
 from .patch import PatchEmbed, PatchMerge, PatchSplit
 from .position import PositionCache, ResampleRule, content_sizes, resample_grid, token_mask
 from .relative_position import DecomposedBias, TableBias
+from .sampling import sample_points
 from .stripes import in_stripes
 from .windows import WindowLayout, Windows, cut_windows, window_attention
 
@@ -26,9 +27,11 @@ __all__ = [
     "content_sizes",
     "cut_windows",
     "deformable_samples",
+    "grid_levels",
     "in_stripes",
     "resample_grid",
     "sample_levels",
+    "sample_points",
     "token_mask",
     "window_attention",
 ]

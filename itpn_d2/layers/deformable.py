@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .sampling import sample_points
+
 logger = logging.getLogger(__name__)
 Form = Literal["auto", "torch", "triton"]
 Shapes = Sequence[tuple[int, int]]
@@ -86,7 +88,7 @@ def grid_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tenso
     b, _, heads, dim = value.shape
     kind = torch.promote_types(value.dtype, torch.float32)
     cells = value.permute(0, 2, 3, 1).flatten(0, 1).to(kind)  # (B * heads, D, S)
-    grid = locations.to(kind).permute(0, 2, 3, 1, 4, 5).flatten(0, 1) * 2 - 1  # (B * heads, L, Q, P, 2)
+    places = locations.to(kind).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # (B * heads, L, Q, P, 2)
     shares = weights.to(kind).permute(0, 2, 3, 1, 4).flatten(0, 1)
     total = cells.new_zeros(b * heads, dim, locations.shape[1])
     start = 0
@@ -94,7 +96,7 @@ def grid_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tenso
         for level, (h, w) in enumerate(shapes):
             part = cells[..., start : start + h * w].unflatten(-1, (h, w))
             start += h * w
-            samples = F.grid_sample(part, grid[:, level], mode="bilinear", align_corners=False)
+            samples = sample_points(part, places[:, level])
             total = total + (samples * shares[:, None, level]).sum(-1)
     return total.to(value.dtype).unflatten(0, (b, heads)).permute(0, 3, 1, 2).flatten(2)
 

@@ -344,3 +344,28 @@ def test_no_masks_at_all_in_an_empty_image():
     instances.gt_masks = BitMasks(torch.zeros(0, 64, 96))
     losses = mask_dino()([{**record(), "instances": instances}])
     assert losses["loss_mask"].item() == 0 and math.isfinite(sum(losses.values()).item())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "last"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_matcher_in_half_precision_finds_what_float64_finds(dtype, layout):
+    generator = torch.Generator().manual_seed(3)
+    count, size = 12, 256  # maps of 65536 cells: offsets beyond 16 bits in both formats
+    masks = torch.zeros(count, size, size, dtype=torch.bool)
+    for number in range(count):
+        row, column = divmod(number, 4)
+        masks[number, row * 80 + 5 : row * 80 + 60, column * 60 + 5 : column * 60 + 50] = True
+    order = torch.randperm(count, generator=generator)
+    features = (masks[order].float() * 16 - 8)[None].to(dtype).contiguous(memory_format=layout)
+    alike = torch.zeros(1, count, 3), torch.full((1, count, 4), 0.5)  # only masks tell queries apart
+    target = Targets(torch.zeros(count, dtype=torch.long), torch.full((count, 4), 0.5), masks)
+    matcher = MaskMatcher(num_points=2048)
+    half = Predictions(
+        alike[0].to(dtype), alike[1], MaskLogits(torch.eye(count, dtype=dtype)[None], features)
+    )
+    exact = Predictions(*alike, MaskLogits(torch.eye(count, dtype=torch.float64)[None], features.double()))
+    (queries, objects), (expected_queries, expected_objects) = (
+        matcher([p], [target])[0][0] for p in (half, exact)
+    )
+    assert torch.equal(queries, expected_queries) and torch.equal(objects, expected_objects)
+    assert torch.equal(order[queries], objects)  # the truth, for the exact one as well

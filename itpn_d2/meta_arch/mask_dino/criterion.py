@@ -7,9 +7,10 @@ from detectron2.projects.point_rend.point_features import get_uncertain_point_co
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...layers import sample_points
 from ..dino.criterion import Criterion, pick
 from ..dino.structures import Match, Predictions, Targets
-from .matcher import MaskMatcher, sample
+from .matcher import MaskMatcher
 
 
 class MaskCriterion(Criterion):
@@ -54,8 +55,8 @@ class MaskCriterion(Criterion):
                 logits, lambda x: -x.abs(), self.num_points, self.oversample, self.importance
             )
             truth = pick([t.masks for t in targets if t.masks is not None], matches)
-            wanted = sample(truth[:, None].float(), points)[:, 0]
-        found = sample(logits, points)[:, 0]
+            wanted = sample_points(truth[:, None], points)[:, 0]
+        found = sample_points(logits, points)[:, 0]
         entropy = F.binary_cross_entropy_with_logits(found, wanted, reduction="none").mean(1)
         share = found.sigmoid()
         dice = 1 - (2 * (share * wanted).sum(1) + 1) / (share.sum(1) + wanted.sum(1) + 1)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from detectron2.projects.point_rend.point_features import point_sample
 from torch import Tensor
 from torch.nn import functional as F
 from torch.quasirandom import SobolEngine
 
+from ...layers import sample_points
 from ..dino.matcher import HungarianMatcher
 from ..dino.structures import MaskLogits, Match, Predictions, Targets
 
@@ -46,14 +46,14 @@ class MaskMatcher(HungarianMatcher):
         assert layers[0].masks is not None
         features = layers[0].masks.features
         points = self.points.to(features.device, non_blocking=True)
-        sampled = sample(features, points.expand(len(features), -1, -1))
+        sampled = sample_points(features, points.expand(len(features), -1, -1))
         layers = [
             replace(p, masks=MaskLogits(p.masks.embeddings, sampled)) for p in layers if p.masks is not None
         ]
         seen = []
         for t in targets:
             assert t.masks is not None
-            seen.append(replace(t, masks=sample(t.masks[None].float(), points[None])[0]))
+            seen.append(replace(t, masks=sample_points(t.masks[None], points[None])[0]))
         return super().__call__(layers, seen)
 
     def costs(self, predictions: Predictions, image: int, targets: Targets) -> Tensor:
@@ -73,8 +73,3 @@ class MaskMatcher(HungarianMatcher):
         thing = targets.classes < self.things
         mean = torch.where(thing, costs, 0).sum(1, keepdim=True) / thing.sum().clamp(min=1)
         return torch.where(thing, costs, mean)
-
-
-def sample(maps: Tensor, points: Tensor) -> Tensor:
-    """Maps ``(N, C, H, W)`` at points ``(N, P, 2)``, (x, y) in fractions: ``(N, C, P)``, bilinear."""
-    return point_sample(maps, points.to(maps.dtype), align_corners=False)
