@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
 
 from .errors import DatasetError
 
@@ -33,9 +34,38 @@ def seeded(*key: int) -> Iterator[None]:
 
 
 def mask_format(record: dict[str, Any]) -> Literal["polygon", "bitmask"]:
-    """``bitmask`` when any segmentation of the record is run-length encoded, else ``polygon``."""
-    encoded = any(isinstance(a.get("segmentation"), dict) for a in record.get("annotations", ()))
+    """``bitmask`` when any segmentation of the record is run-length encoded, else ``polygon``; crowds, which
+    are no targets, don't count."""
+    encoded = any(isinstance(a.get("segmentation"), dict) for a in _objects(record.get("annotations", ())))
     return "bitmask" if encoded else "polygon"
+
+
+def _objects(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [a for a in annotations if not a.get("iscrowd", 0)]
+
+
+class _Mapper(DatasetMapper):
+    """Detectron2's, where an image without objects has the fields of the others, empty: there it has no
+    ``gt_masks``, and boxes can't be recomputed from them."""
+
+    def _transform_annotations(
+        self, dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]
+    ) -> None:
+        if _objects(dataset_dict["annotations"]):
+            super()._transform_annotations(dataset_dict, transforms, image_shape)
+            return
+        del dataset_dict["annotations"]
+        instances = Instances(
+            image_shape,
+            gt_boxes=Boxes(torch.zeros(0, 4)),
+            gt_classes=torch.zeros(0, dtype=torch.int64),
+        )
+        if self.use_instance_mask:
+            bits = self.instance_mask_format == "bitmask"
+            instances.gt_masks = BitMasks(torch.zeros(0, *image_shape)) if bits else PolygonMasks([])
+        if self.use_keypoint and self.keypoint_hflip_indices is not None:
+            instances.gt_keypoints = Keypoints(torch.zeros(0, len(self.keypoint_hflip_indices), 3))
+        dataset_dict["instances"] = instances
 
 
 class TrainMapper:
@@ -46,8 +76,8 @@ class TrainMapper:
         augmentations: Detectron2 augmentations, in order.
         use_keypoint: read keypoints; ``keypoint_flip`` says which keypoint each one is in a mirror.
         use_instance_mask: read segmentations. Without them records may have none.
-        instance_mask_format: ``polygon``, ``bitmask``, or ``auto``: bitmask where a record holds RLE or where
-            boxes are recomputed, which polygons cut by a crop do badly.
+        instance_mask_format: ``polygon`` (a record with RLE is an error), ``bitmask``, or ``auto``: bitmask
+            where a record holds RLE or where boxes are recomputed, which polygons cut by a crop do badly.
         recompute_boxes: tightest boxes around the augmented masks.
     """
 
@@ -68,7 +98,7 @@ class TrainMapper:
             )
         self.seed, self.use_instance_mask, self.format = seed, use_instance_mask, instance_mask_format
         self.mappers = {
-            kind: DatasetMapper(
+            kind: _Mapper(
                 is_train=True,
                 augmentations=list(augmentations),
                 image_format=image_format,
@@ -88,7 +118,7 @@ class TrainMapper:
             kind = "bitmask" if self.recompute_boxes else mask_format(record)
         try:
             with seeded(self.seed, position):
-                return self.mappers[kind](copy.deepcopy(record))
+                return self.mappers[kind]({"annotations": [], **copy.deepcopy(record)})
         except (OSError, SyntaxError) as error:  # what Pillow raises on broken files
             raise DatasetError(f"{record.get('file_name')}: the image can't be read ({error})") from error
 

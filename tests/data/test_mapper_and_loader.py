@@ -172,3 +172,17 @@ def test_keypoints_follow_a_mirror(dataset):
     assert seen.any()
     assert np.allclose(found[..., 0].numpy()[seen], record["width"] - stored[..., 0][seen])
     assert np.allclose(found[..., 1].numpy()[seen], stored[..., 1][seen])
+
+
+@pytest.mark.parametrize("recompute", [True, False])
+def test_an_image_without_objects_has_empty_fields(dataset, recompute):
+    record = {k: v for k, v in DatasetCatalog.get(dataset)[0].items() if k != "annotations"}
+    crowd = {**DatasetCatalog.get(dataset)[0]["annotations"][0], "iscrowd": 1}
+    for given in (record, {**record, "annotations": []}, {**record, "annotations": [crowd]}):
+        sample = mapper(recompute_boxes=recompute)(given, 1)
+        instances = sample["instances"]
+        assert len(instances) == 0 and instances.image_size == sample["image"].shape[1:]
+        assert len(instances.gt_masks) == len(instances.gt_boxes) == len(instances.gt_classes) == 0
+    assert not mapper(use_instance_mask=False)(record, 1)["instances"].has("gt_masks")
+    flipped = mapper(use_instance_mask=False, use_keypoint=True, keypoint_flip=[1, 0])
+    assert flipped(record, 1)["instances"].gt_keypoints.tensor.shape == (0, 2, 3)

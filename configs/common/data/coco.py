@@ -13,6 +13,6 @@ dataset = dict(
     class_names=None,
 )
 dataloader.train.mapper.augmentations = L(multiscale_crop_augmentations)()
-dataloader.train.mapper.update(instance_mask_format="polygon", recompute_boxes=False)
+dataloader.train.mapper.recompute_boxes = False
 dataloader.train.update(total_batch_size=64, num_workers=4)
 dataloader.test.num_workers = 4

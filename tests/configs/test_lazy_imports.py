@@ -1,0 +1,150 @@
+"""Whatever a config can reach is installed with the package, also what is imported inside a function only.
+
+The modules of the project are read, and from them on those of Detectron2, fvcore and iopath, without running
+them: every import statement counts, wherever it stands.
+"""
+
+import ast
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLLOWED = ("itpn_d2", "pretrain", "detectron2", "fvcore", "iopath")
+# Top-level modules that need not be installed: the only places that import them, why those are not reached,
+# and the names whose use would reach them.
+OPTIONAL = {
+    "black": ("detectron2.config.lazy", "formats what LazyConfig.to_py prints", "to_py"),
+    "cityscapesscripts": (
+        "detectron2.data.datasets.cityscapes detectron2.evaluation.cityscapes_evaluation",
+        "Cityscapes: no config reads or evaluates it",
+        "load_cityscapes_instances CityscapesInstanceEvaluator CityscapesSemSegEvaluator",
+    ),
+    "lvis": (
+        "detectron2.data.datasets.lvis detectron2.evaluation.lvis_evaluation",
+        "LVIS's own evaluation; an LVIS json is read as any COCO json",
+        "load_lvis_json LVISEvaluator",
+    ),
+    "mmcv": ("detectron2.modeling.mmdet_wrapper", "models of MMDetection", "MMDetBackbone MMDetDetector"),
+    "mmdet": ("detectron2.modeling.mmdet_wrapper", "models of MMDetection", "MMDetBackbone MMDetDetector"),
+    "open_clip": ("pretrain.targets.towers", "source='open_clip'; timm's towers do without", ""),
+    "panopticapi": (
+        "detectron2.utils.panoptic_api detectron2.evaluation.panoptic_evaluation",
+        "tools/install_detectron2.py puts a module of its own in its place",
+        "",
+    ),
+    "tmetry": ("iopath.common.event_logger", "tried and left out", ""),
+}
+
+
+def source(module: str) -> Path | None:
+    """The Python file of a module, None where there is none (an attribute, a compiled module)."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    origin = spec.origin if spec is not None else None
+    return Path(origin) if origin is not None and origin.endswith(".py") else None
+
+
+def imports(path: Path, module: str) -> Iterator[tuple[str, str | None]]:
+    """What the file imports, absolute: (module, name or None)."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parts, base] if base else parts)
+            yield from ((base, alias.name) for alias in node.names)
+
+
+@cache
+def reached() -> dict[str, set[str]]:
+    """Third-party modules, each with the modules that import it."""
+    own = [p for folder in ("itpn_d2", "pretrain") for p in (ROOT / folder).rglob("*.py")]
+    names = [p.relative_to(ROOT).with_suffix("").parts for p in own if "configs" not in p.parts]
+    todo = [".".join(parts).removesuffix(".__init__") for parts in names] + ["train_net"]
+    seen: set[str] = set()
+    found: dict[str, set[str]] = {}
+    while todo:
+        module = todo.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        path = ROOT / "train_net.py" if module == "train_net" else source(module)
+        if path is None:
+            continue
+        for base, name in imports(path, module):
+            top = base.split(".")[0]
+            if top in FOLLOWED:
+                parts = base.split(".")
+                todo += [".".join(parts[: k + 1]) for k in range(len(parts))]
+                todo += [f"{base}.{name}"] if name else []
+            elif top and top not in sys.stdlib_module_names and top != "torch":
+                found.setdefault(base, set()).add(module)
+    assert "fvcore.transforms.transform" in seen and "pretrain.targets.towers" in seen
+    return found
+
+
+@cache
+def required() -> set[str]:
+    """The distributions that setup.py installs, with theirs, and Detectron2, whose own are not counted."""
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")
+    block = re.search(r"install_requires=\[(.*?)\n    \]", text, re.DOTALL)
+    assert block is not None
+    todo = re.findall(r'^\s*"([^"]+)"', block[1], re.MULTILINE)
+    seen = {"detectron2"}
+    while todo:
+        requirement = Requirement(todo.pop())
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        name = canonicalize_name(requirement.name)
+        if name not in seen:
+            seen.add(name)
+            try:
+                todo += requires(name) or []
+            except PackageNotFoundError:
+                pytest.fail(f"{name}, which setup.py requires, is not installed")
+    return seen
+
+
+def test_what_is_imported_somewhere_is_installed():
+    distributions, wrong = packages_distributions(), []
+    for module, places in sorted(reached().items()):
+        top = module.split(".")[0]
+        if top in OPTIONAL:
+            allowed = set(OPTIONAL[top][0].split())
+            wrong += [f"{module}: {OPTIONAL[top][1]}; but {p} imports it" for p in sorted(places - allowed)]
+        elif not {canonicalize_name(d) for d in distributions.get(top, ())} & required():
+            wrong.append(f"{module}, which {', '.join(sorted(places))} import, is not in setup.py")
+        else:
+            importlib.import_module(module)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_shapely_counts():
+    """fvcore imports it within a method only, and does not require it."""
+    assert "fvcore.transforms.transform" in reached()["shapely.geometry"]
+    assert "shapely" in required()
+
+
+def test_excuses_are_needed_and_true():
+    tops = {m.split(".")[0] for m in reached()}
+    assert tops >= OPTIONAL.keys() - {"panopticapi"}  # a Detectron2 from source imports that one elsewhere
+    sources = [p for folder in ("itpn_d2", "pretrain", "configs") for p in (ROOT / folder).rglob("*.py")]
+    text = "\n".join(p.read_text(encoding="utf-8") for p in sources)
+    for _, why, names in OPTIONAL.values():
+        used = [n for n in names.split() if re.search(rf"\b{n}\b", text)]
+        assert not used, f"{used}: excused because of {why!r}"
