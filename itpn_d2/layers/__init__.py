@@ -1,7 +1,8 @@
 """Layers of the integrally pre-trained backbones; torch and timm only."""
 
 from .attention import Attention
-from .deformable import DeformableAttention, deformable_samples, grid_levels, sample_levels
+from .deformable import DeformableAttention, deformable_samples
+from .deformable_torch import grid_levels, sample_levels
 from .mlp import Mlp, SwiGLU
 from .patch import PatchEmbed, PatchMerge, PatchSplit
 from .position import PositionCache, ResampleRule, content_sizes, resample_grid, token_mask

@@ -14,9 +14,11 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .deformable import Shapes, check_levels
+from .deformable_torch import Shapes, check_levels
 
-_BLOCK = 64  # queries of a program
+# How many numbers, queries x channels, a program's block has in each kernel. With more, registers spill to
+# memory: backward on sm_75 and sm_80 with 2048, forward on all GPUs from sm_75 to sm_100 with 8192.
+_FORWARD_NUMBERS, _BACKWARD_NUMBERS = 2048, 1024
 
 
 @triton.jit
@@ -120,6 +122,13 @@ def _backward(  # type: ignore[no-untyped-def]
             tl.store(grad_locations + place * 2 + 1, by_y * share * h, mask=inside)
 
 
+def _constants(dim: int, levels: int, points: int, numbers: int) -> dict[str, int]:
+    """What is compiled in; a program has at most ``numbers`` numbers a block."""
+    width = triton.next_power_of_2(dim)
+    block = max(1, min(64, numbers // width))
+    return {"DIM": dim, "WIDTH": width, "LEVELS": levels, "POINTS": points, "BLOCK": block}
+
+
 @lru_cache(maxsize=256)
 def _levels(shapes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
     """``(L, 3)`` int32: h, w and first cell of each level; copied to the device once for each size of
@@ -139,7 +148,7 @@ class _Samples(torch.autograd.Function):
         levels = _levels(ctx.shapes, value.device)
         b, _, heads, dim = value.shape
         out = value.new_empty(b, locations.shape[1], heads * dim)
-        grid, sizes, constants = _launch(value, locations)
+        grid, sizes, constants = _launch(value, locations, _FORWARD_NUMBERS)
         if out.numel():
             _forward[grid](value, levels, locations, weights, out, *sizes, **constants)
         ctx.save_for_backward(value, locations, weights)
@@ -153,7 +162,7 @@ class _Samples(torch.autograd.Function):
         grad_value = torch.zeros_like(value, dtype=torch.float32)
         grad_locations = torch.empty_like(locations, dtype=torch.float32)
         grad_weights = torch.empty_like(weights, dtype=torch.float32)
-        grid, sizes, constants = _launch(value, locations)
+        grid, sizes, constants = _launch(value, locations, _BACKWARD_NUMBERS)
         if grad_out.numel():
             _backward[grid](
                 value, levels, locations, weights, grad_out.contiguous(),
@@ -168,23 +177,17 @@ class _Samples(torch.autograd.Function):
 
 
 def _launch(
-    value: Tensor, locations: Tensor
+    value: Tensor, locations: Tensor, numbers: int
 ) -> tuple[tuple[int, int, int], tuple[int, int, int], dict[str, int]]:
-    """Grid of programs, sizes, and what is compiled in."""
+    """Grid of programs, sizes, and what is compiled in; ``numbers`` as of :func:`_constants`."""
     b, cells, heads, dim = value.shape
     _, queries, _, levels, points, _ = locations.shape
-    constants = {
-        "DIM": dim,
-        "WIDTH": triton.next_power_of_2(dim),
-        "LEVELS": levels,
-        "POINTS": points,
-        "BLOCK": _BLOCK,
-    }
-    return (triton.cdiv(queries, _BLOCK), b, heads), (cells, queries, heads), constants
+    constants = _constants(dim, levels, points, numbers)
+    return (triton.cdiv(queries, constants["BLOCK"]), b, heads), (cells, queries, heads), constants
 
 
 def sample_levels_triton(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """As :func:`.deformable.sample_levels`, computed in float32 whatever the types.
+    """As :func:`.deformable_torch.sample_levels`, computed in float32 whatever the types.
 
     Raises:
         ValueError: as there, or there is no level.
@@ -196,11 +199,18 @@ def sample_levels_triton(value: Tensor, shapes: Shapes, locations: Tensor, weigh
         return _Samples.apply(value, shapes, locations, weights)
 
 
-def try_out() -> None:
-    """Run both kernels once on the current device, so that what can't work fails here."""
-    value = torch.ones(1, 1, 1, 16, device="cuda", requires_grad=True)
-    locations = torch.full((1, 1, 1, 1, 1, 2), 0.5, device="cuda")
-    out = sample_levels_triton(value, [(1, 1)], locations, torch.ones(1, 1, 1, 1, 1, device="cuda"))
-    out.sum().backward()
-    if not torch.equal(out.flatten(), torch.ones_like(out.flatten())):
+@torch.inference_mode(False)
+@torch.enable_grad()
+def try_out(device: str = "cuda") -> None:
+    """Run both kernels once, so that what can't work fails here; also where no gradients are recorded, since
+    a model is often evaluated first.
+
+    Raises:
+        RuntimeError: a result is wrong. Whatever Triton raises where it does not work.
+    """
+    value = torch.ones(1, 1, 1, 16, device=device, requires_grad=True)
+    locations = torch.full((1, 1, 1, 1, 1, 2), 0.5, device=device)
+    out = sample_levels_triton(value, [(1, 1)], locations, torch.ones(1, 1, 1, 1, 1, device=device))
+    (gradient,) = torch.autograd.grad(out.sum(), value)
+    if not (torch.equal(out.flatten(), value.detach().flatten()) and torch.equal(gradient, value.detach())):
         raise RuntimeError("the kernel's result is wrong")

@@ -1,11 +1,13 @@
-"""The Triton kernels against the PyTorch form, values and gradients; run with TRITON_INTERPRET=1 on a CPU."""
+"""The Triton kernels against the PyTorch form, values and gradients, and their trial; run with
+TRITON_INTERPRET=1 on a CPU."""
 
+import math
 import sys
 
 import torch
 
 from itpn_d2.layers import sample_levels
-from itpn_d2.layers.deformable_triton import sample_levels_triton
+from itpn_d2.layers.deformable_triton import sample_levels_triton, try_out
 
 # levels; batch, queries, heads, channels of a head, points; type of the values
 CASES = [
@@ -16,6 +18,7 @@ CASES = [
     ([(4, 6)], (2, 6, 3, 16, 3), torch.float16),
     ([(4, 6)], (0, 6, 3, 16, 3), torch.float32),
     ([(4, 6)], (2, 0, 3, 16, 3), torch.float32),
+    ([(4, 6)], (1, 9, 1, 128, 2), torch.float32),  # a wide head: fewer queries a block
 ]
 
 
@@ -28,6 +31,26 @@ def results(function, shapes, given):
     return [out.detach(), *(x.grad for x in leaves)]
 
 
+def no_places():
+    """Locations that are infinite or no number count nothing, and have no gradient."""
+    for place in (math.inf, -math.inf, math.nan, 3e38, -3e38):
+        for axis in (0, 1):
+            value, locations, weights = (
+                torch.ones(1, 24, 1, 4),
+                torch.full((1, 1, 1, 1, 2, 2), 0.5),
+                torch.ones(1, 1, 1, 1, 2),
+            )
+            locations[..., 0, axis] = place
+            out, *gradients = results(sample_levels_triton, [(4, 6)], (value, locations, weights))
+            expected, *others = results(sample_levels, [(4, 6)], (value, locations, weights))
+            if not torch.equal(out, torch.ones_like(out)) or not torch.allclose(out, expected):
+                sys.exit(f"a sample at {place} counts {out - 1}")
+            if gradients[1][..., 0, :].any() or gradients[2][..., 0].any():
+                sys.exit(f"a sample at {place} has a gradient")
+            if not all(torch.allclose(a, b, atol=1e-6) for a, b in zip(gradients, others, strict=True)):
+                sys.exit(f"gradients at {place} differ")
+
+
 def main():
     generator = torch.Generator().manual_seed(0)
     for shapes, (batch, queries, heads, dim, points), dtype in CASES:
@@ -35,7 +58,8 @@ def main():
         value = torch.randn(batch, cells, heads, dim, generator=generator).to(dtype)
         size = (batch, queries, heads, len(shapes), points)
         locations = (torch.rand(*size, 2, generator=generator) - 0.5) * 1.6 + 0.5
-        locations[..., 0, 0] += 1e6 * (torch.rand(size[:-1], generator=generator) > 0.9)  # far outside
+        some = torch.rand(size[:-1], generator=generator) > 0.9
+        locations[..., 0, 0] += 1e6 * some  # far outside
         weights = torch.rand(size, generator=generator).to(dtype)
         given = (value, locations, weights)
         expected, found = (results(f, shapes, given) for f in (sample_levels, sample_levels_triton))
@@ -46,6 +70,10 @@ def main():
             scale = max(1.0, a.float().abs().max().item()) if a.numel() else 1.0
             if apart > tolerance * scale:
                 sys.exit(f"{name} of {shapes} in {dtype}: {apart} apart")
+    no_places()
+    for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        with mode():
+            try_out("cpu")
     print(f"{len(CASES)} cases agree")
 
 

@@ -2,6 +2,7 @@
 interpreter."""
 
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from itpn_d2.layers import DeformableAttention, deformable, deformable_samples, sample_levels
-from itpn_d2.layers.deformable import grid_levels, set_form
+from itpn_d2.layers import DeformableAttention, deformable, deformable_samples, grid_levels, sample_levels
+from itpn_d2.layers.deformable import set_form
 
 SHAPES = {
     "levels": [(5, 7), (3, 4), (2, 2)],
@@ -72,10 +73,28 @@ def test_points_far_outside_count_nothing():
     assert not sample_levels(value, SHAPES["levels"], locations + 50, weights).any()
 
 
-def test_gradients():
+@pytest.mark.parametrize("form", [sample_levels, grid_levels])
+@pytest.mark.parametrize("place", [math.inf, -math.inf, math.nan, 3e38, -3e38])
+def test_a_location_that_is_none_counts_nothing(place, form):
+    """Its sample and its gradients are zero, whichever coordinate it is; other points are as before."""
+    shapes = SHAPES["levels"]
+    value, locations, weights = inputs(shapes, dtype=torch.float32)
+    expected = form(value, shapes, locations, weights.clone().index_fill_(-1, torch.tensor([0, 2]), 0))
+    locations[..., 0, 0], locations[..., 2, 1] = place, place
+    leaves = [x.requires_grad_() for x in (value, locations, weights)]
+    out = form(value, shapes, locations, weights)
+    torch.testing.assert_close(out, expected)
+    out.square().sum().backward()
+    assert all(x.grad.isfinite().all() for x in leaves)
+    assert not locations.grad[..., 0::2, :].any() and not weights.grad[..., 0::2].any()
+    assert locations.grad[..., 1::2, :].any() and weights.grad[..., 1::2].any() and value.grad.any()
+
+
+@pytest.mark.parametrize("form", [sample_levels, grid_levels])
+def test_gradients(form):
     value, locations, weights = (x.requires_grad_() for x in inputs(SHAPES["pixel"], batch=1, queries=2))
     assert torch.autograd.gradcheck(
-        lambda v, x, w: sample_levels(v, SHAPES["pixel"], x, w), (value, locations, weights)
+        lambda v, x, w: form(v, SHAPES["pixel"], x, w), (value, locations, weights)
     )
 
 
@@ -235,4 +254,4 @@ def test_kernels_in_tritons_interpreter():
         [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "7 cases agree"
+    assert done.stdout.splitlines()[-1] == "8 cases agree"
