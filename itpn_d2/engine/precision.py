@@ -1,6 +1,6 @@
 """Which device and which floating-point type a run uses."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -21,10 +21,22 @@ def resolve_device(name: str = "auto") -> torch.device:
 def bf16_is_fast(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 matrices itself."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return _cuda_has_bf16(device)
     if device.type == "cpu":
         return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
     return False
+
+
+def _cuda_has_bf16(device: torch.device) -> bool:
+    """Whether the GPU has bfloat16 products; those before sm_80 only emulate them, many times slower than
+    float16."""
+    # torch answers for the current device, which another one may differ from
+    named = device.index is not None and torch.cuda.device_count() > 1
+    with torch.cuda.device(device) if named else nullcontext():
+        try:
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        except TypeError:  # torch 2.4 counts emulation, and can't be asked not to
+            return bool(torch.version.hip) or torch.cuda.get_device_capability()[0] >= 8
 
 
 def _cpu_flags() -> str:
