@@ -18,6 +18,7 @@ from .denoising import Denoising, NoisyQueries
 from .encoder import Encoder
 from .geometry import Geometry, locate
 from .neck import Neck
+from .reference import Name, Reference, reference_of
 from .selection import QuerySelection, Selected, class_head
 from .structures import Predictions, Targets
 
@@ -36,6 +37,8 @@ class DINO(nn.Module):
         checkpointing: layers that are recomputed in the backward pass, parts ``encoder`` and ``decoder``: see
             :func:`~itpn_d2.backbone.checkpointing.set_checkpointing`.
         deformable: form of the deformable attention: ``auto``, ``torch`` or ``triton``.
+        reference: whose rules hold where ours are better than those of a published implementation: see
+            :mod:`.reference`. None: ours.
         test_topk_per_image: detections of an image. COCO's evaluation takes 100 of each class.
         pixel_mean, pixel_std: of the input's channels, 0..255.
         input_format: order of the channels; says only what the means belong to.
@@ -58,12 +61,14 @@ class DINO(nn.Module):
         extra_levels: int = 0,
         checkpointing: CheckpointingSpec = (),
         deformable: Form = "auto",
+        reference: Reference | Name | None = None,
         test_topk_per_image: int = 300,
         pixel_mean: Sequence[float] = (123.675, 116.28, 103.53),
         pixel_std: Sequence[float] = (58.395, 57.12, 57.375),
         input_format: str = "RGB",
     ):
         super().__init__()
+        self.reference = reference_of(reference)
         dim, levels = decoder.dim, len(in_features) + extra_levels
         if tuple(encoder.level.shape) != (levels, dim):
             raise ValueError(

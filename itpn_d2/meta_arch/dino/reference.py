@@ -1,0 +1,116 @@
+"""Rules of the published implementations where ours are the better ones.
+
+Networks that were trained with such a rule have learnt from it, so a published checkpoint, and a test against
+one, needs it: ``reference="detrex" | "dino" | "maskdino"``. It is never the default. Choices that are merely
+different are options of the part which they concern; ``docs/dino.md`` lists both kinds.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Name = Literal["detrex", "dino", "maskdino"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One set of rules; without arguments ours.
+
+    Attributes:
+        name: whose rules they are; None: ours.
+        padding_in_training, padding_in_evaluation: the padding of a batch is told apart from its images. If
+            not, it is part of them: it is attended to, and boxes are fractions of the padded batch.
+        counted_cells: the size of an image on a level is the number of cells whose nearest pixel lies in it,
+            and a cell's place is its number over theirs. Ours: pixels, so that places are the same on all
+            levels.
+        padded_positions: what a query's position is made of are fractions of the first level with its
+            padding. Ours: of the image.
+        silent_tokens: cells that propose nothing (padding, the image's border, a proposal as large as the
+            image) share a score, may be chosen for it, and then propose the box (1, 1, 1, 1). Ours: they are
+            chosen last, if there are too few others.
+        logit_eps: between layers boxes are fractions, kept this far away from 0 and 1. None, ours: logits,
+            which need no bound.
+        boxes_of_empty_masks: a query whose mask is empty starts with what the formula of a box around a mask
+            makes of nothing. Ours: with the box of its token.
+        unused_hidden: nobody sees de-noising queries that only fill up an image with fewer objects than
+            another. If not, those of their group see them.
+        unused_as_no_object: they count as queries without an object in the class loss. Ours: not at all.
+        giou_eps: stands beside the area of the enclosing box in the generalised IoU; None: the values of
+            torchvision, which has next to nothing there.
+        clip_boxes: boxes that are found end where the image ends.
+        drop_empty: what is found without an area, a box or a mask, is left out.
+    """
+
+    name: Name | None = None
+    padding_in_training: bool = True
+    padding_in_evaluation: bool = True
+    counted_cells: bool = False
+    padded_positions: bool = False
+    silent_tokens: bool = False
+    logit_eps: float | None = None
+    boxes_of_empty_masks: bool = False
+    unused_hidden: bool = True
+    unused_as_no_object: bool = False
+    giou_eps: float | None = None
+    clip_boxes: bool = True
+    drop_empty: bool = True
+
+    def sees_padding(self, training: bool) -> bool:
+        """Whether images and their padding are told apart."""
+        return self.padding_in_training if training else self.padding_in_evaluation
+
+
+OURS = Reference()
+_DETREX = Reference(
+    name="detrex",
+    padding_in_evaluation=False,
+    counted_cells=True,
+    padded_positions=True,
+    silent_tokens=True,
+    logit_eps=1e-3,
+    unused_hidden=False,
+    unused_as_no_object=True,
+    giou_eps=1e-6,
+)
+_DINO = Reference(
+    name="dino",
+    counted_cells=True,
+    padded_positions=True,
+    silent_tokens=True,
+    logit_eps=1e-3,
+    unused_hidden=False,
+    unused_as_no_object=True,
+    giou_eps=1e-6,
+    clip_boxes=False,
+    drop_empty=False,
+)
+_MASK_DINO = Reference(
+    name="maskdino",
+    padding_in_training=False,
+    padding_in_evaluation=False,
+    counted_cells=True,
+    padded_positions=True,
+    silent_tokens=True,
+    logit_eps=1e-5,
+    boxes_of_empty_masks=True,
+    unused_hidden=False,
+    unused_as_no_object=True,
+    giou_eps=1e-6,
+    clip_boxes=False,
+    drop_empty=False,
+)
+_BY_NAME = {"detrex": _DETREX, "dino": _DINO, "maskdino": _MASK_DINO}
+
+
+def reference_of(rules: "Reference | Name | None") -> Reference:
+    """The rules of a name (None: ours); rules pass through.
+
+    Raises:
+        ValueError: there are no rules of that name.
+    """
+    if isinstance(rules, Reference):
+        return rules
+    if rules is None:
+        return OURS
+    if rules not in _BY_NAME:
+        raise ValueError(f"reference {rules!r}: choose {', '.join(_BY_NAME)}, or None for our own rules")
+    return _BY_NAME[rules]
