@@ -7,11 +7,12 @@ python train_net.py --config-file configs/Custom/panoptic_mask_dino_fast_itpn_na
 """
 
 from ..common.data.panoptic import dataloader, dataset
-from ..common.models.dino import mask_dino, small_masks
+from ..common.models.dino import boxes_of_things, mask_dino, small_masks
 from .mask_dino_fast_itpn_nano import lr_multiplier, optimizer, train
 
 model = mask_dino("fast_itpn_nano", task="panoptic", dim=128, hidden=512, layers=(2, 3), queries=50)
 small_masks(model)
+boxes_of_things(model)
 model.backbone.fpn_dim = 128
 model.denoising.number = 25
 dataloader.image.update(short_sides=[256, 288, 320, 352, 384], test_short_side=320, max_size=640)

@@ -2,11 +2,12 @@
 not the paper's)."""
 
 from ..common.data.panoptic import dataloader
+from ..common.models.dino import boxes_of_things
 from .mask_dino_fast_itpn_nano import dataset, lr_multiplier, model, optimizer, train
 
 model.task = "panoptic"
 model.num_semantic_classes = "${dataset.num_semantic_classes}"
-model.criterion.matcher.things = "${dataset.num_classes}"
+boxes_of_things(model)
 dataset.num_semantic_classes = 2  # things, background
 dataset.train.update(name="quickstart_panoptic_train", task="panoptic")
 dataset.val.update(name="quickstart_panoptic_val", task="panoptic")

@@ -40,13 +40,14 @@ def dino(seed=0, levels=4, **options):
 
 def mask_dino(task="instance", seed=0, **options):
     torch.manual_seed(seed)
-    matcher = MaskMatcher(num_points=64, things=CLASSES if task == "panoptic" else None)
+    things = CLASSES if task == "panoptic" else None
+    matcher = MaskMatcher(num_points=64, things=things)
     given = dict(
         task=task,
         num_classes=CLASSES,
         num_semantic_classes=3 if task == "panoptic" else None,
         num_queries=12,
-        criterion=MaskCriterion(matcher, num_points=64),
+        criterion=MaskCriterion(matcher, num_points=64, things=things),
         denoising=dict(number=6),
         test_topk_per_image=20,
     )

@@ -184,13 +184,19 @@ def test_right_masks_cost_nothing_and_stuff_has_no_box_loss():
         torch.stack((target.boxes[0], target.boxes[1] + 0.1))[None],
         MaskLogits(torch.eye(2)[None], features[None]),
     )
-    criterion = MaskCriterion(MaskMatcher(num_points=64, things=2), num_points=64, importance=0.0)
+    matcher = MaskMatcher(num_points=64, things=2)
+    criterion = MaskCriterion(matcher, num_points=64, importance=0.0, things=2)
     losses = criterion([exact], exact, [target])
     assert all(losses[f"loss_{n}"].item() < 1e-4 for n in ("class", "box", "giou"))
     assert losses["loss_mask"].item() < 1.5 and losses["loss_dice"].item() < 0.5  # the edge alone
     wrong = Predictions(exact.logits, exact.boxes, MaskLogits(-torch.eye(2)[None], features[None]))
+    matcher.things = None
+    assert criterion([exact], exact, [target])["loss_box"].item() < 1e-4  # the matcher's things are its own
+    criterion.things = None
+    assert criterion([exact], exact, [target])["loss_box"].item() == pytest.approx(5 * 0.4 / 2, rel=1e-4)
     straight = [(torch.arange(2), torch.arange(2))]
-    assert criterion.losses(wrong, [target], straight, torch.tensor(2.0))["mask"].item() > 15
+    criterion.matcher = lambda layers, targets: [straight for _ in layers]
+    assert criterion([wrong], wrong, [target])["loss_mask"].item() > 5 * 15
 
 
 def test_without_objects():

@@ -26,7 +26,6 @@ def dino(name, dim=256, heads=8, hidden=2048, layers=(6, 6), queries=900):
 
 def mask_dino(name, task="instance", dim=256, heads=8, hidden=2048, layers=(6, 9), queries=300):
     """A Mask DINO over the backbone ``name`` for a task: instance, semantic or panoptic."""
-    things = "${dataset.num_classes}" if task == "panoptic" else None
     model = L(MaskDINO)(
         task=task,
         **_parts(name, dim, heads, hidden, layers),
@@ -34,12 +33,13 @@ def mask_dino(name, task="instance", dim=256, heads=8, hidden=2048, layers=(6, 9
         criterion=L(MaskCriterion)(
             matcher=L(MaskMatcher)(
                 class_cost=4.0, box_cost=5.0, giou_cost=2.0, mask_cost=5.0, dice_cost=5.0, num_points=12544,
-                things=things,
+                things=None,
             ),
             weights={"class": 4.0, "mask": 5.0, "dice": 5.0, "box": 5.0, "giou": 2.0},
             num_points=12544,
             oversample=3.0,
             importance=0.75,
+            things=None,  # as published: boxes of stuff are learnt as well
         ),
         denoising=dict(number=100, label_noise=0.4, box_noise=0.4),
         test_topk_per_image=100,
@@ -72,6 +72,12 @@ def five_scales(model):
     """Let encoder and decoder see p2 as well; in place."""
     model.in_features = model.backbone.out_features = ["p2", "p3", "p4", "p5", "p6"]
     model.encoder.levels = model.decoder.levels = 5
+    return model
+
+
+def boxes_of_things(model):
+    """Let boxes of stuff have no say in matching and no loss (ours); in place."""
+    model.criterion.things = model.criterion.matcher.things = "${dataset.num_classes}"
     return model
 
 

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 
 from .structures import Match, Targets, inverse_sigmoid
+from .transfer import upload
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class NoisyQueries:
             ones, which know the truth, and groups do not see each other.
         unused: ``(B, N + Q)``, True for queries that only fill up an image with fewer objects than another;
             nobody sees them, so that an image's losses do not depend on its batch.
-        matches: of each image: queries among the N, and the objects that they come from.
+        matches: of each image: queries among the N, and the objects that they come from; on the CPU, like
+            those of the matcher.
         groups: how often each object occurs in ``matches``.
     """
 
@@ -76,13 +78,15 @@ class Denoising(nn.Module):
         device = self.labels.weight.device
         slots = min(max(1, *(len(t) for t in targets)), self.number)
         groups = self.number // slots
-        chosen = [self._choose(len(t), slots, device) for t in targets]
-        real = pad_sequence([torch.ones_like(c, dtype=torch.bool) for c in chosen], batch_first=True)
-        classes = pad_sequence([t.classes[c] for t, c in zip(targets, chosen, strict=True)], batch_first=True)
-        boxes = pad_sequence([t.boxes[c] for t, c in zip(targets, chosen, strict=True)], batch_first=True)
-        spare = slots - real.shape[1]  # 1 where nobody has an object
-        real, classes = (nn.functional.pad(x, (0, spare)) for x in (real, classes))
+        chosen = [self._choose(len(t), slots) for t in targets]
+        kept = [self._take(t, c) for t, c in zip(targets, chosen, strict=True)]
+        classes = pad_sequence([t.classes for t in kept], batch_first=True)
+        boxes = pad_sequence([t.boxes for t in kept], batch_first=True)
+        spare = slots - classes.shape[1]  # 1 where nobody has an object
+        classes = nn.functional.pad(classes, (0, spare))
         boxes = nn.functional.pad(boxes, (0, 0, 0, spare))
+        used = torch.arange(slots) < torch.tensor([len(c) for c in chosen])[:, None]
+        real = upload(used, device)
 
         def repeat(x: Tensor) -> Tensor:  # (B, groups, 2, slots, ...)
             return x[:, None, None].expand(len(x), groups, 2, *x.shape[1:])
@@ -94,17 +98,21 @@ class Denoising(nn.Module):
         noisy = group < groups
         blocked = (group[:, None] != group) & noisy  # what a query may not see: noisy ones of other groups
         unused = nn.functional.pad(~repeat(real).flatten(1), (0, num_matching))
-        starts = torch.arange(groups, device=device)[:, None] * 2 * slots
-        matches = [
-            ((starts + torch.arange(len(c), device=device)).flatten(), c.repeat(groups)) for c in chosen
-        ]
+        starts = torch.arange(groups)[:, None] * 2 * slots
+        matches = [((starts + torch.arange(len(c))).flatten(), c.repeat(groups)) for c in chosen]
         return NoisyQueries(content, anchors, blocked, unused, matches, groups)
 
     @staticmethod
-    def _choose(count: int, slots: int, device: torch.device) -> Tensor:
-        if count <= slots:
-            return torch.arange(count, device=device)
-        return torch.randperm(count, device=device)[:slots]
+    def _choose(count: int, slots: int) -> Tensor:
+        """Numbers of the objects that get queries, on the CPU."""
+        return torch.arange(count) if count <= slots else torch.randperm(count)[:slots]
+
+    @staticmethod
+    def _take(targets: Targets, chosen: Tensor) -> Targets:
+        if len(chosen) == len(targets):
+            return targets
+        where = upload(chosen, targets.classes.device)
+        return Targets(targets.classes[where], targets.boxes[where])
 
     def _noisy_labels(self, classes: Tensor) -> Tensor:
         drawn = torch.randint_like(classes, self.num_classes)
@@ -114,7 +122,7 @@ class Denoising(nn.Module):
 
     def _noisy_boxes(self, boxes: Tensor) -> Tensor:
         """``(B, groups, 2, slots, 4)``: the first of each two with a little noise, the second with much."""
-        far = torch.tensor([0.0, 1.0]).to(boxes.device, non_blocking=True)[:, None, None]
+        far = torch.arange(2.0, device=boxes.device)[:, None, None]
         distance = (torch.rand_like(boxes) + far) * self.box_noise
         sign = torch.randint_like(boxes, 2) * 2 - 1
         half = boxes[..., 2:].repeat(*[1] * (boxes.ndim - 1), 2) / 2

@@ -21,6 +21,7 @@ from .neck import Neck
 from .reference import Name, Reference, reference_of
 from .selection import QuerySelection, Selected, class_head
 from .structures import Predictions, Targets
+from .transfer import upload
 
 
 class DINO(nn.Module):
@@ -171,7 +172,7 @@ class DINO(nn.Module):
 
     def preprocess(self, batch: list[dict[str, Any]]) -> ImageList:
         """Normalised images, zero-padded to one size."""
-        images = [item["image"].to(self.device, non_blocking=True).float() for item in batch]
+        images = [upload(item["image"], self.device).float() for item in batch]
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
         return ImageList.from_tensors(images, self.backbone.size_divisibility)
 
@@ -202,17 +203,19 @@ class DINO(nn.Module):
 
     def targets(self, batch: list[dict[str, Any]], images: ImageList) -> list[Targets]:
         """The objects of each image."""
-        found = []
+        classes, boxes = [], []
         for item in batch:
             if "instances" not in item:
                 raise ValueError(
                     f"{type(self).__name__} is trained on records with 'instances'; "
                     f"{item.get('file_name', 'this one')} has {', '.join(item)}: use a training mapper"
                 )
-            instances = item["instances"].to(self.device)
-            boxes = in_fractions(instances.gt_boxes.tensor, instances.image_size)
-            found.append(Targets(instances.gt_classes.long(), boxes))
-        return found
+            instances = item["instances"]
+            classes.append(instances.gt_classes.long())
+            boxes.append(in_fractions(instances.gt_boxes.tensor, instances.image_size))
+        counts = [len(c) for c in classes]
+        moved = (upload(torch.cat(x), self.device).split(counts) for x in (classes, boxes))
+        return [Targets(c, b) for c, b in zip(*moved, strict=True)]
 
     def inference(
         self, predictions: Predictions, batch: list[dict[str, Any]], images: ImageList
@@ -239,11 +242,17 @@ def in_pixels(boxes: Tensor, size: tuple[int, int]) -> Boxes:
     """Fractions (x, y, w, h) to corners in pixels of an image of ``size`` (height, width), within it."""
     height, width = size
     corners = box_convert(boxes.float(), "cxcywh", "xyxy").clamp(0, 1)
-    return Boxes(corners * corners.new_tensor((width, height, width, height)))
+    return Boxes(scaled(corners, width, height))
 
 
 def in_fractions(corners: Tensor, size: tuple[int, int]) -> Tensor:
     """The reverse: corners in pixels to fractions (x, y, w, h), in float32."""
     height, width = size
-    scale = corners.new_tensor((width, height, width, height), dtype=torch.float32)
-    return box_convert(corners.float() / scale, "xyxy", "cxcywh")
+    return box_convert(scaled(corners.float(), 1 / width, 1 / height), "xyxy", "cxcywh")
+
+
+def scaled(corners: Tensor, x: float, y: float) -> Tensor:
+    """Corners ``(..., 4)`` with their places times ``x`` and ``y``; without a tensor of factors, which would
+    have to be copied to the device."""
+    x1, y1, x2, y2 = corners.unbind(-1)
+    return torch.stack((x1 * x, y1 * y, x2 * x, y2 * y), -1)

@@ -7,7 +7,7 @@ from detectron2.structures import ImageList
 from torch import Tensor
 from torchvision.ops import MLP
 
-from ..dino.dino import DINO, in_fractions
+from ..dino.dino import DINO, in_fractions, scaled
 from ..dino.geometry import Geometry
 from ..dino.selection import Selected
 from ..dino.structures import MaskLogits, Predictions, Targets, inverse_sigmoid
@@ -91,8 +91,8 @@ class MaskDINO(DINO):
         for number, size in enumerate(images.image_sizes):
             filled = masks.of(number) > 0
             corners = mask_boxes(filled)
-            scale = corners.new_tensor((width / filled.shape[2], height / filled.shape[1])).repeat(2)
-            boxes.append(in_fractions(corners * scale, size).clamp(0, 1))
+            corners = scaled(corners, width / filled.shape[2], height / filled.shape[1])
+            boxes.append(in_fractions(corners, size).clamp(0, 1))
         found = torch.stack(boxes)
         empty = (found[..., 2:] <= 0).any(-1, keepdim=True)
         return torch.where(empty, anchors, inverse_sigmoid(found))

@@ -22,8 +22,8 @@ class MaskMatcher(HungarianMatcher):
     Args:
         mask_cost, dice_cost: weights of cross-entropy and dice of masks.
         num_points: to compare masks at.
-        things: number of the first classes, whose boxes mean something; the others' boxes cost what things'
-            cost on average. None: all.
+        things: number of the first classes, whose boxes mean something; for each query, the others' boxes
+            cost what things' cost on average. None, as published: all boxes cost what they cost.
     """
 
     def __init__(
@@ -45,7 +45,8 @@ class MaskMatcher(HungarianMatcher):
     def __call__(self, layers: Sequence[Predictions], targets: Sequence[Targets]) -> list[list[Match]]:
         assert layers[0].masks is not None
         features = layers[0].masks.features
-        points = self.points.to(features.device, non_blocking=True)
+        self.points = self.points.to(features.device)  # stays there: copied in the first step alone
+        points = self.points
         sampled = sample_points(features, points.expand(len(features), -1, -1))
         layers = [
             replace(p, masks=MaskLogits(p.masks.embeddings, sampled)) for p in layers if p.masks is not None

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ..dino.dino import in_fractions
 from ..dino.structures import Targets
+from ..dino.transfer import upload
 
 Task = Literal["instance", "semantic", "panoptic"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -69,22 +70,24 @@ def _instances(record: dict[str, Any], size: Size, device: torch.device) -> Targ
     found = instances.gt_masks if instances.has("gt_masks") else torch.zeros(0, height, width)
     if isinstance(found, PolygonMasks):
         found = BitMasks.from_polygon_masks(found.polygons, height, width)
-    masks = (found.tensor if isinstance(found, BitMasks) else found).to(device).bool()
-    boxes = in_fractions(instances.gt_boxes.tensor.to(device), (height, width))
-    return Targets(instances.gt_classes.to(device).long(), boxes, _padded(masks, size))
+    masks = upload((found.tensor if isinstance(found, BitMasks) else found).bool(), device)
+    boxes = upload(in_fractions(instances.gt_boxes.tensor, (height, width)), device)
+    return Targets(upload(instances.gt_classes.long(), device), boxes, _padded(masks, size))
 
 
 def _regions(
     record: dict[str, Any], size: Size, first: int, num_classes: int, device: torch.device
 ) -> Targets:
-    labels = _needed(record, "sem_seg").to(device)
-    if first:
-        labels = torch.where((labels > 0) & (labels <= num_classes - first), labels + first - 1, -1)
-    present = labels.unique()
-    present = present[(present >= 0) & (present < num_classes)]
-    masks = labels == present[:, None, None]
+    """What is there is counted where the record is, on the CPU: how many masks there are must be known before
+    the device can make them."""
+    labels = _needed(record, "sem_seg")
+    lowest, number = (1, num_classes - first) if first else (0, num_classes)  # 0: all things
+    inside = labels[(labels >= lowest) & (labels < lowest + number)]
+    present = torch.bincount(inside.long(), minlength=1).nonzero()[:, 0]
+    labels, numbers = upload(labels, device), upload(present, device)
+    masks = labels == numbers[:, None, None]
     boxes = in_fractions(mask_boxes(masks), (labels.shape[-2], labels.shape[-1]))
-    return Targets(present.long(), boxes, _padded(masks, size))
+    return Targets(numbers + (first - lowest if first else 0), boxes, _padded(masks, size))
 
 
 def _needed(record: dict[str, Any], key: str) -> Any:
