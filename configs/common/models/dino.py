@@ -43,6 +43,8 @@ def mask_dino(name, task="instance", dim=256, heads=8, hidden=2048, layers=(6, 9
         ),
         denoising=dict(number=100, label_noise=0.4, box_noise=0.4),
         test_topk_per_image=100,
+        transform_scores=True,  # of semantic and panoptic maps
+        temperature=0.06,
     )  # fmt: skip
     if task == "panoptic":
         model.num_semantic_classes = "${dataset.num_semantic_classes}"

@@ -32,8 +32,9 @@ class Criterion:
         class_loss: ``focal`` over K logits, a sigmoid each; or ``cross_entropy`` over K + 1, the last of
             which is no object (Mask DINO's recipe for ADE20K).
         no_object_weight: of that last class in the cross-entropy.
-        giou_eps: what divisions of the generalised IoU add to areas, in fractions of an image. With 1e-6, as in
-            the public DINO and Mask DINO, a box of 10 pixels in 1000 that is found exactly has a loss of .01.
+        giou_eps: what divisions of the generalised IoU add to areas, in fractions of an image. With 1e-6, as
+            in the public DINO and Mask DINO, a box of 10 pixels in 1000 that is found exactly has a loss of
+            .01.
         unused_slots: de-noising queries that only fill up an image with fewer objects than another count as
             "no object" in the loss of classes, as in the public DINO and Mask DINO. If not, they are left
             out, so that an image's losses do not depend on its batch.

@@ -238,10 +238,13 @@ def best_pairs(logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return scores, places // logits.shape[1], places % logits.shape[1]
 
 
-def in_pixels(boxes: Tensor, size: tuple[int, int]) -> Boxes:
-    """Fractions (x, y, w, h) to corners in pixels of an image of ``size`` (height, width), within it."""
+def in_pixels(boxes: Tensor, size: tuple[int, int], clip: bool = True) -> Boxes:
+    """Fractions (x, y, w, h) to corners in pixels of an image of ``size`` (height, width); within it, unless
+    ``clip`` is off."""
     height, width = size
-    corners = box_convert(boxes.float(), "cxcywh", "xyxy").clamp(0, 1)
+    corners = box_convert(boxes.float(), "cxcywh", "xyxy")
+    if clip:
+        corners = corners.clamp(0, 1)
     return Boxes(scaled(corners, width, height))
 
 

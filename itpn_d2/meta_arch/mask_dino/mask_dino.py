@@ -1,6 +1,6 @@
 """Mask DINO (CVPR'23): one model for instance, semantic and panoptic segmentation."""
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from detectron2.structures import ImageList
@@ -31,6 +31,12 @@ class MaskDINO(DINO):
         mask_feature: the backbone's map of stride 4.
         mask_enhanced_boxes: start with boxes around masks, not with the boxes of the cells.
         score_threshold, overlap_threshold: of a panoptic segment.
+        transform_scores, temperature: for semantic and panoptic maps, scores of classes are sharpened by a
+            softmax of this temperature over their sigmoids (Mask DINO's ``PANO_TRANSFORM_EVAL``).
+        things_first: instances of a panoptic model are the best pairs among things; if not, the things among
+            the best pairs of all classes (Mask DINO's code).
+        resize: what is enlarged to the size of a semantic map, ``masks`` or, as in Mask DINO's semantic
+            recipe, ``scores``: see :func:`~.inference.semantic`.
         options: of DINO.
     """
 
@@ -44,10 +50,16 @@ class MaskDINO(DINO):
         mask_enhanced_boxes: bool = True,
         score_threshold: float = 0.25,
         overlap_threshold: float = 0.8,
+        transform_scores: bool = True,
+        temperature: float = 0.06,
+        things_first: bool = True,
+        resize: inference.Resize = "masks",
         **options: Any,
     ):
         if task not in TASKS:
             raise ValueError(f"task {task!r}: choose {', '.join(TASKS)}")
+        if resize not in get_args(inference.Resize):
+            raise ValueError(f"resize {resize!r}: choose {', '.join(get_args(inference.Resize))}")
         if (task == "panoptic") != (num_semantic_classes is not None):
             raise ValueError(
                 f"task {task!r} with num_semantic_classes={num_semantic_classes}: the panoptic task needs it "
@@ -62,6 +74,8 @@ class MaskDINO(DINO):
         self.things = num_classes
         self.mask_feature, self.mask_enhanced_boxes = mask_feature, mask_enhanced_boxes
         self.score_threshold, self.overlap_threshold = score_threshold, overlap_threshold
+        self.transform_scores, self.temperature = transform_scores, temperature
+        self.things_first, self.resize = things_first, resize
         self.pixel_features = PixelFeatures(shapes[mask_feature].channels, dim)
         self.mask_head = MLP(dim, [dim, dim, dim])
 
@@ -114,24 +128,39 @@ class MaskDINO(DINO):
     ) -> list[dict[str, Any]]:
         assert predictions.masks is not None
         padded = (images.tensor.shape[-2], images.tensor.shape[-1])
+        temperature = self.temperature if self.transform_scores else None
         results: list[dict[str, Any]] = []
         for number, (item, size) in enumerate(zip(batch, images.image_sizes, strict=True)):
             frames = (padded, tuple(size), (item.get("height", size[0]), item.get("width", size[1])))
             logits, masks = predictions.logits[number], predictions.masks.of(number)
             found: dict[str, Any] = {}
             if self.task != "semantic":
-                things, boxes = logits[:, : self.things], predictions.boxes[number]
                 found["instances"] = inference.instances(
-                    things, boxes, masks, frames, self.test_topk_per_image
+                    logits,
+                    predictions.boxes[number],
+                    masks,
+                    frames,
+                    self.test_topk_per_image,
+                    self.things,
+                    self.things_first,
+                    self.reference.drop_empty,
+                    self.reference.clip_boxes,
                 )
             if self.task != "instance":
-                votes = inference.semantic(logits, masks, frames)
+                scores = inference.class_scores(logits, temperature, logits.shape[1] > self.num_classes)
+                votes = inference.semantic(scores, masks, frames, self.resize)
                 if self.task == "panoptic":
                     votes = torch.cat((votes[: self.things].sum(0, keepdim=True), votes[self.things :]))
                 found["sem_seg"] = votes
             if self.task == "panoptic":
                 found["panoptic_seg"] = inference.panoptic(
-                    logits, masks, frames, self.things, self.score_threshold, self.overlap_threshold
+                    logits,
+                    masks,
+                    frames,
+                    self.things,
+                    self.score_threshold,
+                    self.overlap_threshold,
+                    temperature,
                 )
             results.append(found)
         return results

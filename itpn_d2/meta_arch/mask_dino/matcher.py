@@ -24,6 +24,7 @@ class MaskMatcher(HungarianMatcher):
         num_points: to compare masks at.
         things: number of the first classes, whose boxes mean something; for each query, the others' boxes
             cost what things' cost on average. None, as published: all boxes cost what they cost.
+        alpha, gamma: of the focal loss.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class MaskMatcher(HungarianMatcher):
         dice_cost: float = 5.0,
         num_points: int = 12544,
         things: int | None = None,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
     ):
-        super().__init__(class_cost, box_cost, giou_cost)
+        super().__init__(class_cost, box_cost, giou_cost, alpha, gamma)
         self.mask_cost, self.dice_cost, self.things = mask_cost, dice_cost, things
         with torch.device("cpu"):
             self.points = SobolEngine(2).draw(num_points)
