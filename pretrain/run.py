@@ -20,7 +20,7 @@ from itpn_d2.engine.hooks import Curves, SaveOnSignal
 from itpn_d2.engine.prepare import distribute, prepare, say_where, writers
 from itpn_d2.engine.progress import ProgressBar
 from itpn_d2.engine.seed import seed_step
-from itpn_d2.solver import WeightAverage, group_table, parameter_rules
+from itpn_d2.solver import WeightAverage, group_table, parameter_rules, rule_options
 
 from .clock import Clock, ClockedScheduler
 from .data import BrokenImages, build_pretrain_loader
@@ -104,7 +104,7 @@ class PretrainRun:
         optimizer = instantiate(cfg.optimizer)
         cfg.optimizer.params.model = None
         if cfg.train.show_groups:
-            rules = parameter_rules(self.method, cfg.optimizer.params.get("weight_decay", 0.05))
+            rules = parameter_rules(self.method, **rule_options(cfg.optimizer.params))
             logger.info("Parameter groups\n%s", group_table(rules, cfg.optimizer.lr))
         trainer = Trainer(
             distribute(self.method, cfg, self.device),

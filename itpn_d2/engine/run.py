@@ -14,7 +14,7 @@ from torch import nn
 
 from ..checkpoint import Checkpointer
 from ..data import prepare_datasets
-from ..solver import WeightAverage, group_table, parameter_rules
+from ..solver import WeightAverage, group_table, parameter_rules, rule_options
 from .config import ConfigError
 from .evaluate import evaluate
 from .hooks import BestCheckpoint, Curves, Evaluation, SaveOnSignal, ValidationLoss, VisualizePredictions
@@ -87,13 +87,7 @@ class Run:
         cfg.optimizer.params.model = self.model
         optimizer = instantiate(cfg.optimizer)
         if cfg.train.show_groups:
-            params = cfg.optimizer.params
-            rules = parameter_rules(
-                self.model,
-                params.get("weight_decay", 0.05),
-                params.get("layer_decay", 1.0),
-                params.get("count_merges", False),
-            )
+            rules = parameter_rules(self.model, **rule_options(cfg.optimizer.params))
             logger.info("Parameter groups\n%s", group_table(rules, cfg.optimizer.lr))
         cfg.optimizer.params.model = None
         distributed = distribute(self.model, cfg, self.device)

@@ -1,6 +1,13 @@
 """Optimizer groups and weight averaging."""
 
 from .ema import WeightAverage
-from .layer_decay import group_table, layer_id, parameter_groups, parameter_rules
+from .layer_decay import group_table, layer_id, parameter_groups, parameter_rules, rule_options
 
-__all__ = ["WeightAverage", "group_table", "layer_id", "parameter_groups", "parameter_rules"]
+__all__ = [
+    "WeightAverage",
+    "group_table",
+    "layer_id",
+    "parameter_groups",
+    "parameter_rules",
+    "rule_options",
+]

@@ -10,7 +10,7 @@ position table at the full rate; this does neither. Networks of timm have their 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,24 +48,32 @@ class ParameterRule:
 
 
 def parameter_rules(
-    model: nn.Module, weight_decay: float = 0.05, layer_decay: float = 1.0, count_merges: bool = False
+    model: nn.Module,
+    weight_decay: float = 0.05,
+    layer_decay: float = 1.0,
+    count_merges: bool = False,
+    decayed: Sequence[str] = (),
+    undecayed: Sequence[str] = (),
 ) -> list[tuple[nn.Parameter, ParameterRule]]:
     """The rule of every trainable parameter of ``model``, each parameter once.
 
-    Not decayed: biases, norms, layer scales (everything with at most one dimension) and what a module's
-    ``no_weight_decay()`` names. A trunk is any module with ``depths`` and ``patch_embed`` and stages of ours.
+    Not decayed: biases, norms, layer scales (everything with at most one dimension), embeddings (the tables
+    of ``nn.Embedding``) and what a module's ``no_weight_decay()`` names. A trunk is any module with
+    ``depths`` and ``patch_embed`` and stages of ours.
+
+    Args:
+        decayed, undecayed: ends of parameter names, such as ``pos_embed`` or ``fill.token``, for which a
+            recipe has it the other way.
 
     Raises:
-        ValueError: ``layer_decay`` is out of range, or less than 1 for a model whose layers are not known.
+        ValueError: ``layer_decay`` is out of range, or less than 1 for a model whose layers are not known; a
+            name is in ``decayed`` and in ``undecayed``, or no parameter ends with it.
     """
     if not 0 < layer_decay <= 1:
         raise ValueError(f"layer_decay {layer_decay}: choose a value in (0, 1]; 1 is no decay")
     trunks = {n: m for n, m in model.named_modules() if hasattr(m, "depths") and hasattr(m, "stage1")}
     foreign = {} if trunks or layer_decay == 1 else _scales_by_matcher(model, layer_decay)
-    undecayed: set[str] = set()
-    for prefix, module in model.named_modules():
-        if callable(getattr(module, "no_weight_decay", None)):
-            undecayed |= {f"{prefix}.{n}" if prefix else n for n in module.no_weight_decay()}
+    kept = _without_decay(model, decayed, undecayed)
     rules = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -76,9 +84,43 @@ def parameter_rules(
             if name.startswith(start):
                 last = last_layer(trunk.depths, count_merges)
                 scale = layer_decay ** (last - layer_id(name[len(start) :], trunk.depths, count_merges))
-        decay = 0.0 if parameter.ndim <= 1 or name in undecayed else weight_decay
-        rules.append((parameter, ParameterRule(name, scale, decay)))
+        rules.append((parameter, ParameterRule(name, scale, 0.0 if name in kept else weight_decay)))
     return rules
+
+
+def rule_options(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config's ``optimizer.params`` :func:`parameter_rules` takes, the model apart."""
+    names = ("weight_decay", "layer_decay", "count_merges", "decayed", "undecayed")
+    return {name: params[name] for name in names if name in params}
+
+
+def _without_decay(model: nn.Module, decayed: Sequence[str], undecayed: Sequence[str]) -> set[str]:
+    """Names of the parameters that are not decayed; see :func:`parameter_rules`."""
+    kept: set[str] = set()
+    for prefix, module in model.named_modules():
+        start = f"{prefix}." if prefix else ""
+        if callable(getattr(module, "no_weight_decay", None)):
+            kept |= {f"{start}{name}" for name in module.no_weight_decay()}
+        if isinstance(module, nn.Embedding):
+            kept.add(f"{start}weight")
+    names = [name for name, _ in model.named_parameters()]
+    kept |= {name for name, parameter in model.named_parameters() if parameter.ndim <= 1}
+
+    def ending(ends: Sequence[str], key: str) -> set[str]:
+        found: set[str] = set()
+        for end in ends:
+            matched = {name for name in names if name == end or name.endswith(f".{end}")}
+            if not matched:
+                raise ValueError(f"optimizer.params.{key}: no parameter's name ends with {end!r}")
+            found |= matched
+        return found
+
+    added, removed = ending(undecayed, "undecayed"), ending(decayed, "decayed")
+    if added & removed:
+        raise ValueError(
+            f"optimizer.params: {min(added & removed)} is in decayed and in undecayed; leave one out"
+        )
+    return (kept | added) - removed
 
 
 def _scales_by_matcher(model: nn.Module, layer_decay: float) -> dict[str, float]:
@@ -104,13 +146,18 @@ def parameter_groups(
     weight_decay: float = 0.05,
     layer_decay: float = 1.0,
     count_merges: bool = False,
+    decayed: Sequence[str] = (),
+    undecayed: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Optimizer groups of ``model``: one for each (scale, weight decay) pair, lowest learning rate first.
+
+    The arguments are those of :func:`parameter_rules`.
 
     Use as ``L(torch.optim.AdamW)(params=L(parameter_groups)(model=..., lr="${..lr}"), lr=...)``.
     """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
-    for parameter, rule in parameter_rules(model, weight_decay, layer_decay, count_merges):
+    rules = parameter_rules(model, weight_decay, layer_decay, count_merges, decayed, undecayed)
+    for parameter, rule in rules:
         group = groups.setdefault(
             (rule.lr_scale, rule.weight_decay),
             {"params": [], "lr": lr * rule.lr_scale, "weight_decay": rule.weight_decay},

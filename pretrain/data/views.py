@@ -8,6 +8,8 @@ from PIL import Image
 
 from itpn_d2.data.decode import decode, upright_size
 
+from .colour import ColourJitter
+
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the upright image
 _INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -15,7 +17,8 @@ _INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_STREAM = 1  # keeps a view's random numbers apart from the sampler's, which has the same seed
+# keep a view's random numbers apart from the sampler's, which has the same seed, and its crops from its colours
+_STREAM, _COLOUR_STREAM = 1, 2
 _REDUCING_GAP = 2.0  # a JPEG is decoded smaller only to at least this many times the size of the result
 
 
@@ -53,7 +56,8 @@ class TrainView:
     it gets the same crop and flip at its own size.
 
     All randomness comes from ``seed`` and the position in the sequence of samples: the same for any number of
-    workers or processes, and after a resume. At another ``size`` the same crops are drawn.
+    workers or processes, and after a resume. At another ``size``, and with or without colours, the same crops
+    are drawn.
 
     Args:
         size: side of the view in pixels.
@@ -62,6 +66,9 @@ class TrainView:
         flip: mirror every other crop.
         interpolation: nearest, bilinear, bicubic or lanczos.
         teacher_size: side of the teacher's view, None for none.
+        teacher_interpolation: that of the teacher's view.
+        colour_jitter: strength of :class:`.ColourJitter` on the whole image, before the crop, so that both
+            views have the same colours (iTPN: .4); 0 for none.
     """
 
     def __init__(
@@ -74,6 +81,7 @@ class TrainView:
         teacher_size: int | None = None,
         teacher_interpolation: str = "bicubic",
         seed: int = 0,
+        colour_jitter: float | tuple[float, float, float] = 0.0,
     ):
         _check_size(size=size, teacher_size=teacher_size)
         if not 0 < scale[0] <= scale[1] <= 1:
@@ -85,10 +93,15 @@ class TrainView:
         self.flip, self.seed = flip, seed
         self.interpolation = _interpolation(interpolation)
         self.teacher_interpolation = _interpolation(teacher_interpolation)
+        jitter = ColourJitter(colour_jitter)
+        self.jitter = None if all(bounds == (1, 1) for bounds in jitter.ranges) else jitter
+
+    def _random(self, position: int, stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed & 0xFFFFFFFF, position, stream])
 
     def draw(self, width: int, height: int, position: int) -> tuple[Box, bool]:
         """The crop of an image of ``width`` x ``height`` pixels, and whether to mirror it."""
-        rng = np.random.default_rng([self.seed & 0xFFFFFFFF, position, _STREAM])
+        rng = self._random(position, _STREAM)
         flip = self.flip and bool(rng.random() < 0.5)
         for _ in range(10):  # as torchvision's RandomResizedCrop: ten tries, then the largest crop that fits
             area = width * height * rng.uniform(*self.scale)
@@ -110,6 +123,8 @@ class TrainView:
         """
         box, flip = self.draw(*upright_size(image), position)
         pixels, box = _decode_for(image, box, max(self.size, self.teacher_size or 0))
+        if self.jitter is not None:
+            pixels = self.jitter(pixels, self._random(position, _COLOUR_STREAM))
         views = {"image": _cut(pixels, box, self.size, self.interpolation, flip)}
         if self.teacher_size is not None:
             views["teacher_image"] = _cut(pixels, box, self.teacher_size, self.teacher_interpolation, flip)

@@ -27,9 +27,10 @@ class CLIPTeacher(Teacher):
     (moving averages) share the teacher.
 
     Args:
-        name: model of the library ``source``: ``vit_base_patch16_clip_224``, ``vit_large_patch14_clip_224``,
-            or with OpenAI's weights, which need another activation, ``vit_base_patch16_clip_quickgelu_224``
-            and so on; with open_clip ``ViT-B-16``, ``ViT-L-14-quickgelu``, ...
+        name: model of the library ``source``. With OpenAI's weights, whose activation is QuickGELU,
+            ``vit_base_patch16_clip_quickgelu_224``, ``vit_large_patch14_clip_quickgelu_224``, or in open_clip
+            ``ViT-B-16-quickgelu``, ...; with those of LAION-2B or DataComp ``vit_base_patch16_clip_224``, or
+            ``ViT-B-16``, ... (see :mod:`.activation`).
         weights: a local file, .safetensors or torch, with the tower or the whole CLIP model. Nothing is
             ever downloaded. OpenAI's own download is a TorchScript program, which is not run: take its
             tensors as .safetensors, as the model hubs have them.
@@ -87,13 +88,14 @@ class CLIPTeacher(Teacher):
         if weights is not None and random:
             raise ValueError(f"teacher {name}: weights={str(weights)!r} and random=True exclude each other")
         state = None if weights is None else read_tower_weights(weights)
+        origin = "the weights" if weights is None else weights
         # A stream of its own: building a teacher does not shift the random numbers of the method around it.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             if source == "timm":
-                tower = build_timm(name, state, image_size, dict(options or {}))
+                tower = build_timm(name, state, image_size, dict(options or {}), origin)
             else:
-                tower = build_open_clip(name, state, image_size)
+                tower = build_open_clip(name, state, image_size, origin)
             projection = None
             if features == "projected":
                 projection = random_projection(tower.width) if state is None else tower.projection

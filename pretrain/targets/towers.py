@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from itpn_d2.checkpoint import CheckpointError, load_state_file, unwrap
 
+from .activation import check_activation
+
 # Width of the joint embedding by width of the tower (CLIP B, L, H, g, bigG); for random weights only.
 _JOINT = {768: 512, 1024: 768, 1280: 1024, 1408: 1024, 1664: 1280}
-# Scalars that only OpenAI's own checkpoints carry; all of those towers were trained with QuickGELU.
-_OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")
 
 
 @dataclass
@@ -66,13 +66,18 @@ def read_tower_weights(weights: str | Path) -> dict[str, Tensor]:
 
 
 def build_timm(
-    name: str, state: dict[str, Tensor] | None, image_size: int | None, options: dict[str, Any]
+    name: str,
+    state: dict[str, Tensor] | None,
+    image_size: int | None,
+    options: dict[str, Any],
+    origin: str | Path = "the weights",
 ) -> Tower:
-    """The tower ``name`` of timm, filled from ``state`` (None: left at its random start).
+    """The tower ``name`` of timm, filled from ``state`` (None: left at its random start), which is the content
+    of the file ``origin``.
 
     Raises:
         ValueError: unknown name, no CLIP tower, or a size that the patches do not fill.
-        CheckpointError: the weights belong to another tower.
+        CheckpointError: the weights belong to another tower, or to one of another activation.
     """
     import timm
     from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
@@ -89,7 +94,7 @@ def build_timm(
     _check_size(name, size, patch)
     projection = None
     if state is not None:
-        _check_activation(vit, state, "the quickgelu variant of this name")
+        check_activation(vit, state, origin, _other_activation(name))
         given = checkpoint_filter_fn(dict(state), vit)
         projection = given.pop("head.weight", None)
         bias = given.pop("head.bias", None)
@@ -100,7 +105,22 @@ def build_timm(
     return Tower(_TimmTokens(vit), vit.num_features, size, tuple(vit.patch_embed.grid_size), projection)
 
 
-def build_open_clip(name: str, state: dict[str, Tensor] | None, image_size: int | None) -> Tower:
+def _other_activation(name: str) -> str:
+    """timm's name of the same tower with the other activation."""
+    import timm
+
+    quick = "_quickgelu" in name
+    other = name.replace("_quickgelu", "") if quick else name.replace("_clip_", "_clip_quickgelu_", 1)
+    known = other != name and timm.is_model(other.split(".")[0])
+    return other if known else "its variant of that activation"
+
+
+def build_open_clip(
+    name: str,
+    state: dict[str, Tensor] | None,
+    image_size: int | None,
+    origin: str | Path = "the weights",
+) -> Tower:
     """The image tower of open_clip's model ``name``, such as ``ViT-L-14``; otherwise as :func:`build_timm`.
 
     Raises:
@@ -126,7 +146,9 @@ def build_open_clip(name: str, state: dict[str, Tensor] | None, image_size: int 
         raise ValueError(f"name {name!r}: no ViT; choose one of open_clip's ViT-* models")
     _check_size(name, size, vit.patch_size[0])
     if state is not None:
-        _check_activation(vit, state, f"{name}-quickgelu")
+        quick = name.endswith("-quickgelu")
+        other = name.removesuffix("-quickgelu") if quick else f"{name}-quickgelu"
+        check_activation(vit, state, origin, other)
         given = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
         _fill(vit, _with_positions(given, vit.grid_size), name)
     vit.output_tokens = True
@@ -153,14 +175,6 @@ def _check_size(name: str, size: int, patch: int) -> None:
     if size % patch:
         near = max(1, round(size / patch)) * patch
         raise ValueError(f"image_size {size}: {name} cuts patches of {patch} pixels; choose e.g. {near}")
-
-
-def _check_activation(vit: nn.Module, state: dict[str, Tensor], remedy: str) -> None:
-    quick = any(type(m).__name__.lower() == "quickgelu" for m in vit.modules())
-    if not quick and all(mark in state for mark in _OPENAI_MARKS):
-        raise CheckpointError(
-            f"these are OpenAI's weights, trained with QuickGELU, and the tower has GELU: choose {remedy}"
-        )
 
 
 def _fill(vit: nn.Module, given: dict[str, Tensor], name: str) -> None:

@@ -3,7 +3,7 @@ import timm
 import torch
 
 from itpn_d2 import create_model
-from itpn_d2.solver import group_table, parameter_groups, parameter_rules
+from itpn_d2.solver import group_table, parameter_groups, parameter_rules, rule_options
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +94,39 @@ def test_unknown_layers_are_an_error():
     with pytest.raises(ValueError, match=r"Linear holds neither .*layer_decay=1.0"):
         parameter_rules(torch.nn.Linear(2, 2), layer_decay=0.5)
     assert len(parameter_rules(torch.nn.Linear(2, 2))) == 2
+
+
+def decays(model, **options):
+    return {rule.name: rule.weight_decay for _, rule in parameter_rules(model, 0.05, **options)}
+
+
+def test_embeddings_are_not_decayed():
+    inside = torch.nn.ModuleDict({"labels": torch.nn.Embedding(3, 4), "linear": torch.nn.Linear(4, 4)})
+    assert decays(torch.nn.ModuleDict({"head": inside})) == {
+        "head.labels.weight": 0.0,
+        "head.linear.weight": 0.05,
+        "head.linear.bias": 0.0,
+    }
+
+
+def test_a_recipe_may_have_it_the_other_way(model):
+    got = decays(model, decayed=["pos_embed"], undecayed=["patch_embed.proj.weight", "w3.weight"])
+    assert got["trunk.pos_embed"] == 0.05 and got["trunk.patch_embed.proj.weight"] == 0.0
+    assert {v for k, v in got.items() if k.endswith("w3.weight")} == {0.0}
+    changed = {k for k, v in decays(model).items() if v != got[k]}
+    assert all(k.endswith(("pos_embed", "patch_embed.proj.weight", "w3.weight")) for k in changed)
+    groups = parameter_groups(model, 1.0, decayed=["pos_embed"])
+    assert any(p is model.trunk.pos_embed for g in groups if g["weight_decay"] for p in g["params"])
+
+
+def test_names_without_a_parameter_are_an_error(model):
+    for key in ("decayed", "undecayed"):
+        with pytest.raises(ValueError, match=rf"optimizer.params.{key}: no parameter.*'embed'"):
+            parameter_rules(model, **{key: ["embed"]})  # whole parts of a name only
+    with pytest.raises(ValueError, match="trunk.pos_embed is in decayed and in undecayed"):
+        parameter_rules(model, decayed=["pos_embed"], undecayed=["trunk.pos_embed"])
+
+
+def test_what_a_config_says_reaches_the_printed_table():
+    params = {"_target_": "x", "model": None, "lr": 1.0, "weight_decay": 0.1, "decayed": ["pos_embed"]}
+    assert rule_options(params) == {"weight_decay": 0.1, "decayed": ["pos_embed"]}

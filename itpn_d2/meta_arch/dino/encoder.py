@@ -52,6 +52,9 @@ class Encoder(nn.Module):
             EncoderLayer(dim, num_heads, hidden, levels, points) for _ in range(num_layers)
         )
 
+    def no_weight_decay(self) -> set[str]:
+        return {"level"}
+
     def forward(self, levels: list[Tensor], geometry: Geometry) -> Tensor:
         x = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1)
         position = sine_embedding(geometry.centres, x.shape[-1] // 2) + self.level[geometry.level_numbers()]

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import ColorJitter, RandomResizedCrop
+from torchvision.transforms import functional as TF
 
 from pretrain.data import BrokenImageError, TestView, TrainView
+from pretrain.data.colour import ColourJitter
 
 WIDTH, HEIGHT = 400, 300
 
@@ -146,6 +148,8 @@ def test_damage_reaches_the_caller_as_such(tmp_path):
         dict(ratio=(2, 1)),
         dict(interpolation="cubic"),
         dict(teacher_interpolation=""),
+        dict(colour_jitter=-0.1),
+        dict(colour_jitter=(0.1, 0.2)),
     ],
 )
 def test_train_view_refuses(options):
@@ -157,3 +161,49 @@ def test_train_view_refuses(options):
 def test_test_view_refuses(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         TestView(**options)
+
+
+def test_colours_are_torchvisions(random_picture):
+    """The same kinds in the same order by the same factors give the same pixels."""
+    kinds = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation)
+    jitter = ColourJitter((0.4, 0.3, 0.8))
+    for seed in range(6):
+        expected = random_picture
+        for kind, factor in jitter.draw(np.random.default_rng(seed)):
+            expected = kinds[kind](expected, factor)
+        assert jitter(random_picture, np.random.default_rng(seed)).tobytes() == expected.tobytes()
+
+
+def test_colours_are_distributed_as_torchvisions():
+    theirs, jitter = ColorJitter(0.4, 0.3, 1.5), ColourJitter((0.4, 0.3, 1.5))
+    for ours, bounds in zip(
+        jitter.ranges, (theirs.brightness, theirs.contrast, theirs.saturation), strict=True
+    ):
+        assert ours == tuple(bounds)
+    drawn = [jitter.draw(np.random.default_rng(k)) for k in range(600)]
+    orders = [tuple(kind for kind, _ in d) for d in drawn]
+    assert len(set(orders)) == 6 and min(orders.count(o) for o in set(orders)) > 60
+    factors = np.array([[dict(d)[k] for k in range(3)] for d in drawn])
+    for column, (low, high) in zip(factors.T, jitter.ranges, strict=True):
+        assert low <= column.min() < low + 0.02 * (high - low) and column.max() > high - 0.02 * (high - low)
+
+
+@pytest.fixture
+def random_picture():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+
+
+def test_both_views_have_the_colours_of_one_jitter(random_picture):
+    options = dict(size=32, teacher_size=32, seed=3)
+    plain, coloured = TrainView(**options), TrainView(**options, colour_jitter=0.4)
+    changed = []
+    for position in range(6):
+        assert plain.draw(50, 40, position) == coloured.draw(50, 40, position)
+        before, after = plain(random_picture, position), coloured(random_picture, position)
+        assert torch.equal(after["image"], after["teacher_image"])
+        again = coloured(random_picture, position)
+        assert torch.equal(after["image"], again["image"])
+        changed.append(not torch.equal(before["image"], after["image"]))
+    assert all(changed)
+    ratio = [coloured(random_picture, p)["image"].float().mean() for p in range(6)]
+    assert max(ratio) > 1.1 * min(ratio)

@@ -116,11 +116,61 @@ def test_projects_then_normalises(file, images):
 def test_quickgelu_is_part_of_the_name(file, images):
     marks = {k: torch.tensor(1.0) for k in ("input_resolution", "context_length", "vocab_size")}
     state = clip_state()
-    with pytest.raises(CheckpointError, match="QuickGELU.*quickgelu variant"):
+    with pytest.raises(CheckpointError, match=f"OpenAI's weights, trained with QuickGELU.*choose {QUICK}"):
         loaded(file(state | marks))
     tokens = loaded(file(state | marks), name=QUICK)(images)
     expected = clip_tokens(state, images, lambda x: x * torch.sigmoid(1.702 * x))
     torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=1e-4)
+
+
+def timm_state(half=False):
+    """The state dict of a micro tower as timm stores it: without marks, whoever trained it."""
+    state = micro().tower.vit.state_dict()
+    noise = torch.Generator().manual_seed(2)
+    moved = {k: v + 0.1 * torch.randn(v.shape, generator=noise) for k, v in state.items()}
+    return {k: v.half().float() if half and v.ndim > 1 else v for k, v in moved.items()}
+
+
+HUB = "models--timm--{}/snapshots/0123/model.safetensors"  # where the hub's cache has a file
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        HUB.format("vit_base_patch16_clip_224.openai"),
+        "ViT-B-16_OpenAI.safetensors",
+        "b16_metaclip_400m.safetensors",
+    ],
+)
+def test_quickgelu_by_the_name_of_a_file(tmp_path, file, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    path = file(timm_state(), name)
+    with pytest.raises(CheckpointError, match=f"by its name trained with QuickGELU.*choose {QUICK}"):
+        loaded(path)
+    assert loaded(path, name=QUICK).dim == WIDTH
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_b.openai_ft_in1k.safetensors", "laion2b.safetensors", "b16.datacomp_xl.safetensors"]
+)
+def test_gelu_by_the_name_of_a_file(file, name):
+    path = file(timm_state(), name)
+    assert loaded(path).dim == WIDTH
+    with pytest.raises(CheckpointError, match=f"by its name trained with GELU.*choose {NAME} "):
+        loaded(path, name=QUICK)
+
+
+def test_quickgelu_by_the_look_of_the_weights(file, caplog):
+    """OpenAI published half-precision matrices and full-precision norms; timm's files have both as floats."""
+    loaded(file(timm_state()))
+    loaded(file({k: v.half().float() for k, v in timm_state().items()}))  # anybody's, stored in half
+    assert not caplog.messages
+    loaded(file(timm_state(half=True)), name=QUICK)
+    assert not caplog.messages
+    path = file(timm_state(half=True))
+    loaded(path)
+    assert len(caplog.messages) == 1
+    assert all(word in caplog.text for word in (str(path), "QuickGELU", QUICK))
 
 
 def test_grids_follow_the_image_size(file):
