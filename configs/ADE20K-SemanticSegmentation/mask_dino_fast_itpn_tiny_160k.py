@@ -14,6 +14,7 @@ from ..common.train import train
 model = mask_dino("fast_itpn_tiny", task="semantic", queries=100)
 model.backbone.drop_path = 0.1
 model.resize = "scores"
+dataloader.train.mapper.augmentations.update(category_max_area=1.0, max_size=2048)
 optimizer.lr = 1e-4
 optimizer.params.update(weight_decay=0.05, layer_decay=0.90)
 lr_multiplier = steps(160000, [135000, 150000], warmup_iter=1000)

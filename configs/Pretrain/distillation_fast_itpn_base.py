@@ -1,6 +1,8 @@
 """Distillation of CLIP-L/14 into Fast-iTPN-B: block-wise masks, negative cosine on masked patches (TPAMI'24).
 
-The teacher's weights are a local file: model.teacher.weights=FILE.
+The teacher's weights are a local file: model.teacher.weights=FILE. What the released models had as target is
+not known: the only public code takes the tokens (1024 wide), the size of the released base model fits a head
+of 768, as projected tokens need it: model.teacher.features=projected.
 """
 
 from detectron2.config import LazyCall as L
@@ -10,13 +12,18 @@ from pretrain.masking import BlockMasking
 from pretrain.methods import FeatureDistillation
 from pretrain.targets import CLIPTeacher
 
-from ..common.pretrain import dataloader, dataset, optimizer, train, warm_cosine
+from ..common.pretrain import dataloader, dataset, optimizer, train
+from ..common.schedule import warm_cosine
 
 model = L(FeatureDistillation)(
     backbone=L(build_backbone)(name="fast_itpn_base", fpn_dim=256, image_size=224, drop_path=0.1),
     # 196 pixels in patches of 14 give the student's 14x14 grid
     teacher=L(CLIPTeacher)(
-        name="vit_large_patch14_clip_224", weights=None, image_size=196, features="tokens"
+        # quickgelu: OpenAI's weights
+        name="vit_large_patch14_clip_quickgelu_224",
+        weights=None,
+        image_size=196,
+        features="tokens",
     ),
     masking=L(BlockMasking)(num_masked=75, min_block=16),
     stem_gradient=0.1,

@@ -7,4 +7,5 @@ from pretrain.encoders import TimmEncoder
 from .fastmim_hog_swin_base import dataloader, dataset, lr_multiplier, model, optimizer, train
 
 model.encoder = L(TimmEncoder)(name="convnext_base")
+del optimizer.params.decayed
 train.output_dir = "output/fastmim_hog_convnext_base"

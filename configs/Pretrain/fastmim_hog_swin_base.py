@@ -10,6 +10,7 @@ from .fastmim_hog_fast_itpn_base import dataloader, dataset, model, optimizer, t
 model.encoder = L(SwinEncoder)(img_size=128, window_size=4)
 model.masking.block = 32
 model.decoder_depth = 4
+optimizer.params.decayed = ["relative_position_bias_table"]  # the reference decays all but vectors
 dataloader.train.total_batch_size = 2048
 lr_multiplier = warm_cosine(400, 10)
 train.update(output_dir="output/fastmim_hog_swin_base", epochs=400, size_divisor=32)

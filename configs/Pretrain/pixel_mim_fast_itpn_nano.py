@@ -1,7 +1,7 @@
 """Pixel reconstruction, small enough for a CPU; the nano trunk and these settings are ours."""
 
+from ..common.pixel_mim import dataloader, dataset, model, optimizer, train
 from ..common.schedule import warm_cosine
-from .pixel_mim_itpn_base import dataloader, dataset, model, optimizer, train
 
 model.backbone.update(name="fast_itpn_nano", fpn_dim=128, image_size=128)
 model.update(decoder_dim=128, decoder_depth=2, decoder_heads=4)

@@ -1,4 +1,4 @@
-from .pixel_mim_itpn_base import dataloader, dataset, lr_multiplier, model, optimizer, train
+from ..common.pixel_mim import dataloader, dataset, lr_multiplier, model, optimizer, train
 
 model.backbone.name = "fast_itpn_small"
 train.output_dir = "output/pixel_mim_fast_itpn_small"

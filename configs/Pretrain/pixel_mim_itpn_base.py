@@ -1,18 +1,10 @@
-"""Pixel reconstruction with dropped patches: iTPN-B, 224 pixels, 1600 epochs, batch 4096 (iTPN, CVPR'23)."""
+"""Pixel reconstruction with dropped patches: iTPN-B, 224 pixels, 1600 epochs, batch 4096 (iTPN, CVPR'23).
 
-from detectron2.config import LazyCall as L
+As in the reference the position table is resampled at its own size too, and decayed.
+"""
 
-from pretrain.encoders import build_backbone
-from pretrain.masking import RandomMasking
-from pretrain.methods import PixelMIM
+from ..common.pixel_mim import dataloader, dataset, lr_multiplier, model, optimizer, train
 
-from ..common.pretrain import dataloader, dataset, lr_multiplier, optimizer, train
-
-model = L(PixelMIM)(
-    backbone=L(build_backbone)(name="itpn_base", fpn_dim=256, image_size=224),
-    masking=L(RandomMasking)(ratio=0.75),
-    decoder_dim=512,
-    decoder_depth=8,
-    decoder_heads=16,
-)
+model.backbone.pos_resample = "scale_always"
+optimizer.params.decayed = ["pos_embed"]
 train.output_dir = "output/pixel_mim_itpn_base"

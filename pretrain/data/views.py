@@ -17,7 +17,7 @@ _INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-# keep a view's random numbers apart from the sampler's, which has the same seed, and its crops from its colours
+# keep a view's crops and colours apart from each other and from the sampler's numbers, of the same seed
 _STREAM, _COLOUR_STREAM = 1, 2
 _REDUCING_GAP = 2.0  # a JPEG is decoded smaller only to at least this many times the size of the result
 

@@ -3,7 +3,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from ..encoders import Backbone
 from ..fusion import Form, LevelFusion
 from ..masking import BlockMasking, Masking
 from ..targets.base import Teacher, token_grid
-from .base import IMAGENET_MEAN, IMAGENET_STD, Method
+from .base import IMAGENET_MEAN, IMAGENET_STD, Method, masked_mean
 from .distillation import feature_picture, target_width, teacher_tokens
 from .pixel_mim import draw_mask
 
@@ -35,6 +35,9 @@ class CLIPDistillation(Method):
             are projected CLIP tokens after an affine-free LayerNorm.
         aux_after: blocks of stage 3 before the auxiliary branch; None: three quarters of them plus one.
         aux_depth: attention blocks of the branch.
+        auxiliary: without it the main head is alone (mmpretrain's form of the method).
+        loss: ``smooth_l1``, or ``cosine``: the negative cosine of a token and its target (mmpretrain).
+        supervised: ``all`` tokens, or the ``masked`` ones (mmpretrain).
     """
 
     def __init__(
@@ -50,8 +53,16 @@ class CLIPDistillation(Method):
         norm_eps: float = 1e-6,
         pixel_mean: Sequence[float] = IMAGENET_MEAN,
         pixel_std: Sequence[float] = IMAGENET_STD,
+        auxiliary: bool = True,
+        loss: Literal["smooth_l1", "cosine"] = "smooth_l1",
+        supervised: Literal["all", "masked"] = "all",
     ):
         super().__init__(pixel_mean, pixel_std)
+        if loss not in ("smooth_l1", "cosine"):
+            raise ValueError(f"loss {loss!r}: choose smooth_l1 or cosine")
+        if supervised not in ("all", "masked"):
+            raise ValueError(f"supervised {supervised!r}: choose all or masked")
+        self.loss, self.supervised, self.auxiliary = loss, supervised, auxiliary
         trunk = backbone.trunk
         if not isinstance(trunk, ITPN):
             raise TypeError(f"CLIP distillation is defined for an ITPN trunk, not {type(trunk).__name__}")
@@ -68,12 +79,14 @@ class CLIPDistillation(Method):
         self.fusion = LevelFusion(backbone.pyramid.fpn_dim, dim, fusion, norm_eps)
         self.norm = nn.LayerNorm(dim, eps=norm_eps)
         self.head = nn.Linear(dim, width)
-        self.aux_blocks = nn.ModuleList(_fresh(trunk.stage3[0], aux_norm_eps) for _ in range(aux_depth))
-        self.aux_norm = nn.LayerNorm(dim, eps=norm_eps)
-        self.aux_head = nn.Linear(dim, width)
+        if auxiliary:
+            self.aux_blocks = nn.ModuleList(_fresh(trunk.stage3[0], aux_norm_eps) for _ in range(aux_depth))
+            self.aux_norm = nn.LayerNorm(dim, eps=norm_eps)
+            self.aux_head = nn.Linear(dim, width)
 
-    def predict_tokens(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised image and mask ``(B, N)`` to the predictions ``(B, N, width)`` of both heads."""
+    def predict_tokens(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Normalised image and mask ``(B, N)`` to the predictions ``(B, N, width)`` of the main head and of
+        the auxiliary one, None without it."""
         trunk, grid = self.backbone.trunk, token_grid(image, 16)
         f1, f2, x = trunk.local_stages(map_to_units(trunk.patch_embed(image), 4))
         tokens = x.flatten(1, 3)
@@ -86,26 +99,36 @@ class CLIPDistillation(Method):
                 aux = tokens
         levels = self.backbone.pyramid.top_down(f1, f2, trunk.norm(tokens)[:, :, None, None])
         main = self.head(self.norm(sum(self.fusion(levels))))
+        if not self.auxiliary:
+            return main, None
         for block in self.aux_blocks:
             aux = block(aux, None, grid)
         return main, self.aux_head(self.aux_norm(aux))
 
-    def _run(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _run(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         image = self.normalise(batch["image"])
         mask = draw_mask(self.masking, image, batch)
         target = teacher_tokens(self.teacher, batch, token_grid(image, 16)).float()
         return mask, *self.predict_tokens(image, mask), target
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """``loss_features`` and ``loss_aux``: smooth L1 over all tokens, masked or not.
+        """``loss_features`` and, with the auxiliary head, ``loss_aux``.
 
         ``batch`` as in :meth:`FeatureDistillation.forward <pretrain.methods.FeatureDistillation.forward>`.
         """
-        _, main, aux, target = self._run(batch)
-        return {
-            "loss_features": F.smooth_l1_loss(main.float(), target),
-            "loss_aux": F.smooth_l1_loss(aux.float(), target),
-        }
+        mask, main, aux, target = self._run(batch)
+        losses = {"loss_features": self._error(main, target, mask)}
+        if aux is not None:
+            losses["loss_aux"] = self._error(aux, target, mask)
+        return losses
+
+    def _error(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Of predictions and targets ``(B, N, width)``, as ``loss`` and ``supervised`` say."""
+        if self.loss == "cosine":
+            error = -F.cosine_similarity(prediction.float(), target, dim=-1)
+        else:
+            error = F.smooth_l1_loss(prediction.float(), target, reduction="none").mean(-1)
+        return error.mean() if self.supervised == "all" else masked_mean(error, mask)
 
     @torch.no_grad()
     def predict(self, batch: dict[str, Any]) -> dict[str, Any]:

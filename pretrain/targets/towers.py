@@ -72,8 +72,8 @@ def build_timm(
     options: dict[str, Any],
     origin: str | Path = "the weights",
 ) -> Tower:
-    """The tower ``name`` of timm, filled from ``state`` (None: left at its random start), which is the content
-    of the file ``origin``.
+    """The tower ``name`` of timm, filled from ``state``, the content of the file ``origin``; with None it is
+    left at its random start.
 
     Raises:
         ValueError: unknown name, no CLIP tower, or a size that the patches do not fill.

@@ -3,7 +3,7 @@
 from ...data.scenes import CLASSES
 from ..entry import IMAGENET, Entry, Metric, Task, Weights
 from .fast_itpn import PRETRAINED, SIZES
-from .itpn import PIXEL_BASE
+from .itpn import CLIP_B, CLIP_L, PIXEL_BASE, PIXELS
 
 _CLIP = "CLIP-L/14 distilled on ImageNet-1K, 1600 epochs"
 _FIGURE = "iTPN repository, assets/ft_coco_ade.jpg"
@@ -34,10 +34,10 @@ _NANO: dict[str, Task] = {
 }
 # config, what it starts from, its file, mIoU
 _ITPN: tuple[tuple[str, str, Weights | None, float], ...] = (
-    ("upernet_itpn_base_160k", "pixels of dropped patches", PIXEL_BASE, 53.5),
-    ("upernet_itpn_clip_base_160k", "CLIP-B/16 distilled", None, 54.7),
-    ("upernet_itpn_large_160k", "pixels of dropped patches", None, 56.1),
-    ("upernet_itpn_clip_large_160k", "CLIP-L/14 distilled", None, 57.7),
+    ("upernet_itpn_base_160k", PIXELS, PIXEL_BASE, 53.5),
+    ("upernet_itpn_clip_base_160k", CLIP_B, None, 54.7),
+    ("upernet_itpn_large_160k", PIXELS, None, 56.1),
+    ("upernet_itpn_clip_large_160k", CLIP_L, None, 57.7),
 )
 
 ENTRIES = (

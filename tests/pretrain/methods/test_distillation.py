@@ -107,11 +107,37 @@ def test_clip_distillation_of_v1(rel_pos, micro, images):
     assert not [n for n in idle if not n.endswith("qkv.bias")]
 
 
+@pytest.mark.parametrize("supervised", ["all", "masked"])
+@pytest.mark.parametrize("loss", ["smooth_l1", "cosine"])
+def test_losses_of_clip_distillation_by_hand(loss, supervised, micro, images):
+    method = CLIPDistillation(micro("itpn_nano"), Means(), auxiliary=False, loss=loss, supervised=supervised)
+    mask = torch.zeros(2, 16, dtype=torch.bool)
+    mask[0, :3] = mask[1, 5:12] = True
+    batch = {"image": images(), "mask": mask}
+    prediction, none = method.predict_tokens(method.normalise(batch["image"]), mask)
+    target = method.teacher(batch["image"])
+    kept = mask if supervised == "masked" else torch.ones_like(mask)
+    if loss == "cosine":
+        unit = nn.functional.normalize(prediction, dim=-1) * nn.functional.normalize(target, dim=-1)
+        expected = -unit.sum(-1)[kept].mean()
+    else:
+        expected = nn.functional.smooth_l1_loss(prediction[kept], target[kept])
+    losses = method(batch)
+    assert none is None and set(losses) == {"loss_features"}
+    assert torch.allclose(losses["loss_features"], expected, atol=1e-6)
+    losses["loss_features"].backward()
+    idle = [n for n, p in method.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not [n for n in idle if not n.endswith("qkv.bias")]
+
+
 def test_clip_distillation_wants_a_v1_trunk(micro):
     with pytest.raises(TypeError, match="ITPN trunk"):
         CLIPDistillation(micro("fast_itpn_nano"), Means())
     with pytest.raises(ValueError, match="aux_after 9"):
         CLIPDistillation(micro("itpn_nano"), Means(), aux_after=9)
+    for key in ("loss", "supervised"):
+        with pytest.raises(ValueError, match=f"{key} 'l2': choose"):
+            CLIPDistillation(micro("itpn_nano"), Means(), **{key: "l2"})
 
 
 @pytest.mark.parametrize("name", ["fast_itpn_tiny", "fast_itpn_small", "fast_itpn_base", "fast_itpn_large"])

@@ -1,0 +1,9 @@
+"""DINO, Fast-iTPN-B, 12 epochs of large-scale jitter at 1024 pixels: the .7 of EVA-02-B's
+12 blocks, spread over 30."""
+
+from .dino_fast_itpn_tiny_lsj1024_1x import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+model.backbone.name = "fast_itpn_base"
+optimizer.params.layer_decay = 0.7 ** (13 / 31)
+model.backbone.checkpointing = ("stage1", "stage2", "stage3")
+train.output_dir = "output/dino_fast_itpn_base_lsj1024_1x"

@@ -1,0 +1,10 @@
+"""DINO, Fast-iTPN-L, 36 epochs of large-scale jitter at 1024 pixels: the .8 of EVA-02-L's
+24 blocks, spread over 44, and its drop path."""
+
+from .dino_fast_itpn_tiny_lsj1024_3x import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+model.backbone.update(name="fast_itpn_large", drop_path=0.4)
+optimizer.params.layer_decay = 0.8 ** (25 / 45)
+model.backbone.checkpointing = ("stage1", "stage2", "stage3")
+model.checkpointing = ("encoder",)
+train.output_dir = "output/dino_fast_itpn_large_lsj1024_3x"
