@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of mmpretrain's three iTPN recipes, here and as it lists them; for docs/pretraining.md.
+"""Parameters and FLOPs of mmpretrain's three iTPN recipes, here and as it lists them (docs/pretraining.md).
 
 python tools/pretrain_costs.py                 # print the table
 python tools/pretrain_costs.py --docs docs     # write it into docs/pretraining.md, between its marks
