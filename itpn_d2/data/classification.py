@@ -16,6 +16,7 @@ from .decode import BrokenImageError, decode, open_image, upright_size
 from .errors import DatasetError
 from .mapper import seeded
 from .paths import ImageSource, PathTable
+from .posterize import keep_a_bit
 from .registry import is_registered, register
 from .sources import as_classes, labelled_source
 
@@ -129,13 +130,15 @@ class LabelledImageMapper:
 
     Args:
         view: upright RGB picture to uint8 ``(3, H, W)``, such as ``timm.data.create_transform(size, ...,
-            use_prefetcher=True)``; it may draw from Python's, NumPy's and torch's generators.
+            use_prefetcher=True)``; it may draw from Python's, NumPy's and torch's generators. Of timm's its
+            posterize operations are changed in place (:func:`.keep_a_bit`).
         min_side: large JPEG pictures are decoded at a fraction of their size, with a short side of at least
             this many pixels (several times that of the view, which may be a small crop); None for whole.
     """
 
     def __init__(self, view: View, seed: int = 0, min_side: int | None = None):
         self.view, self.seed, self.min_side = view, seed, min_side
+        keep_a_bit(view)
 
     def __call__(self, record: dict[str, Any], position: int = 0) -> dict[str, Any]:
         """

@@ -28,6 +28,7 @@ from itpn_d2.data import (
     register_panoptic,
     register_semantic,
 )
+from itpn_d2.data.mapper import seeded
 from itpn_d2.engine.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
@@ -160,11 +161,16 @@ def samples(path: Path, records: Any) -> tuple[Any, dict[str, list[Any]]]:
         if type(mapper) not in records:
             pictures = {n: Image.open(r["file_name"]).copy() for n, r in records[TrainMapper].items()}
             view = mapper.view if isinstance(mapper, LabelledImageMapper) else mapper
-            _mapped[text] = {n: [view(p) for _ in DRAWS] for n, p in pictures.items()}
+            _mapped[text] = {n: [drawn(view, p, k) for k in DRAWS] for n, p in pictures.items()}
         else:
             given = records[type(mapper)]
             _mapped[text] = {n: [mapper(r, k) for k in DRAWS] for n, r in given.items()}
     return mapper, _mapped[text]
+
+
+def drawn(view: Any, picture: Image.Image, position: int) -> Any:
+    with seeded(0, position):
+        return view(picture)
 
 
 def check_masks(masks: Any, count: int, height: int, width: int) -> None:

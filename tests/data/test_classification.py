@@ -1,6 +1,7 @@
 """Labelled images: classes and their order, records, broken images, samples that depend on their place."""
 
 import itertools
+import pickle
 import random
 
 import numpy as np
@@ -19,6 +20,7 @@ from itpn_d2.data import (
     prepare_datasets,
     register_labelled_images,
 )
+from itpn_d2.data.posterize import _operations, keep_a_bit
 
 
 def fill(folder, counts, size=(40, 30)):
@@ -223,3 +225,22 @@ def test_large_pictures_are_decoded_smaller(tmp_path):
     record = {"file_name": str(tmp_path / "large" / "a" / "00.jpg"), "label": 0, "image_id": 0}
     for min_side, side in ((None, 800), (800, 800), (300, 400), (190, 200)):
         assert LabelledImageMapper(np.array, min_side=min_side)(record)["image"].shape[0] == side
+
+
+@pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "rand-m10-inc1", "v0r", "augmix-m5-w4-d2"])
+def test_posterize_keeps_a_bit(policy, pictures):
+    """At the highest magnitude timm asks Pillow to keep no bit, and Pillow 13 refuses."""
+    view = create_transform(24, is_training=True, auto_augment=policy, use_prefetcher=True)
+    LabelledImageMapper(view)
+    chosen = [op for op in _operations(view) if op.name.startswith("Posterize")]
+    assert chosen or "aug" in policy
+    picture = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
+    for op in chosen:
+        op.prob, op.magnitude_std = 1.0, 0.0
+        for op.magnitude in (0, 5, 9.9, 10):
+            seen = np.array(op(picture))
+            assert seen.shape == (8, 8, 3) and len(np.unique(seen)) >= 2
+    before = [op.level_fn for op in chosen]
+    keep_a_bit(view)
+    assert [op.level_fn for op in chosen] == before  # once is enough
+    pickle.loads(pickle.dumps(view))  # goes to the loader's processes
