@@ -2,6 +2,7 @@
 resume."""
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -110,33 +111,34 @@ class Trainer(TrainerBase):
                 self.scaler.scale(total).backward()
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.detach().float() / self.accumulate
-        self._write_losses(totals, waited)
-        self._update()
+        self._update(totals, waited)
 
     def _gradients_stay_local(self) -> AbstractContextManager:
         """Processes exchange gradients once a step, after the last micro-batch."""
         model = self.model
         return model.no_sync() if isinstance(model, nn.parallel.DistributedDataParallel) else nullcontext()
 
-    def _update(self) -> None:
+    def _update(self, losses: dict[str, torch.Tensor], waited: float) -> None:
+        """Writes what the step found, and takes it. Losses and norm come from the device in one transfer."""
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm or float("inf"))
-        if torch.isfinite(norm) or self.scaler.is_enabled():
+        *values, norm_value = torch.stack([*losses.values(), norm.to(self.device)]).tolist()
+        self._write_losses(dict(zip(losses, values, strict=True)), waited)
+        if math.isfinite(norm_value) or self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
         else:
             # a finite loss with an overflowed gradient would poison every weight; the step is left out and
             # said
             logger.warning(
-                "iteration %d: gradient norm is %s, optimizer step left out", self.iter, norm.item()
+                "iteration %d: gradient norm is %s, optimizer step left out", self.iter, norm_value
             )
         self.scaler.update()
-        self.storage.put_scalar("grad_norm", norm.item(), smoothing_hint=True)
+        self.storage.put_scalar("grad_norm", norm_value, smoothing_hint=True)
         if self.average is not None:
             self.average.update(self.bare_model, self.iter)
 
-    def _write_losses(self, losses: dict[str, torch.Tensor], waited: float) -> None:
-        metrics = {name: loss.item() for name, loss in losses.items()}
+    def _write_losses(self, metrics: dict[str, float], waited: float) -> None:
         reduced = comm.gather({**metrics, "data_time": waited})
         if not comm.is_main_process():
             # each rank judges its own losses: the main process would wait in vain for a rank that stopped

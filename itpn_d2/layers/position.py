@@ -86,9 +86,6 @@ def content_sizes(images: Tensor) -> list[tuple[int, int]]:
 
 def token_mask(grids: list[tuple[int, int]], grid: tuple[int, int], device: torch.device) -> Tensor:
     """``(B, H, W)`` bool, True on the tokens that belong to an image of ``grids`` (rows, columns of
-    tokens)."""
-    rows = torch.tensor([g[0] for g in grids], device=device)[:, None, None]
-    columns = torch.tensor([g[1] for g in grids], device=device)[:, None, None]
-    return (torch.arange(grid[0], device=device)[:, None] < rows) & (
-        torch.arange(grid[1], device=device)[None, :] < columns
-    )
+    tokens). Made without a tensor of ``grids``, which the device would be waited for to get."""
+    rows, columns = torch.arange(grid[0], device=device)[:, None], torch.arange(grid[1], device=device)
+    return torch.stack([(rows < height) & (columns < width) for height, width in grids])

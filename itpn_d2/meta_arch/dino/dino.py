@@ -227,7 +227,8 @@ class DINO(nn.Module):
             size = item.get("height", height), item.get("width", width)
             found = Instances(size, scores=scores, pred_classes=classes)
             found.pred_boxes = in_pixels(predictions.boxes[number][queries], size)
-            results.append({"instances": found[found.pred_boxes.nonempty()]})
+            kept = found.pred_boxes.nonempty().nonzero()[:, 0]  # by a mask, each field would wait
+            results.append({"instances": found[kept]})
         return results
 
 

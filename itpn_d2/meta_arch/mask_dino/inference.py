@@ -67,8 +67,8 @@ def instances(
     kept = classes < things
     if drop_empty:
         kept = kept & found.pred_masks.flatten(1).any(1)
-    found = found[kept]
-    return found[found.scores.argsort(descending=True)]
+    order = scores.argsort(descending=True)
+    return found[order[kept[order].nonzero()[:, 0]]]  # by a mask, each field would wait for the device
 
 
 def class_scores(logits: Tensor, temperature: float | None, no_object: bool = False) -> Tensor:
