@@ -21,6 +21,7 @@ from torch import Tensor
 
 import parity_backbones
 import parity_criteria
+import parity_detectors
 import parity_fastmim
 import parity_pretrain
 from itpn_d2.checkpoint import CheckpointError
@@ -33,6 +34,8 @@ def runner(build: dict[str, Any], case: dict[str, Any] | None = None) -> ModuleT
         return parity_criteria
     if build["family"] in parity_fastmim.FAMILIES:
         return parity_fastmim
+    if build["family"] in parity_detectors.FAMILIES:
+        return parity_detectors
     return parity_pretrain if build["task"] in parity_pretrain.TASKS else parity_backbones
 
 

@@ -13,7 +13,7 @@ lr_multiplier, optimizer, train = LazyConfig.load_rel(
     "../COCO-InstanceSegmentation/mask_dino_fast_itpn_tiny_50ep.py", ("lr_multiplier", "optimizer", "train")
 )
 model = mask_dino("fast_itpn_tiny", task="panoptic")
-model.mask_enhanced_boxes = False
+model.box_init = "no"
 model.backbone.drop_path = 0.1
 dataloader.train.mapper.augmentations = L(lsj_augmentations)(size=1024, min_scale=0.1, max_scale=2.0)
 dataloader.train.total_batch_size = 16

@@ -14,7 +14,7 @@ from torch import Tensor
 from .errors import CheckpointError
 
 Reshape = Callable[[Tensor], Tensor]
-_GROUPS = {"s": r"[12]", "i": r"\d+", "p": "weight|bias", "f": r"\w+", "r": r".+"}
+_GROUPS = {"s": r"[12]", "i": r"\d+", "k": r"\d+", "p": "weight|bias", "f": r"\w+", "r": r".+"}
 
 
 def same(w: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def dino(seed=0, levels=4, **options):
         in_features=ALL[5 - levels :],
         test_topk_per_image=20,
     )
-    return DINO(**parts(levels), **{**given, **options})
+    return DINO(**{**parts(levels), **given, **options})
 
 
 def mask_dino(task="instance", seed=0, **options):
@@ -51,7 +51,7 @@ def mask_dino(task="instance", seed=0, **options):
         denoising=dict(number=6),
         test_topk_per_image=20,
     )
-    return MaskDINO(**parts(masks=True), **{**given, **options})
+    return MaskDINO(**{**parts(masks=True), **given, **options})
 
 
 def record(size=(64, 96), boxes=((8, 8, 40, 48), (50, 20, 90, 60)), classes=None, seed=0, masks=True):

@@ -268,7 +268,7 @@ def test_queries_start_around_masks():
     )
     assert boxes[1].tolist() == pytest.approx([48 / 90, 32 / 60, 1.0, 1.0], abs=1e-4)  # over the padding
     assert boxes[2].tolist() == [0.5] * 4  # empty: as it was
-    assert not mask_dino(mask_enhanced_boxes=False).mask_enhanced_boxes
+    assert mask_dino(box_init="no").box_init == "no"
 
 
 FRAMES = ((8, 8), (8, 8), (8, 8))

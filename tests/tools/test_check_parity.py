@@ -20,6 +20,8 @@ spec.loader.exec_module(check_parity)
 @pytest.mark.parametrize(
     ("name", "compared"),
     [
+        ("dino_detrex", 37),
+        ("dino_official", 32),
         ("fast_itpn_cls", 19),
         ("fast_itpn_pretrain", 29),
         ("fastmim_hog", 8),
@@ -31,10 +33,13 @@ spec.loader.exec_module(check_parity)
         ("itpn_pixel_mim", 17),
         ("itpn_pixel_pyramid", 25),
         ("itpn_seg", 11),
+        ("maskdino_instance", 37),
+        ("maskdino_panoptic", 51),
+        ("maskdino_semantic", 18),
     ],
 )
 def test_fixture(name, compared, capsys):
-    assert check_parity.main([str(FIXTURES / f"{name}.safetensors")]) == 0
+    assert check_parity.main([str(FIXTURES / f"{name}.safetensors"), "--strict"]) == 0
     assert f"{compared} compared, 0 above tolerance" in capsys.readouterr().out
 
 

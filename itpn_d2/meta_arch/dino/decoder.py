@@ -1,12 +1,15 @@
 """The decoder: queries with boxes that every layer refines (DAB-DETR, Deformable DETR, DINO)."""
 
+import torch
 from torch import Tensor, nn
 from torchvision.ops import MLP
 
 from ...backbone.checkpointing import Block
 from ...layers.deformable import DeformableAttention, Shapes
 from .geometry import Geometry, sine_embedding
+from .reference import OURS, Reference
 from .selection import box_head
+from .structures import bounded_logit
 
 _TEMPERATURE = 10000.0  # of the boxes' embedding
 
@@ -47,7 +50,14 @@ class DecoderLayer(Block):
 class Decoder(nn.Module):
     """Queries and their boxes through all layers; arguments as of the encoder.
 
-    All layers share one box head and one norm before the heads.
+    All layers share one norm before the heads.
+
+    Args:
+        share_heads: all layers share one box head too (ours, the official DINO and Mask DINO; a detector's
+            class heads follow); if not, each has one, as in detrex.
+        refine_normed: the next layer's boxes are refined by what the box head makes of the normed state,
+            which is what the layer predicts (ours); if not, of the state before the norm, as in all public
+            code.
     """
 
     def __init__(
@@ -58,14 +68,19 @@ class Decoder(nn.Module):
         num_layers: int = 6,
         levels: int = 4,
         points: int = 4,
+        share_heads: bool = True,
+        refine_normed: bool = True,
     ):
         super().__init__()
         self.dim = dim
+        self.share_heads, self.refine_normed = share_heads, refine_normed
         self.layers = nn.ModuleList(
             DecoderLayer(dim, num_heads, hidden, levels, points) for _ in range(num_layers)
         )
         self.position = MLP(2 * dim, [dim, dim])
-        self.box_head = box_head(dim)
+        self.box_head: nn.Module = (
+            box_head(dim) if share_heads else nn.ModuleList(box_head(dim) for _ in range(num_layers))
+        )
         self.norm = nn.LayerNorm(dim)
 
     def forward(
@@ -76,6 +91,7 @@ class Decoder(nn.Module):
         geometry: Geometry,
         blocked: Tensor | None = None,
         unused: Tensor | None = None,
+        rules: Reference = OURS,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Run the layers.
 
@@ -93,12 +109,11 @@ class Decoder(nn.Module):
         """
         states, boxes = [], []
         before = anchors
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
             places = anchors.sigmoid()
-            position = self.position(sine_embedding(places, self.dim // 2, _TEMPERATURE).to(x.dtype))
             x = layer(
                 x,
-                position,
+                self.query_positions(places, geometry, rules, x.dtype),
                 geometry.boxes(places),
                 memory,
                 geometry.shapes,
@@ -106,14 +121,35 @@ class Decoder(nn.Module):
                 blocked,
                 unused,
             )
-            state = self.norm(x)
-            shift = self.box_head(state).float()
+            state, head = self.norm(x), self.head(self.box_head, number)
+            shift = head(state).float()
             states.append(state)
-            boxes.append((before + shift).sigmoid())
-            before = anchors + shift
+            boxes.append((_bounded(before, rules) + shift).sigmoid())
+            if number + 1 == len(self.layers):
+                break  # nobody starts from the last layer's boxes
+            if not self.refine_normed:
+                shift = head(x).float()
+            before = _bounded(anchors, rules) + shift
             anchors = before.detach()
         return states, boxes
+
+    def query_positions(
+        self, places: Tensor, geometry: Geometry, rules: Reference, dtype: torch.dtype
+    ) -> Tensor:
+        """``(B, Q, C)`` of boxes ``(B, Q, 4)``."""
+        if rules.padded_positions:
+            places = places * geometry.scale[:, :1]
+        return self.position(sine_embedding(places, self.dim // 2, _TEMPERATURE).to(dtype))
+
+    def head(self, heads: nn.Module, layer: int) -> nn.Module:
+        """Of shared or separate heads the one of a layer."""
+        return heads[layer] if isinstance(heads, nn.ModuleList) else heads
 
     def blocks(self) -> list[Block]:
         """The layers, for checkpointing."""
         return [layer for layer in self.layers if isinstance(layer, Block)]
+
+
+def _bounded(anchors: Tensor, rules: Reference) -> Tensor:
+    """Logits that went through a fraction, where the rules have it so."""
+    return anchors if rules.logit_eps is None else bounded_logit(anchors.sigmoid(), rules.logit_eps)

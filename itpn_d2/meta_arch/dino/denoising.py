@@ -1,7 +1,7 @@
-"""Contrastive de-noising: further queries that start from noisy objects and shall find them (DN-DETR, DINO).
+"""De-noising: further queries that start from noisy objects and shall find them (DN-DETR, DINO).
 
-They come in groups. A group has a little noisy and a very noisy query for each object: the first shall find
-it, the second shall find nothing.
+They come in groups. A group has a little noisy and, if it is contrastive, a very noisy query for each object:
+the first shall find it, the second shall find nothing.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 
+from .reference import OURS, Reference
 from .structures import Match, Targets, inverse_sigmoid
 from .transfer import upload
 
@@ -47,11 +48,15 @@ class Denoising(nn.Module):
     """Makes noisy queries.
 
     Args:
-        number: most objects of a group, and about half of all queries. An image with more objects gives a
-            random choice of them, so that memory stays bounded.
+        number: most objects of a group, and about half of all queries (all, if not contrastive). An image
+            with more objects gives a random choice of them, so that memory stays bounded.
         label_noise: twice the share of classes that are drawn anew.
         box_noise: how far a corner of a box is moved at most, in halves of the box's width and height; with
             the very noisy ones from that to twice that.
+        contrastive: with very noisy queries (DINO). Mask DINO's code has none, and moves centres by up to so
+            many halves of width and height, and these by up to so many times themselves.
+        rows: of the table of labels; None: one for each class. The official DINO's files have one more, which
+            is never looked up.
     """
 
     def __init__(
@@ -61,15 +66,18 @@ class Denoising(nn.Module):
         number: int = 100,
         label_noise: float = 0.5,
         box_noise: float = 1.0,
+        contrastive: bool = True,
+        rows: int | None = None,
     ):
         super().__init__()
         if number < 1:
             raise ValueError(f"denoising number={number}: at least 1; leave denoising=None for none")
         self.num_classes, self.number = num_classes, number
         self.label_noise, self.box_noise = label_noise, box_noise
-        self.labels = nn.Embedding(num_classes, dim)
+        self.contrastive = contrastive
+        self.labels = nn.Embedding(rows or num_classes, dim)
 
-    def forward(self, targets: Sequence[Targets], num_matching: int) -> NoisyQueries:
+    def forward(self, targets: Sequence[Targets], num_matching: int, rules: Reference = OURS) -> NoisyQueries:
         """Queries for a batch; where no image has an object, all of them fill up.
 
         Args:
@@ -87,18 +95,22 @@ class Denoising(nn.Module):
         boxes = nn.functional.pad(boxes, (0, 0, 0, spare))
         used = torch.arange(slots) < torch.tensor([len(c) for c in chosen])[:, None]
         real = upload(used, device)
+        copies = 1 + self.contrastive
 
-        def repeat(x: Tensor) -> Tensor:  # (B, groups, 2, slots, ...)
-            return x[:, None, None].expand(len(x), groups, 2, *x.shape[1:])
+        def repeat(x: Tensor) -> Tensor:  # (B, groups, copies, slots, ...)
+            return x[:, None, None].expand(len(x), groups, copies, *x.shape[1:])
 
         content = self.labels(self._noisy_labels(repeat(classes))).flatten(1, 3)
         anchors = inverse_sigmoid(self._noisy_boxes(repeat(boxes))).flatten(1, 3)
         count = content.shape[1]
-        group = torch.arange(count + num_matching, device=device) // (2 * slots)
+        group = torch.arange(count + num_matching, device=device) // (copies * slots)
         noisy = group < groups
         blocked = (group[:, None] != group) & noisy  # what a query may not see: noisy ones of other groups
         unused = nn.functional.pad(~repeat(real).flatten(1), (0, num_matching))
-        starts = torch.arange(groups)[:, None] * 2 * slots
+        if not rules.unused_hidden:  # they start as nothing, in the middle
+            spares = unused[:, :count, None]
+            content, anchors = content.masked_fill(spares, 0), anchors.masked_fill(spares, 0)
+        starts = torch.arange(groups)[:, None] * copies * slots
         matches = [((starts + torch.arange(len(c))).flatten(), c.repeat(groups)) for c in chosen]
         return NoisyQueries(content, anchors, blocked, unused, matches, groups)
 
@@ -121,7 +133,10 @@ class Denoising(nn.Module):
         )
 
     def _noisy_boxes(self, boxes: Tensor) -> Tensor:
-        """``(B, groups, 2, slots, 4)``: the first of each two with a little noise, the second with much."""
+        """``(B, groups, copies, slots, 4)``: of two the first with a little noise, the second with much."""
+        if not self.contrastive:
+            reach = torch.cat((boxes[..., 2:] / 2, boxes[..., 2:]), -1) * self.box_noise
+            return (boxes + (torch.rand_like(boxes) * 2 - 1) * reach).clamp(0, 1)
         far = torch.arange(2.0, device=boxes.device)[:, None, None]
         distance = (torch.rand_like(boxes) + far) * self.box_noise
         sign = torch.randint_like(boxes, 2) * 2 - 1

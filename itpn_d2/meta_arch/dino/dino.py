@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from ...backbone.checkpointing import CheckpointingSpec, set_checkpointing
-from ...layers.deformable import Form, set_form
+from ...layers.deformable import Form, Shapes, set_form
 from .criterion import Criterion
 from .decoder import Decoder
 from .denoising import Denoising, NoisyQueries
 from .encoder import Encoder
-from .geometry import Geometry, locate
+from .geometry import Geometry, count_cells, locate
 from .neck import Neck
 from .reference import Name, Reference, reference_of
 from .selection import QuerySelection, Selected, class_head
@@ -34,7 +35,16 @@ class DINO(nn.Module):
         num_queries: most objects that can be found in an image.
         criterion: needed in training only.
         denoising: arguments of :class:`~.denoising.Denoising` but the first two; None: trained without.
-        in_features, extra_levels: see :class:`~.neck.Neck`.
+        in_features, extra_levels, groups: see :class:`~.neck.Neck`.
+        two_stage: queries start as the best cells of the encoder. If not, contents and boxes are learnt (Mask
+            DINO's recipe for ADE20K).
+        learnt_queries: contents are learnt also with two stages, where the cells give boxes only ("mixed
+            query selection"); if not, queries start as the cells themselves. None: learnt in DINO, not in
+            Mask DINO.
+        shared_encoder_heads: the encoder is judged by the decoder's heads, after the decoder's norm (Mask
+            DINO's code); if not, by heads of its own (ours, DINO).
+        coarsest_first: see :class:`~.selection.QuerySelection`.
+        no_object: class heads have one more number, for no object, as a cross-entropy over classes needs.
         checkpointing: layers that are recomputed in the backward pass, parts ``encoder`` and ``decoder``: see
             :func:`~itpn_d2.backbone.checkpointing.set_checkpointing`.
         deformable: form of the deformable attention: ``auto``, ``torch`` or ``triton``.
@@ -47,6 +57,7 @@ class DINO(nn.Module):
 
     pixel_mean: Tensor
     pixel_std: Tensor
+    learns_queries: bool = True  # where learnt_queries does not say otherwise
 
     def __init__(
         self,
@@ -60,6 +71,12 @@ class DINO(nn.Module):
         denoising: Mapping[str, Any] | None = None,
         in_features: Sequence[str] = ("p3", "p4", "p5", "p6"),
         extra_levels: int = 0,
+        groups: int | None = None,
+        two_stage: bool = True,
+        learnt_queries: bool | None = None,
+        shared_encoder_heads: bool = False,
+        coarsest_first: bool = False,
+        no_object: bool = False,
         checkpointing: CheckpointingSpec = (),
         deformable: Form = "auto",
         reference: Reference | Name | None = None,
@@ -77,9 +94,22 @@ class DINO(nn.Module):
                 f"extra_levels are {levels} levels, the decoder's dim is {dim}"
             )
         self.backbone, self.encoder, self.decoder = backbone, encoder, decoder
-        self.neck = Neck(backbone, in_features, dim, extra_levels)
-        self.selection = QuerySelection(dim, num_classes)
-        self.class_head = class_head(dim, num_classes)
+        self.neck = Neck(backbone, in_features, dim, extra_levels, groups)
+        self.two_stage, self.no_object = two_stage, no_object
+        self.learnt_queries = not two_stage or (
+            self.learns_queries if learnt_queries is None else learnt_queries
+        )
+        columns = num_classes + no_object
+        if shared_encoder_heads and not decoder.share_heads:
+            raise ValueError("shared_encoder_heads: the decoder has a head for each layer; share_heads=True")
+        self.selection = None
+        if two_stage:
+            self.selection = QuerySelection(dim, columns, not shared_encoder_heads, coarsest_first)
+        self.class_head: nn.Module = (
+            class_head(dim, columns)
+            if decoder.share_heads
+            else nn.ModuleList(class_head(dim, columns) for _ in decoder.layers)
+        )
         self.denoising = None if denoising is None else Denoising(num_classes, dim, **denoising)
         self.criterion = criterion
         self.num_classes, self.num_queries = num_classes, num_queries
@@ -89,12 +119,10 @@ class DINO(nn.Module):
         self._tells_sizes = "image_sizes" in inspect.signature(backbone.forward).parameters
         set_checkpointing({"encoder": encoder.blocks(), "decoder": decoder.blocks()}, checkpointing)
         set_form(self, deformable)
-        self.build_queries(dim)
-
-    def build_queries(self, dim: int) -> None:
-        """What queries start with: learnt contents, while the encoder gives their boxes (mixed query
-        selection)."""
-        self.content = nn.Embedding(self.num_queries, dim)
+        if self.learnt_queries:
+            self.content = nn.Embedding(num_queries, dim)
+        if not two_stage:
+            self.anchors = nn.Embedding(num_queries, 4)
 
     @property
     def device(self) -> torch.device:
@@ -133,13 +161,14 @@ class DINO(nn.Module):
             raise ValueError(f"{type(self).__name__} has no criterion to be trained with")
         noisy = None
         if self.denoising is not None:
-            noisy = self.denoising(targets, selected.anchors.shape[1])
+            noisy = self.denoising(targets, selected.anchors.shape[1], self.reference)
         count = 0 if noisy is None else len(noisy)
         layers = self.decode(selected, noisy, memory, geometry, finest)
         matching = [p.queries(count, None) for p in layers]
-        return self.criterion(
-            matching, selected.predictions, targets, [p.queries(0, count) for p in layers], noisy
-        )
+        known = [p.queries(0, count) for p in layers]
+        if not self.two_stage:  # what noisy queries start with is judged beside chosen cells only
+            known = known[-len(self.decoder.layers) :]
+        return self.criterion(matching, selected.predictions, targets, known, noisy)
 
     def encode(self, images: ImageList) -> tuple[Selected, Tensor, Geometry, Tensor | None]:
         """The cells that queries start from, all cells ``(B, S, C)``, where they are, and what masks are
@@ -147,7 +176,7 @@ class DINO(nn.Module):
         features = self.features(images)
         levels = self.neck(features)
         shapes = tuple((level.shape[-2], level.shape[-1]) for level in levels)
-        geometry = locate(shapes, self.neck.strides, images.image_sizes, self.device)
+        geometry = self.locate(shapes, images)
         memory = self.encoder(levels, geometry)
         finest = self.finest(features, memory, geometry)
         return self.select(memory, geometry, finest, images), memory, geometry, finest
@@ -160,15 +189,33 @@ class DINO(nn.Module):
         geometry: Geometry,
         finest: Tensor | None,
     ) -> list[Predictions]:
-        """What each layer says of all queries, the noisy ones first."""
+        """What each layer says of all queries, the noisy ones first; in front of the layers, in training,
+        what the queries start with, where that is judged too (:meth:`initial`)."""
         x, anchors = self.start(selected)
         blocked = unused = None
         if noisy is not None:
             x = torch.cat((noisy.content.to(x.dtype), x), 1)
             anchors = torch.cat((noisy.anchors, anchors), 1)
-            blocked, unused = noisy.blocked, noisy.unused
-        states, boxes = self.decoder(x, anchors, memory, geometry, blocked, unused)
-        return [self.predict(s, b, finest) for s, b in zip(states, boxes, strict=True)]
+            blocked = noisy.blocked
+            unused = noisy.unused if self.reference.unused_hidden else None
+        states, boxes = self.decoder(x, anchors, memory, geometry, blocked, unused, self.reference)
+        layers = [self.predict(s, b, finest, k) for k, (s, b) in enumerate(zip(states, boxes, strict=True))]
+        first = self.initial(x, anchors, finest) if self.training else None
+        return layers if first is None else [first, *layers]
+
+    def frames(self, images: ImageList) -> list[tuple[int, int]]:
+        """(height, width) in pixels of what boxes are fractions of: the images, or the padded batch where the
+        reference does not tell them apart."""
+        if self.reference.sees_padding(self.training):
+            return [(int(h), int(w)) for h, w in images.image_sizes]
+        return [(images.tensor.shape[-2], images.tensor.shape[-1])] * len(images.image_sizes)
+
+    def locate(self, shapes: Shapes, images: ImageList) -> Geometry:
+        """Where the cells of levels ``shapes`` lie."""
+        if not self.reference.counted_cells:
+            return locate(shapes, self.neck.strides, self.frames(images), self.device)
+        padded = (images.tensor.shape[-2], images.tensor.shape[-1])
+        return count_cells(shapes, self.frames(images), padded, self.device)
 
     def preprocess(self, batch: list[dict[str, Any]]) -> ImageList:
         """Normalised images, zero-padded to one size."""
@@ -189,17 +236,34 @@ class DINO(nn.Module):
     def select(
         self, memory: Tensor, geometry: Geometry, finest: Tensor | None, images: ImageList
     ) -> Selected:
-        """The cells that queries start from."""
-        return self.selection(memory, geometry, self.num_queries)
+        """The cells that queries start from; of one stage what is learnt."""
+        if self.selection is None:
+            content, anchors = (x.weight.expand(len(memory), -1, -1) for x in (self.content, self.anchors))
+            return Selected(content, anchors, None, None)
+        if self.selection.class_head is not None:
+            return self.selection(memory, geometry, self.num_queries, self.reference)
+        heads = self.class_head, self.decoder.box_head
+        found = self.selection(memory, geometry, self.num_queries, self.reference, heads)
+        assert found.predictions is not None
+        logits = self.class_head(self.decoder.norm(found.tokens))
+        return replace(found, predictions=replace(found.predictions, logits=logits))
 
     def start(self, selected: Selected) -> tuple[Tensor, Tensor]:
         """Contents ``(B, K, C)`` and logits of boxes ``(B, K, 4)`` before the first layer."""
+        if self.selection is None:
+            return selected.tokens, selected.anchors.float()
+        if not self.learnt_queries:
+            return selected.tokens.detach(), selected.anchors.detach()
         content = self.content.weight[: selected.anchors.shape[1]]
         return content.expand(len(selected.anchors), -1, -1), selected.anchors.detach()
 
-    def predict(self, states: Tensor, boxes: Tensor, finest: Tensor | None) -> Predictions:
+    def initial(self, x: Tensor, anchors: Tensor, finest: Tensor | None) -> Predictions | None:
+        """What queries say before the first layer, where that has losses; here it has none."""
+        return None
+
+    def predict(self, states: Tensor, boxes: Tensor, finest: Tensor | None, layer: int = -1) -> Predictions:
         """What a layer's states say."""
-        return Predictions(self.class_head(states), boxes)
+        return Predictions(self.decoder.head(self.class_head, layer)(states), boxes)
 
     def targets(self, batch: list[dict[str, Any]], images: ImageList) -> list[Targets]:
         """The objects of each image."""
@@ -226,9 +290,10 @@ class DINO(nn.Module):
             scores, queries, classes = best_pairs(predictions.logits[number], self.test_topk_per_image)
             size = item.get("height", height), item.get("width", width)
             found = Instances(size, scores=scores, pred_classes=classes)
-            found.pred_boxes = in_pixels(predictions.boxes[number][queries], size)
-            kept = found.pred_boxes.nonempty().nonzero()[:, 0]  # by a mask, each field would wait
-            results.append({"instances": found[kept]})
+            found.pred_boxes = in_pixels(predictions.boxes[number][queries], size, self.reference.clip_boxes)
+            if self.reference.drop_empty:
+                found = found[found.pred_boxes.nonempty().nonzero()[:, 0]]  # by a mask, each field would wait
+            results.append({"instances": found})
         return results
 
 

@@ -33,6 +33,11 @@ class Encoder(nn.Module):
         dim: C; a multiple of 4 and of ``num_heads``.
         hidden: width of the ReLU networks.
         levels, points: of the deformable attention.
+        temperature: longest wave of the cells' positions, in images. 20 is the official DINO's; detrex and
+            Mask DINO have 10000.
+        centred: a cell's position is its middle (ours, and detrex'), not its end (official DINO, Mask DINO).
+        interleaved: y before x, and a sine beside its cosine, as all of them have it. It is the same up to
+            the order of channels, which matters for their weights only.
     """
 
     def __init__(
@@ -43,9 +48,13 @@ class Encoder(nn.Module):
         num_layers: int = 6,
         levels: int = 4,
         points: int = 4,
+        temperature: float = 20.0,
+        centred: bool = True,
+        interleaved: bool = False,
     ):
         super().__init__()
         self.points = points
+        self.temperature, self.centred, self.interleaved = temperature, centred, interleaved
         self.level = nn.Parameter(torch.empty(levels, dim))
         nn.init.normal_(self.level)
         self.layers = nn.ModuleList(
@@ -57,11 +66,18 @@ class Encoder(nn.Module):
 
     def forward(self, levels: list[Tensor], geometry: Geometry) -> Tensor:
         x = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1)
-        position = sine_embedding(geometry.centres, x.shape[-1] // 2) + self.level[geometry.level_numbers()]
+        position = self.positions(geometry) + self.level[geometry.level_numbers()]
         around = geometry.around_cells(self.points)
         for layer in self.layers:
             x = layer(x, position, around, geometry.shapes, geometry.padding)
         return x
+
+    def positions(self, geometry: Geometry) -> Tensor:
+        """``(B, S, C)`` float32: where the cells are, without their levels."""
+        places = geometry.centres if self.centred else geometry.ends()
+        if self.interleaved:
+            places = places.flip(-1)
+        return sine_embedding(places, self.level.shape[1] // 2, self.temperature, self.interleaved)
 
     def blocks(self) -> list[Block]:
         """The layers, for checkpointing."""

@@ -33,9 +33,8 @@ class Reference:
             makes of nothing. Ours: with the box of its token.
         unused_hidden: nobody sees de-noising queries that only fill up an image with fewer objects than
             another. If not, those of their group see them.
-        unused_as_no_object: they count as queries without an object in the class loss. Ours: not at all.
-        giou_eps: stands beside the area of the enclosing box in the generalised IoU; None: the values of
-            torchvision, which has next to nothing there.
+        batch_results: final boxes are fractions of the padded batch. With detrex, which does not tell padding
+            apart either, they are taken for fractions of the image all the same.
         clip_boxes: boxes that are found end where the image ends.
         drop_empty: what is found without an area, a box or a mask, is left out.
     """
@@ -49,8 +48,7 @@ class Reference:
     logit_eps: float | None = None
     boxes_of_empty_masks: bool = False
     unused_hidden: bool = True
-    unused_as_no_object: bool = False
-    giou_eps: float | None = None
+    batch_results: bool = False
     clip_boxes: bool = True
     drop_empty: bool = True
 
@@ -68,8 +66,6 @@ _DETREX = Reference(
     silent_tokens=True,
     logit_eps=1e-3,
     unused_hidden=False,
-    unused_as_no_object=True,
-    giou_eps=1e-6,
 )
 _DINO = Reference(
     name="dino",
@@ -78,8 +74,6 @@ _DINO = Reference(
     silent_tokens=True,
     logit_eps=1e-3,
     unused_hidden=False,
-    unused_as_no_object=True,
-    giou_eps=1e-6,
     clip_boxes=False,
     drop_empty=False,
 )
@@ -93,8 +87,7 @@ _MASK_DINO = Reference(
     logit_eps=1e-5,
     boxes_of_empty_masks=True,
     unused_hidden=False,
-    unused_as_no_object=True,
-    giou_eps=1e-6,
+    batch_results=True,
     clip_boxes=False,
     drop_empty=False,
 )

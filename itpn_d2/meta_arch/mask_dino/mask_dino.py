@@ -1,6 +1,7 @@
 """Mask DINO (CVPR'23): one model for instance, semantic and panoptic segmentation."""
 
-from typing import Any, get_args
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 import torch
 from detectron2.structures import ImageList
@@ -10,10 +11,13 @@ from torchvision.ops import MLP
 from ..dino.dino import DINO, in_fractions, scaled
 from ..dino.geometry import Geometry
 from ..dino.selection import Selected
-from ..dino.structures import MaskLogits, Predictions, Targets, inverse_sigmoid
+from ..dino.structures import MaskLogits, Predictions, Targets, bounded_logit, inverse_sigmoid
 from . import inference
 from .pixel_features import PixelFeatures
 from .targets import TASKS, Task, make_targets, mask_boxes
+
+BoxInit = Literal["bitmask", "mask2box", "no"]
+_EPS = 1e-5  # of boxes around masks
 
 
 class MaskDINO(DINO):
@@ -29,7 +33,13 @@ class MaskDINO(DINO):
         num_semantic_classes: for the panoptic task, all things as one and each kind of stuff, in the way of
             Detectron2: 0 are the things.
         mask_feature: the backbone's map of stride 4.
-        mask_enhanced_boxes: start with boxes around masks, not with the boxes of the cells.
+        mask_dim: channels of the product; None: those of the queries.
+        box_init: queries start with boxes around their cells' masks: ``bitmask`` to the ends of the last
+            cells, ``mask2box`` to their beginnings (Mask DINO's faster form, of its published R50); or, with
+            ``no``, with the boxes of the cells. Learnt boxes stay as they are.
+        initial_prediction: what queries say before the first layer has losses like a layer (Mask DINO's
+            code).
+        norm_twice: heads of classes and masks norm the normed states again (Mask DINO's code).
         score_threshold, overlap_threshold: of a panoptic segment.
         transform_scores, temperature: for semantic and panoptic maps, scores of classes are sharpened by a
             softmax of this temperature over their sigmoids (Mask DINO's ``PANO_TRANSFORM_EVAL``).
@@ -40,6 +50,8 @@ class MaskDINO(DINO):
         options: of DINO.
     """
 
+    learns_queries = False
+
     def __init__(
         self,
         *,
@@ -47,7 +59,10 @@ class MaskDINO(DINO):
         num_classes: int,
         num_semantic_classes: int | None = None,
         mask_feature: str = "p2",
-        mask_enhanced_boxes: bool = True,
+        mask_dim: int | None = None,
+        box_init: BoxInit = "bitmask",
+        initial_prediction: bool = False,
+        norm_twice: bool = False,
         score_threshold: float = 0.25,
         overlap_threshold: float = 0.8,
         transform_scores: bool = True,
@@ -60,6 +75,8 @@ class MaskDINO(DINO):
             raise ValueError(f"task {task!r}: choose {', '.join(TASKS)}")
         if resize not in get_args(inference.Resize):
             raise ValueError(f"resize {resize!r}: choose {', '.join(get_args(inference.Resize))}")
+        if box_init not in get_args(BoxInit):
+            raise ValueError(f"box_init {box_init!r}: choose {', '.join(get_args(BoxInit))}")
         if (task == "panoptic") != (num_semantic_classes is not None):
             raise ValueError(
                 f"task {task!r} with num_semantic_classes={num_semantic_classes}: the panoptic task needs it "
@@ -72,15 +89,14 @@ class MaskDINO(DINO):
             raise ValueError(f"mask_feature {mask_feature!r}: the backbone has {', '.join(shapes)}")
         self.task: Task = task
         self.things = num_classes
-        self.mask_feature, self.mask_enhanced_boxes = mask_feature, mask_enhanced_boxes
+        self.mask_feature, self.box_init = mask_feature, box_init
+        self.initial_prediction, self.norm_twice = initial_prediction, norm_twice
         self.score_threshold, self.overlap_threshold = score_threshold, overlap_threshold
         self.transform_scores, self.temperature = transform_scores, temperature
         self.things_first, self.resize = things_first, resize
-        self.pixel_features = PixelFeatures(shapes[mask_feature].channels, dim)
-        self.mask_head = MLP(dim, [dim, dim, dim])
-
-    def build_queries(self, dim: int) -> None:
-        """Nothing is learnt."""
+        groups = options.get("groups")
+        self.pixel_features = PixelFeatures(shapes[mask_feature].channels, dim, groups, mask_dim)
+        self.mask_head = MLP(dim, [dim, dim, mask_dim or dim])
 
     def finest(self, features: dict[str, Tensor], memory: Tensor, geometry: Geometry) -> Tensor | None:
         return self.pixel_features(features[self.mask_feature], memory, geometry)
@@ -90,33 +106,50 @@ class MaskDINO(DINO):
     ) -> Selected:
         assert finest is not None
         found = super().select(memory, geometry, finest, images)
+        if found.predictions is None:
+            return found
         masks = MaskLogits(self.mask_head(self.decoder.norm(found.tokens)), finest)
-        logits, boxes = found.predictions.logits, found.predictions.boxes
-        anchors = self._around_masks(masks, found.anchors, images) if self.mask_enhanced_boxes else None
-        return Selected(
-            found.tokens, found.anchors if anchors is None else anchors, Predictions(logits, boxes, masks)
-        )
+        anchors = found.anchors
+        if self.box_init != "no":
+            anchors = self._around_masks(masks, anchors, images)
+        return replace(found, anchors=anchors, predictions=replace(found.predictions, masks=masks))
 
     @torch.no_grad()
     def _around_masks(self, masks: MaskLogits, anchors: Tensor, images: ImageList) -> Tensor:
         """Logits of the boxes around masks, and the given ones where a mask is empty."""
-        boxes = []
+        boxes, empty = [], []
         height, width = images.tensor.shape[-2:]
-        for number, size in enumerate(images.image_sizes):
+        for number, size in enumerate(self.frames(images)):
             filled = masks.of(number) > 0
             corners = mask_boxes(filled)
+            empty.append((corners[:, 2:] <= 0).any(-1, keepdim=True))
+            if self.box_init == "mask2box":
+                corners = torch.cat((corners[:, :2], corners[:, 2:] - 1), 1)
             corners = scaled(corners, width / filled.shape[2], height / filled.shape[1])
             boxes.append(in_fractions(corners, size).clamp(0, 1))
         found = torch.stack(boxes)
-        empty = (found[..., 2:] <= 0).any(-1, keepdim=True)
-        return torch.where(empty, anchors, inverse_sigmoid(found))
+        if not self.reference.boxes_of_empty_masks:
+            narrow = (found[..., 2:] <= 0).any(-1, keepdim=True)
+            return torch.where(narrow, anchors, inverse_sigmoid(found))
+        # the corners of nothing: from 1e8 to 0, which is (1, 1, 0, 0) when bounded; or zeros
+        centre = float(self.box_init == "mask2box")
+        nothing = torch.cat((torch.full_like(found[..., :2], centre), torch.zeros_like(found[..., 2:])), -1)
+        found = torch.where(torch.stack(empty), nothing, found)
+        return bounded_logit(found, self.reference.logit_eps or _EPS)
 
-    def start(self, selected: Selected) -> tuple[Tensor, Tensor]:
-        return selected.tokens.detach(), selected.anchors.detach()
+    def initial(self, x: Tensor, anchors: Tensor, finest: Tensor | None) -> Predictions | None:
+        if not self.initial_prediction:
+            return None
+        return self._judge(self.decoder.norm(x), anchors.sigmoid(), finest)
 
-    def predict(self, states: Tensor, boxes: Tensor, finest: Tensor | None) -> Predictions:
+    def predict(self, states: Tensor, boxes: Tensor, finest: Tensor | None, layer: int = -1) -> Predictions:
+        states = self.decoder.norm(states) if self.norm_twice else states
+        return self._judge(states, boxes, finest, layer)
+
+    def _judge(self, states: Tensor, boxes: Tensor, finest: Tensor | None, layer: int = -1) -> Predictions:
         assert finest is not None
-        return Predictions(self.class_head(states), boxes, MaskLogits(self.mask_head(states), finest))
+        masks = MaskLogits(self.mask_head(states), finest)
+        return replace(super().predict(states, boxes, finest, layer), masks=masks)
 
     def targets(self, batch: list[dict[str, Any]], images: ImageList) -> list[Targets]:
         size = (images.tensor.shape[-2], images.tensor.shape[-1])
@@ -133,11 +166,14 @@ class MaskDINO(DINO):
         for number, (item, size) in enumerate(zip(batch, images.image_sizes, strict=True)):
             frames = (padded, tuple(size), (item.get("height", size[0]), item.get("width", size[1])))
             logits, masks = predictions.logits[number], predictions.masks.of(number)
+            boxes = predictions.boxes[number]
+            if self.reference.batch_results:
+                boxes = scaled(boxes, padded[1] / size[1], padded[0] / size[0])
             found: dict[str, Any] = {}
             if self.task != "semantic":
                 found["instances"] = inference.instances(
                     logits,
-                    predictions.boxes[number],
+                    boxes,
                     masks,
                     frames,
                     self.test_topk_per_image,

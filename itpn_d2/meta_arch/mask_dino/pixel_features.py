@@ -1,10 +1,10 @@
 """The features that masks are predicted on, at stride 4 (Mask DINO's pixel decoder)."""
 
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..dino.geometry import Geometry
+from ..dino.neck import map_norm
 
 
 class PixelFeatures(nn.Module):
@@ -12,14 +12,18 @@ class PixelFeatures(nn.Module):
 
     Args:
         channels: of the backbone's map.
-        dim: of the memory and of the result.
+        dim: of the memory.
+        groups: of the norms, see :class:`~itpn_d2.meta_arch.dino.neck.Neck`.
+        mask_dim: channels of the result; None: those of the memory.
     """
 
-    def __init__(self, channels: int, dim: int = 256):
+    def __init__(self, channels: int, dim: int = 256, groups: int | None = None, mask_dim: int | None = None):
         super().__init__()
-        self.lateral = nn.Sequential(nn.Conv2d(channels, dim, 1, bias=False), LayerNorm2d(dim))
-        self.mix = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), LayerNorm2d(dim), nn.ReLU())
-        self.proj = nn.Conv2d(dim, dim, 1)
+        self.lateral = nn.Sequential(nn.Conv2d(channels, dim, 1, bias=False), map_norm(dim, groups))
+        self.mix = nn.Sequential(
+            nn.Conv2d(dim, dim, 3, padding=1, bias=False), map_norm(dim, groups), nn.ReLU()
+        )
+        self.proj = nn.Conv2d(dim, mask_dim or dim, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
@@ -31,7 +35,7 @@ class PixelFeatures(nn.Module):
             memory: ``(B, S, C)``.
 
         Returns:
-            ``(B, C, H/4, W/4)``.
+            ``(B, mask_dim, H/4, W/4)``.
         """
         height, width = geometry.shapes[0]
         coarse = memory[:, : height * width].transpose(1, 2).unflatten(2, (height, width))
