@@ -1,5 +1,6 @@
 """Mask DINO for instances, Fast-iTPN-T, 50 epochs: its recipe (300 queries, 9 decoder layers, AdamW 1e-4,
-weight decay .05, clip .01, batch 16, large-scale jitter at 1024x1024), the backbone's rate by layer decay.
+weight decay .05, clip .01, batch 16, large-scale jitter at 1024x1024, tested at 800x1333), the rate of the
+backbone by layer decay.
 
 The warm-up is longer than there, since transformer backbones need it; layer decay and drop path are ours.
 """
@@ -13,6 +14,7 @@ from ..common.train import train
 model = mask_dino("fast_itpn_tiny")
 model.backbone.drop_path = 0.1
 dataloader.train.total_batch_size = 16
+dataloader.image.update(test_short_side=800, max_size=1333)
 optimizer.lr = 1e-4
 optimizer.params.update(weight_decay=0.05, layer_decay=0.90)
 # 50 epochs * 118k / 16 = 368750 iterations; drops at 88.9 % and 96.3 %
