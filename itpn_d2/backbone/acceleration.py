@@ -61,14 +61,14 @@ class TokenState:
 
 
 def run_stage3(
-    trunk: "Trunk", tokens: Tensor, grid: "Grid", content: Tensor | None, grids: "list[Grid] | None"
+    trunk: "Trunk", tokens: Tensor, grid: "Grid", content: Tensor | None, grids: Tensor | None
 ) -> TokenState:
     """Stage 3 by what the trunk's ``migration`` and ``gathering`` say.
 
     Args:
         tokens: ``(B, N, C3)``, row-major over ``grid``, with positions.
         content: ``(B, N)``, False on padding; None where nothing is padded.
-        grids: rows and columns of tokens of each image, where the batch is padded.
+        grids: ``(B, 2)`` rows and columns of tokens of each image, where the batch is padded.
     """
     migration, gathering = trunk.migration, trunk.gathering
     batch, device = len(tokens), tokens.device

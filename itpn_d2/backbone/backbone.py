@@ -5,7 +5,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone, ShapeSpec
 from torch import Tensor, nn
 
-from ..layers import content_sizes
+from ..layers import ImageSizes, content_sizes
 from .checkpointing import CheckpointingSpec, set_checkpointing
 from .padding import pad_to_multiple
 from .pyramid import STRIDES, IntegralPyramid
@@ -27,9 +27,8 @@ class ITPNBackbone(Backbone):
         freeze_at: 0 nothing; 1 patch embedding; 2, 3, 4 also stage 1, 2, 3 with the merge before it (4
             includes the position embedding and the final norm). The pyramid is never frozen.
         checkpointing: blocks that are recomputed in the backward pass; see :meth:`set_grad_checkpointing`.
-        mask_padding: find zero padding in the batch when no ``image_sizes`` are given. False trusts the
-            caller that padding may be attended to (faster by a synchronisation; what the reference detectors
-            do).
+        mask_padding: padding is neither attended to nor given positions. False: it is, as in the reference
+            detectors, whatever ``image_sizes`` say; what this module pads itself is masked all the same.
         square_size: side to pad a training image to (Detectron2 HEAD's ``padding_constraints``), 0 for none.
         migration, gathering: where given, replace the trunk's; see :meth:`Trunk.accelerate`.
     """
@@ -97,24 +96,29 @@ class ITPNBackbone(Backbone):
         channels = self.pyramid.channels
         return {name: ShapeSpec(channels=channels[name], stride=STRIDES[name]) for name in self._out_features}
 
-    def forward(self, images: Tensor, image_sizes: list[tuple[int, int]] | None = None) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, image_sizes: ImageSizes | None = None) -> dict[str, Tensor]:
         """Features of a batch.
 
         Args:
-            images: ``(B, C, H, W)``, normalised, zero-padded at the right and bottom.
-            image_sizes: (height, width) of each image in pixels without padding. Detectron2's
-                meta-architectures do not pass it; the zero padding they made is found in the tensor instead.
+            images: ``(B, C, H, W)``, normalised, padded at the right and bottom.
+            image_sizes: (height, width) of each image in pixels without padding, as integers or as a tensor
+                ``(B, 2)``; ``()`` says that no image is padded. A compiled, traced or exported graph takes
+                the tensor and serves all sizes; given integers it is recorded anew for others. Without it,
+                as Detectron2's own meta-architectures call, zero padding is searched for in the tensor, but
+                not while a graph is recorded, where all counts as image.
+
+        Raises:
+            ValueError: ``image_sizes`` are of another number of images.
         """
-        if image_sizes is None:
-            height, width = images.shape[-2:]
-            images = pad_to_multiple(images, self.size_divisibility)
-            tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
-            if self.mask_padding and not tracing:
-                image_sizes = content_sizes(images)
-            elif images.shape[-2:] != (height, width):
-                image_sizes = [(height, width)] * len(images)
-        else:
-            images = pad_to_multiple(images, self.size_divisibility)
+        size = images.shape[-2:]
+        images = pad_to_multiple(images, self.size_divisibility)
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if not self.mask_padding:
+            image_sizes = ()
+        elif image_sizes is None:
+            image_sizes = () if recorded else content_sizes(images)
+        if not isinstance(image_sizes, Tensor) and len(image_sizes) == 0 and images.shape[-2:] != size:
+            image_sizes = [(size[0], size[1])] * images.shape[0]
         features = self.pyramid(*self.trunk(images, image_sizes))
         return {name: features[name] for name in self._out_features}
 

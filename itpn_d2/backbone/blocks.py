@@ -76,9 +76,11 @@ class AttentionBlock(Block):
         key_mask: Tensor | None = None,
         grid: tuple[int, int] | None = None,
         layout: WindowLayout | None = None,
+        grids: Tensor | None = None,
     ) -> Tensor:
-        """``key_mask``, ``grid`` and ``layout`` as in :meth:`itpn_d2.layers.Attention.forward`."""
-        update = self.attn(self.norm1(x), key_mask, grid, layout)
+        """``key_mask``, ``grid``, ``layout`` and ``grids`` as in
+        :meth:`itpn_d2.layers.Attention.forward`."""
+        update = self.attn(self.norm1(x), key_mask, grid, layout, grids)
         x = x + self.drop_path(update if self.gamma_1 is None else update * self.gamma_1)
         (update,) = in_stripes(self._feed, x, rows=x.shape[1], cells=TOKENS)
         return x + self.drop_path(update if self.gamma_2 is None else update * self.gamma_2)

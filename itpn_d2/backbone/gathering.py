@@ -54,17 +54,14 @@ class TokenGathering(nn.Module):
     def extra_repr(self) -> str:
         return f"window={self.window}, tokens={self.tokens}, global_blocks={sorted(self.global_blocks)}"
 
-    def start(
-        self, tokens: Tensor, grid: tuple[int, int], grids: list[tuple[int, int]] | None = None
-    ) -> Tensor:
-        """Gathering tokens ``(B, G, C)`` of row-major tokens ``(B, N, C)``; ``grids`` gives the rows and
-        columns of each image in a padded batch."""
+    def start(self, tokens: Tensor, grid: tuple[int, int], grids: Tensor | None = None) -> Tensor:
+        """Gathering tokens ``(B, G, C)`` of row-major tokens ``(B, N, C)``; ``grids`` ``(B, 2)`` gives the
+        rows and columns of each image in a padded batch."""
         if self.offset is None:
             return tokens[:, :0]
         sizes: tuple[int | Tensor, int | Tensor] = grid
         if grids is not None:
-            table = torch.tensor(grids, device=tokens.device)
-            sizes = table[:, :1], table[:, 1:]
+            sizes = grids[:, :1], grids[:, 1:]
         rows = _parts(self.rows, sizes[0], grid[0], tokens.device)
         columns = _parts(self.tokens // self.rows, sizes[1], grid[1], tokens.device)
         members = rows[:, :, None, :, None] & columns[:, None, :, None, :]

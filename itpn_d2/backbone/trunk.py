@@ -8,11 +8,14 @@ from torch import Tensor, nn
 
 from ..layers import (
     DecomposedBias,
+    ImageSizes,
     PatchEmbed,
     PositionCache,
     ResampleRule,
     TableBias,
     in_stripes,
+    resample_to_each,
+    token_grids,
     token_mask,
 )
 from ..layers.units import map_to_tokens, tokens_to_map
@@ -121,16 +124,13 @@ class Trunk(nn.Module):
         """The position table ``(1, *grid, C3)``."""
         return self._positions(self.pos_embed, grid)
 
-    def add_positions(self, x: Tensor, grids: list[Grid] | None = None) -> Tensor:
-        """Add the position embedding to ``(B, H, W, C)``; ``grids`` gives each image's own rows and columns
-        of tokens when the batch is padded, and padding gets none."""
+    def add_positions(self, x: Tensor, grids: Tensor | None = None) -> Tensor:
+        """Add the position embedding to ``(B, H, W, C)``; ``grids`` ``(B, 2)`` gives each image's own rows
+        and columns of tokens when the batch is padded, and padding gets none."""
+        grid = (x.shape[1], x.shape[2])
         if grids is None:
-            return x + self.positions((x.shape[1], x.shape[2]))
-        tables = []
-        for h, w in grids:
-            table = self.positions((h, w))
-            tables.append(nn.functional.pad(table, (0, 0, 0, x.shape[2] - w, 0, x.shape[1] - h)))
-        return x + torch.cat(tables)
+            return x + self.positions(grid)
+        return x + resample_to_each(self.pos_embed, grids, grid, self._positions.rule)
 
     def local_stages(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Stages 1 and 2 with the merges, on a map or on units: embedded patches ``(..., 4h, 4w, C1)`` to f1
@@ -144,26 +144,30 @@ class Trunk(nn.Module):
         return f1, x, self.merge2(x)
 
     def global_stage(
-        self, tokens: Tensor, key_mask: Tensor | None = None, grid: Grid | None = None
+        self,
+        tokens: Tensor,
+        key_mask: Tensor | None = None,
+        grid: Grid | None = None,
+        grids: Tensor | None = None,
     ) -> Tensor:
         """Stage 3 and the final norm on tokens ``(B, N, C3)`` that have their positions.
 
-        ``grid`` is needed with relative positions only, and then N must be the whole grid.
+        ``grid`` is needed with relative positions only, and then N must be the whole grid; so is ``grids``
+        ``(B, 2)``, each image's own, where the batch is padded.
         """
         for block in self.stage3:
-            tokens = block(tokens, key_mask, grid)
+            tokens = block(tokens, key_mask, grid, None, grids)
         return self.norm(tokens)
 
-    def forward(
-        self, image: Tensor, image_sizes: list[tuple[int, int]] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor, image_sizes: ImageSizes | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Features of a batch.
 
         Args:
             image: ``(B, in_channels, H, W)``, padded at the right and bottom.
-            image_sizes: (height, width) in pixels of each image without its padding, or None when nothing is
-                padded. Real tokens then neither see padding nor take their positions from the padded grid, so
-                an image's features do not depend on the batch it is in.
+            image_sizes: (height, width) in pixels of each image without its padding, as integers or as a
+                tensor ``(B, 2)``, see :func:`itpn_d2.layers.token_grids`; None when nothing is padded. Real
+                tokens then neither see padding nor take their positions from the padded grid, so an image's
+                features do not depend on the batch it is in.
 
         Returns:
             f1 ``(B, H/4, W/4, C1)``, f2 ``(B, H/8, W/8, C2)``, f3 ``(B, H/16, W/16, C3)``.
@@ -172,10 +176,11 @@ class Trunk(nn.Module):
         if self.migration is not None or self.gathering is not None:
             tokens = self.norm(run_stage3(self, tokens, grid, content, grids).gathered())
         else:
-            tokens = self.global_stage(tokens, None if content is None else content[:, None, None], grid)
+            key_mask = None if content is None else content[:, None, None]
+            tokens = self.global_stage(tokens, key_mask, grid, grids)
         return f1, f2, tokens_to_map(tokens, grid)
 
-    def exit_blocks(self, image: Tensor, image_sizes: list[tuple[int, int]] | None = None) -> Tensor:
+    def exit_blocks(self, image: Tensor, image_sizes: ImageSizes | None = None) -> Tensor:
         """``(B, H/16, W/16)`` how many blocks of stage 3 each token goes through before it migrates;
         arguments as of :meth:`forward`."""
         _, _, tokens, grid, content, grids = self._before_stage3(image, image_sizes)
@@ -183,10 +188,10 @@ class Trunk(nn.Module):
         return tokens_to_map(state.exits(self.depths[2]), grid)
 
     def _before_stage3(
-        self, image: Tensor, image_sizes: list[tuple[int, int]] | None
-    ) -> tuple[Tensor, Tensor, Tensor, Grid, Tensor | None, list[Grid] | None]:
+        self, image: Tensor, image_sizes: ImageSizes | None
+    ) -> tuple[Tensor, Tensor, Tensor, Grid, Tensor | None, Tensor | None]:
         """f1, f2, the tokens with their positions, their grid, which of them are real (None: all), and each
-        image's own grid where the batch is padded."""
+        image's own grid ``(B, 2)`` where the batch is padded."""
         if image.shape[-2] % TOKEN_STRIDE or image.shape[-1] % TOKEN_STRIDE:
             raise ValueError(
                 f"image size {tuple(image.shape[-2:])} is not a multiple of {TOKEN_STRIDE}: "
@@ -198,11 +203,9 @@ class Trunk(nn.Module):
         f1, f2, x = self.local_stages(x) if self.training else in_stripes(self.local_stages, x, rows=grid[0])
         content, grids = None, None
         if image_sizes is not None:
-            grids = [(-(-h // TOKEN_STRIDE), -(-w // TOKEN_STRIDE)) for h, w in image_sizes]
-            if all(g == grid for g in grids):
-                grids = None
-            else:
-                content = token_mask(grids, grid, x.device).flatten(1)
+            grids = token_grids(image_sizes, TOKEN_STRIDE, grid, image.shape[0], x.device)
+        if grids is not None:
+            content = token_mask(grids, grid).flatten(1)
         tokens = map_to_tokens(self.add_positions(x, grids))
         return f1, f2, tokens, grid, content, grids
 

@@ -4,8 +4,9 @@ from .attention import Attention
 from .deformable import DeformableAttention, deformable_samples
 from .deformable_torch import grid_levels, sample_levels
 from .mlp import Mlp, SwiGLU
+from .padding import ImageSizes, content_sizes, token_grids, token_mask
 from .patch import PatchEmbed, PatchMerge, PatchSplit
-from .position import PositionCache, ResampleRule, content_sizes, resample_grid, token_mask
+from .position import PositionCache, ResampleRule, resample_grid, resample_to_each
 from .relative_position import DecomposedBias, TableBias
 from .sampling import sample_points
 from .stripes import in_stripes
@@ -15,6 +16,7 @@ __all__ = [
     "Attention",
     "DecomposedBias",
     "DeformableAttention",
+    "ImageSizes",
     "Mlp",
     "PatchEmbed",
     "PatchMerge",
@@ -31,8 +33,10 @@ __all__ = [
     "grid_levels",
     "in_stripes",
     "resample_grid",
+    "resample_to_each",
     "sample_levels",
     "sample_points",
+    "token_grids",
     "token_mask",
     "window_attention",
 ]

@@ -55,6 +55,7 @@ class Attention(nn.Module):
         key_mask: Tensor | None = None,
         grid: tuple[int, int] | None = None,
         layout: WindowLayout | None = None,
+        grids: Tensor | None = None,
     ) -> Tensor:
         """Attend.
 
@@ -63,6 +64,7 @@ class Attention(nn.Module):
                 linear in N.
             grid: rows and columns of the tokens, which a position bias needs.
             layout: windows of tokens, instead of global attention; it has its own masks.
+            grids: ``(B, 2)`` rows and columns of each image in a padded batch, for a position bias.
         """
         b, n, c = x.shape
         bias = self.qkv.bias
@@ -76,7 +78,7 @@ class Attention(nn.Module):
         if self.rel_pos is not None:
             if grid is None or grid[0] * grid[1] != n:
                 raise ValueError(f"relative positions need the grid of all {n} tokens, not {grid}")
-            mask = self.rel_pos(q, grid)
+            mask = self.rel_pos(q, grid, grids)
             if key_mask is not None:
                 mask = mask.masked_fill(~key_mask, float("-inf"))
         out = attend(q, k, v, mask)

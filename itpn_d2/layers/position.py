@@ -1,4 +1,4 @@
-"""Learned position embeddings at any grid, and which tokens of a padded batch are real."""
+"""Learned position embeddings at any grid of tokens, and at a grid of its own for each image of a batch."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -35,6 +35,62 @@ def resample_grid(table: Tensor, grid: tuple[int, int], rule: ResampleRule = "si
     return maps.permute(0, 2, 3, 1).to(table.dtype)
 
 
+def resample_to_each(
+    table: Tensor, grids: Tensor, grid: tuple[int, int], rule: ResampleRule = "size"
+) -> Tensor:
+    """:func:`resample_grid` for the images of a padded batch: ``(1, h, w, C) -> (B, *grid, C)``, the upper
+    left of which is an image's table, and zero the rest.
+
+    Nothing depends on the values of ``grids``, so that one recorded graph serves all sizes.
+
+    Args:
+        grids: ``(B, 2)`` rows and columns of each image.
+        grid: rows and columns of the batch.
+    """
+    kind = torch.promote_types(table.dtype, torch.float32)
+    stored = tuple(table.shape[1:3])
+    lines = []
+    for side in (0, 1):
+        count, place = grids[:, side, None], torch.arange(grid[side], device=grids.device)
+        step = stored[side] / (count.to(kind) if rule == "size" else count + 0.1)
+        if rule == "scale":
+            own = (grids[:, :1] == stored[0]) & (grids[:, 1:] == stored[1])
+            step = torch.where(own, 1.0, step)
+        taps = cubic_taps((place + 0.5) * step - 0.5, stored[side])
+        lines.append((taps * (place < count)[..., None]).to(kind))
+    with torch.autocast(table.device.type, enabled=False):
+        rows = torch.einsum("brm,mnc->brnc", lines[0], table[0].to(kind))
+        return torch.einsum("bsn,brnc->brsc", lines[1], rows).to(table.dtype)
+
+
+def cubic_taps(places: Tensor, stored: int) -> Tensor:
+    """Weights ``(..., stored)`` of stored values at places between them, ``(...)``: cubic convolution with
+    a = -.75 and the border repeated, as PyTorch's bicubic interpolation has it."""
+    a = -0.75
+    near, far = places - places.floor(), 1 - (places - places.floor())
+
+    def inner(x: Tensor) -> Tensor:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+
+    def outer(x: Tensor) -> Tensor:
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+    return _taps(places, [outer(near + 1), inner(near), inner(far), outer(far + 1)], -1, stored)
+
+
+def linear_taps(places: Tensor, stored: int) -> Tensor:
+    """As :func:`cubic_taps`, for linear interpolation."""
+    share = places - places.floor()
+    return _taps(places, [1 - share, share], 0, stored)
+
+
+def _taps(places: Tensor, weights: list[Tensor], first: int, stored: int) -> Tensor:
+    offsets = torch.arange(first, first + len(weights), device=places.device)
+    cells = (places.floor()[..., None] + offsets).clamp(0, stored - 1)
+    hits = cells[..., None] == torch.arange(stored, device=places.device)
+    return (hits * torch.stack(weights, -1)[..., None]).sum(-2)
+
+
 class PositionCache:
     """Resampled tables by grid, for inference only.
 
@@ -66,26 +122,3 @@ class PositionCache:
 
     def __getstate__(self) -> dict:
         return {"rule": self.rule, "capacity": self.capacity, "_key": None, "_tables": {}}
-
-
-def content_sizes(images: Tensor) -> list[tuple[int, int]]:
-    """Height and width of every image of a zero-padded batch ``(B, C, H, W)``, in pixels.
-
-    Detectron2 normalises, then pads with exact zeros at the right and the bottom, and hands a backbone the
-    tensor only. The trailing rows and columns that are zero in every channel are that padding (one device
-    synchronisation).
-    """
-    filled = (images != 0).any(1)
-    height, width = images.shape[-2:]
-    ends = []
-    for along, length in ((2, height), (1, width)):
-        steps = torch.arange(1, length + 1, device=images.device)
-        ends.append((filled.any(along) * steps).amax(1))
-    return [(h or height, w or width) for h, w in torch.stack(ends, 1).tolist()]
-
-
-def token_mask(grids: list[tuple[int, int]], grid: tuple[int, int], device: torch.device) -> Tensor:
-    """``(B, H, W)`` bool, True on the tokens that belong to an image of ``grids`` (rows, columns of
-    tokens). Made without a tensor of ``grids``, which the device would be waited for to get."""
-    rows, columns = torch.arange(grid[0], device=device)[:, None], torch.arange(grid[1], device=device)
-    return torch.stack([(rows < height) & (columns < width) for height, width in grids])

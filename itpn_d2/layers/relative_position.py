@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .position import resample_grid
+from .position import cubic_taps, linear_taps, resample_grid
 
 Grid = tuple[int, int]
 
@@ -13,6 +13,14 @@ def _offsets(length: int, device: torch.device) -> Tensor:
     """``(length, length)`` index of query minus key into a table of ``2 * length - 1`` offsets."""
     place = torch.arange(length, device=device)
     return place[:, None] - place[None, :] + length - 1
+
+
+def _own_places(counts: Tensor, length: int, stored: int) -> Tensor:
+    """``(B, 2 * length - 1)``: where among ``stored`` values the offsets of a padded side of ``length``
+    tokens lie, for images that have ``counts`` ``(B,)`` of them. What lies outside belongs to padding."""
+    offset = torch.arange(1 - length, length, device=counts.device)
+    own = 2 * counts[:, None] - 1
+    return (offset + counts[:, None] - 0.5) * (stored / own) - 0.5
 
 
 class TableBias(nn.Module):
@@ -25,13 +33,31 @@ class TableBias(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.zeros(1, 2 * grid[0] - 1, 2 * grid[1] - 1, num_heads))
 
-    def forward(self, q: Tensor, grid: Grid) -> Tensor:
-        """Bias ``(1, heads, N, N)`` in the type of ``q`` ``(B, heads, N, head_dim)``; N = rows * columns."""
+    def forward(self, q: Tensor, grid: Grid, grids: Tensor | None = None) -> Tensor:
+        """Bias ``(1, heads, N, N)`` in the type of ``q`` ``(B, heads, N, head_dim)``; N = rows * columns.
+
+        ``grids`` ``(B, 2)`` has each image's own rows and columns in a padded batch; the bias is then
+        ``(B, heads, N, N)``, between an image's tokens as it is for the image alone.
+        """
         h, w = grid
-        table = resample_grid(self.table, (2 * h - 1, 2 * w - 1))[0]
         rows, columns = _offsets(h, q.device), _offsets(w, q.device)
-        bias = table[rows[:, None, :, None], columns[None, :, None, :]]  # (h, w, h, w, heads)
-        return bias.reshape(h * w, h * w, -1).permute(2, 0, 1)[None].to(q.dtype)
+        if grids is None:
+            table = resample_grid(self.table, (2 * h - 1, 2 * w - 1))
+        else:
+            table = self._of_each(grids, grid)
+        bias = table[:, rows[:, None, :, None], columns[None, :, None, :]]  # (B, h, w, h, w, heads)
+        return bias.reshape(len(table), h * w, h * w, -1).permute(0, 3, 1, 2).to(q.dtype)
+
+    def _of_each(self, grids: Tensor, grid: Grid) -> Tensor:
+        """The table ``(B, 2h-1, 2w-1, heads)`` of every image, by offset."""
+        table = self.table[0].to(torch.promote_types(self.table.dtype, torch.float32))
+        rows, columns = (
+            cubic_taps(_own_places(grids[:, side], grid[side], stored), stored).to(table.dtype)
+            for side, stored in enumerate(table.shape[:2])
+        )
+        with torch.autocast(table.device.type, enabled=False):
+            lines = torch.einsum("brm,mnh->brnh", rows, table)
+            return torch.einsum("bsn,brnh->brsh", columns, lines)
 
     def no_weight_decay(self) -> set[str]:
         return {"table"}
@@ -49,23 +75,36 @@ class DecomposedBias(nn.Module):
         self.rows = nn.Parameter(torch.zeros(1, 2 * grid[0] - 1, 1, head_dim))
         self.columns = nn.Parameter(torch.zeros(1, 1, 2 * grid[1] - 1, head_dim))
 
-    def forward(self, q: Tensor, grid: Grid) -> Tensor:
-        """Bias ``(B, heads, N, N)`` in the type of ``q`` ``(B, heads, N, head_dim)``; N = rows * columns."""
+    def forward(self, q: Tensor, grid: Grid, grids: Tensor | None = None) -> Tensor:
+        """Bias ``(B, heads, N, N)`` in the type of ``q`` ``(B, heads, N, head_dim)``; N = rows * columns;
+        ``grids`` as of :meth:`TableBias.forward`."""
         b, heads, n, d = q.shape
         h, w = grid
-        rows = _resample_line(self.rows.flatten(0, 2), 2 * h - 1)[_offsets(h, q.device)].to(q.dtype)
-        columns = _resample_line(self.columns.flatten(0, 2), 2 * w - 1)[_offsets(w, q.device)].to(q.dtype)
+        tables = self.rows.flatten(0, 2), self.columns.flatten(0, 2)
+        rows, columns = (
+            _resample_line(table, grid[side], None if grids is None else grids[:, side])[
+                :, _offsets(grid[side], q.device)
+            ].to(q.dtype)
+            for side, table in enumerate(tables)
+        )  # (1 or B, h, h, head_dim)
         maps = q.reshape(b, heads, h, w, d)
-        by_row = torch.einsum("bnhwd,hkd->bnhwk", maps, rows)[..., :, None]
-        by_column = torch.einsum("bnhwd,wkd->bnhwk", maps, columns)[..., None, :]
+        by_row = torch.einsum("bnhwd,bhkd->bnhwk", maps, rows.expand(b, -1, -1, -1))[..., :, None]
+        by_column = torch.einsum("bnhwd,bwkd->bnhwk", maps, columns.expand(b, -1, -1, -1))[..., None, :]
         return (by_row + by_column).reshape(b, heads, n, n)
 
     def no_weight_decay(self) -> set[str]:
         return {"rows", "columns"}
 
 
-def _resample_line(table: Tensor, length: int) -> Tensor:
-    """``(m, d) -> (length, d)``, linear."""
-    if len(table) == length:
-        return table
-    return F.interpolate(table.float().T[None], size=length, mode="linear")[0].T.to(table.dtype)
+def _resample_line(table: Tensor, length: int, counts: Tensor | None) -> Tensor:
+    """``(m, d) -> (1, 2 * length - 1, d)``, linear; or, with the ``counts`` ``(B,)`` of tokens of each image
+    in a padded batch, ``(B, 2 * length - 1, d)``."""
+    if counts is not None:
+        taps = linear_taps(_own_places(counts, length, len(table)), len(table))
+        kind = torch.promote_types(table.dtype, torch.float32)
+        with torch.autocast(table.device.type, enabled=False):
+            return (taps.to(kind) @ table.to(kind)).to(table.dtype)
+    if len(table) == 2 * length - 1:
+        return table[None]
+    line = F.interpolate(table.float().T[None], size=2 * length - 1, mode="linear")
+    return line.transpose(1, 2).to(table.dtype)

@@ -50,7 +50,7 @@ def test_start_sees_no_padding(dtype):
     grids = [(4, 7), (6, 3)]
     for slot, (h, w) in zip(maps, grids, strict=True):
         slot[:h, :w] = torch.randn(h, w, 8)
-    start = gathering.start(maps.flatten(1, 2), (6, 8), grids)
+    start = gathering.start(maps.flatten(1, 2), (6, 8), torch.tensor(grids))
     assert start.dtype == dtype
     for i, (h, w) in enumerate(grids):
         alone = gathering.start(maps[i : i + 1, :h, :w].flatten(1, 2), (h, w))

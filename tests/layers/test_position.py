@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from itpn_d2.layers import PositionCache, content_sizes, resample_grid, token_mask
+from itpn_d2.layers import PositionCache, resample_grid, resample_to_each
 
 
 @pytest.mark.parametrize("grid", [(6, 6), (3, 9), (1, 1)])
@@ -16,6 +16,22 @@ def test_resampling_keeps_a_constant(grid):
 def test_native_grid_is_untouched():
     table = torch.randn(1, 4, 6, 3)
     assert resample_grid(table, (4, 6)) is table
+
+
+@pytest.mark.parametrize("rule", ["size", "scale", "scale_always"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_each_image_of_a_batch_has_the_table_of_its_own_grid(rule, dtype):
+    """Larger, smaller, of one token, of the table's own grid, and with one side of it; nothing beyond."""
+    torch.manual_seed(0)
+    table = torch.randn(1, 4, 6, 5, dtype=dtype)
+    grids = [(4, 6), (7, 9), (2, 3), (1, 1), (4, 9), (11, 6), (12, 13)]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = resample_to_each(table, torch.tensor(grids), (12, 13), rule)
+    assert found.shape == (7, 12, 13, 5) and found.dtype == dtype
+    atol = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    for one, (h, w) in zip(found, grids, strict=True):
+        torch.testing.assert_close(one[:h, :w], resample_grid(table, (h, w), rule)[0], atol=atol, rtol=0)
+        assert not one[h:].any() and not one[:, w:].any()
 
 
 def test_cache_follows_the_parameter():
@@ -42,16 +58,3 @@ def test_cache_filled_under_inference_mode_serves_training_loops():
         kept = cache(table, (5, 5))
     (x * kept).sum().backward()  # an inference tensor would refuse to be saved for backward
     assert torch.equal(x.grad, kept)
-
-
-def test_content_sizes_finds_zero_padding():
-    images = torch.zeros(4, 3, 32, 48)
-    images[0, :, :20, :33] = 1
-    images[1] = -1
-    images[2, 1, 5, 6] = 1  # black inside, one pixel in one channel
-    assert content_sizes(images) == [(20, 33), (32, 48), (6, 7), (32, 48)]  # an empty image counts whole
-
-
-def test_token_mask():
-    mask = token_mask([(1, 2), (2, 3)], (2, 3), torch.device("cpu"))
-    assert mask.tolist() == [[[True, True, False], [False] * 3], [[True] * 3] * 2]

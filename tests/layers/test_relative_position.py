@@ -59,6 +59,25 @@ def test_attention_at_other_grids(kind, grid):
         assert torch.allclose(layer(x, mask, grid)[:, kept], layer(changed, mask, grid)[:, kept], atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["table", "decomposed"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_image_of_a_padded_batch_has_its_own_bias(kind, dtype):
+    layer = Attention(8, 2, True, kind, GRID).to(dtype)
+    for p in layer.rel_pos.parameters():
+        torch.nn.init.normal_(p)
+    grids, (h, w) = [(3, 4), (5, 2), (1, 1), (2, 6)], (5, 6)
+    maps = torch.randn(4, h, w, 8, dtype=dtype)
+    mask = torch.zeros(4, h, w, dtype=torch.bool)
+    for one, (rows, columns) in zip(mask, grids, strict=True):
+        one[:rows, :columns] = True
+    together = layer(maps.flatten(1, 2), mask.flatten(1)[:, None, None], (h, w), grids=torch.tensor(grids))
+    for one, found, grid in zip(maps, together.unflatten(1, (h, w)), grids, strict=True):
+        own = one[: grid[0], : grid[1]]
+        alone = layer(own.flatten(0, 1)[None], None, grid)[0].unflatten(0, grid)
+        atol = 2e-6 if dtype == torch.float32 else 3e-2
+        torch.testing.assert_close(found[: grid[0], : grid[1]], alone, atol=atol, rtol=0)
+
+
 def test_the_grid_must_be_whole():
     with pytest.raises(ValueError, match="all 5 tokens"):
         Attention(8, 2, True, "table", GRID)(torch.zeros(1, 5, 8), None, (2, 3))
