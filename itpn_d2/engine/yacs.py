@@ -1,6 +1,7 @@
 """Detectron2 ``.yaml`` configs, for people with yacs habits: translated once into the LazyConfig the engine
 runs."""
 
+from collections.abc import Callable
 from typing import Any
 
 from detectron2.config import CfgNode, LazyCall, get_cfg
@@ -24,15 +25,27 @@ from ..data import (
     test_augmentations,
 )
 from ..evaluation import build_evaluator
+from ..meta_arch import GeneralizedRCNN, ImageSegmentor, PanopticFPN, ProposalNetwork, RetinaNet
 from ..solver import parameter_groups
+
+# by their names in Detectron2: what tells its backbone where images end, which Detectron2's do not
+_SIZED: dict[str, Callable[[CfgNode], nn.Module]] = {
+    "GeneralizedRCNN": GeneralizedRCNN,
+    "PanopticFPN": PanopticFPN,
+    "ProposalNetwork": ProposalNetwork,
+    "RetinaNet": RetinaNet,
+    "SemanticSegmentor": ImageSegmentor,
+}
 
 
 def build_yacs_model(yaml: str) -> nn.Module:
-    """Detectron2's ``build_model`` from the dumped text of a yacs config."""
+    """The model of the dumped text of a yacs config: as Detectron2's ``build_model``, with our form of its
+    meta-architectures."""
     cfg = add_itpn_config(get_cfg())
     cfg.merge_from_other_cfg(CfgNode.load_cfg(yaml))
     cfg.MODEL.DEVICE = "cpu"  # the engine moves it
-    return build_model(cfg)
+    sized = _SIZED.get(cfg.MODEL.META_ARCHITECTURE)
+    return build_model(cfg) if sized is None else sized(cfg)
 
 
 def _pairs(overrides: list[str]) -> list[str]:

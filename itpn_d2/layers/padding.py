@@ -1,6 +1,7 @@
 """Which pixels and tokens of a padded batch are real."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +52,7 @@ def token_grids(
         return None
     if not torch.jit.is_tracing() and count != batch:
         raise ValueError(f"image_sizes of {count} images for a batch of {batch}: give one for each")
+    known: Sequence[Any] | None
     if isinstance(sizes, Tensor):
         table = sizes
         known = None if recorded or sizes.device.type != "cpu" else sizes.tolist()

@@ -6,13 +6,17 @@ from .dino import DINO
 from .image_classifier import ImageClassifier
 from .image_segmentor import ImageSegmentor
 from .mask_dino import MaskDINO
+from .rcnn import GeneralizedRCNN, PanopticFPN, ProposalNetwork
 
 __all__ = [
     "DINO",
     "FCOS",
     "BatchAugmentation",
+    "GeneralizedRCNN",
     "ImageClassifier",
     "ImageSegmentor",
     "MaskDINO",
+    "PanopticFPN",
+    "ProposalNetwork",
     "RetinaNet",
 ]

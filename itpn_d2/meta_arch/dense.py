@@ -1,4 +1,5 @@
-"""Detectron2's one-stage detectors where it leaves gaps: mixed precision, and images without an object."""
+"""Detectron2's one-stage detectors where it leaves gaps: padded batches, mixed precision, and images without
+an object."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,8 +7,12 @@ from typing import Any
 import torch
 from detectron2.modeling import RetinaNet as Detectron2RetinaNet
 from detectron2.modeling.meta_arch.fcos import FCOS as Detectron2FCOS
+from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
+
+from .rcnn import Batch, result_size
+from .sized import Sized
 
 Predictions = Sequence[Sequence[Tensor]]  # of each kind, of each level
 _FAR = -1e6  # pixels: no location lies within a box there
@@ -17,8 +22,25 @@ def _full(predictions: Predictions) -> list[list[Tensor]]:
     return [[level.float() for level in kind] for kind in predictions]
 
 
-class _FullPrecision:
-    """Losses and boxes in float32, whatever the head predicts in: bfloat16 has no exact pixels above 256."""
+class _Dense(Sized):
+    """The backbone is told where images end. Losses and boxes are in float32, whatever the head predicts in:
+    bfloat16 has no exact pixels above 256."""
+
+    def forward(self, batched_inputs: Batch) -> Any:
+        """As of Detectron2's: losses in training, else ``{"instances": ...}`` of each image."""
+        model: Any = self
+        images = model.preprocess_image(batched_inputs)
+        maps = self.features(images)
+        features = [maps[name] for name in model.head_in_features]
+        predictions = model.head(features)
+        if model.training:
+            targets = [item["instances"].to(model.device) for item in batched_inputs]
+            return self.forward_training(images, features, predictions, targets)
+        found = self.forward_inference(images, features, predictions)
+        return [
+            {"instances": detector_postprocess(one, *result_size(item, size))}
+            for item, size, one in zip(batched_inputs, images.image_sizes, found, strict=True)
+        ]
 
     def forward_training(self, images: Any, features: Any, predictions: Predictions, targets: Any) -> Any:
         return super().forward_training(images, features, _full(predictions), targets)  # type: ignore[misc]
@@ -27,11 +49,11 @@ class _FullPrecision:
         return super().forward_inference(images, features, _full(predictions))  # type: ignore[misc]
 
 
-class RetinaNet(_FullPrecision, Detectron2RetinaNet):
+class RetinaNet(_Dense, Detectron2RetinaNet):
     """RetinaNet (Lin et al., ICCV'17)."""
 
 
-class FCOS(_FullPrecision, Detectron2FCOS):
+class FCOS(_Dense, Detectron2FCOS):
     """FCOS (Tian et al., ICCV'19). Detectron2 0.6 can't match locations with no box at all; an image without
     one gets a box that is out of sight, so that all of it is background."""
 

@@ -10,7 +10,8 @@ from detectron2.modeling.postprocessing import sem_seg_postprocess
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-from .windows import slide
+from .sized import Sized, pad_labels
+from .windows import Size, slide
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
@@ -19,7 +20,7 @@ def _pair(value: int | Sequence[int]) -> tuple[int, int]:
 
 
 @META_ARCH_REGISTRY.register()
-class ImageSegmentor(SemanticSegmentor):
+class ImageSegmentor(Sized, SemanticSegmentor):
     """Images to a class for every pixel.
 
     Args:
@@ -82,25 +83,36 @@ class ImageSegmentor(SemanticSegmentor):
         if self.training:
             return self._losses(images, [item["sem_seg"].to(self.device) for item in batched_inputs])
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        if self.window is not None and self.stride is not None:
-            maps = [slide(self._logits, i, self.window, self.stride, self.window_batch) for i in images]
+        if self.window is not None:
+            maps = [self._slide(image, size) for image, size in zip(images, sizes, strict=True)]
         else:
-            maps = list(self._logits(ImageList.from_tensors(images, self.backbone.size_divisibility).tensor))
+            maps = list(self._logits(ImageList.from_tensors(images, self.backbone.size_divisibility)))
         return [
             {"sem_seg": sem_seg_postprocess(m.float(), size, *(item.get(k, s) for k, s in _sides(size)))}
             for m, size, item in zip(maps, sizes, batched_inputs, strict=True)
         ]
 
-    def _logits(self, images: Tensor) -> Tensor:
-        """Of normalised images ``(N, C, H, W)``, without the backbone's padding."""
-        height, width = images.shape[-2:]
-        return self.sem_seg_head(self.backbone(images), None)[0][..., :height, :width]
+    def _logits(self, images: ImageList) -> Tensor:
+        """Of normalised images, without the backbone's padding."""
+        height, width = images.tensor.shape[-2:]
+        return self.sem_seg_head(self.features(images), None)[0][..., :height, :width]
+
+    def _slide(self, image: Tensor, size: Size) -> Tensor:
+        """Of one normalised image of ``size``, window by window. If it is smaller than a window, all windows
+        are padded alike."""
+        window, stride = self.window, self.stride
+        assert window is not None and stride is not None
+        content = (min(size[0], window[0]), min(size[1], window[1]))
+
+        def predict(windows: Tensor) -> Tensor:
+            return self._logits(ImageList(windows, [content] * len(windows)))
+
+        return slide(predict, image, window, stride, self.window_batch)
 
     def _losses(self, images: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
-        divisor = self.backbone.size_divisibility
-        padded = ImageList.from_tensors(images, divisor).tensor
-        targets = ImageList.from_tensors(labels, divisor, float(self.sem_seg_head.ignore_value)).tensor
-        features = self.backbone(padded)
+        padded = ImageList.from_tensors(images, self.backbone.size_divisibility)
+        targets = pad_labels(labels, padded, self.sem_seg_head.ignore_value)
+        features = self.features(padded)
         losses = dict(self.sem_seg_head(features, targets)[1])
         if self.auxiliary_head is not None:
             losses.update(self.auxiliary_head(features, targets)[1])

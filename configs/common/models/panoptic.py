@@ -1,6 +1,6 @@
 """Panoptic FPN (Kirillov et al., CVPR'19): a Mask R-CNN with a semantic branch."""
 
-from detectron2.modeling import PanopticFPN
+from itpn_d2.meta_arch import PanopticFPN
 
 from .segmentor import fpn_head
 

@@ -10,7 +10,6 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
-from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator import RPN, StandardRPNHead
 from detectron2.modeling.roi_heads import (
@@ -21,6 +20,7 @@ from detectron2.modeling.roi_heads import (
 )
 
 from itpn_d2 import create_model
+from itpn_d2.meta_arch import GeneralizedRCNN
 
 
 def rcnn_fast_itpn(name, mask=True, fpn_dim=256, num_classes="${dataset.num_classes}"):

@@ -1,6 +1,5 @@
 """DINO (ICLR'23): a detector without anchors and suppression, as a Detectron2 meta-architecture."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from torchvision.ops import box_convert
 
 from ...backbone.checkpointing import CheckpointingSpec, set_checkpointing
 from ...layers.deformable import Form, Shapes, set_form
+from ..sized import features_of, takes_sizes
 from .criterion import Criterion
 from .decoder import Decoder
 from .denoising import Denoising, NoisyQueries
@@ -116,7 +116,7 @@ class DINO(nn.Module):
         self.test_topk_per_image, self.input_format = test_topk_per_image, input_format
         self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
-        self._tells_sizes = "image_sizes" in inspect.signature(backbone.forward).parameters
+        self._tells_sizes = takes_sizes(backbone)
         set_checkpointing({"encoder": encoder.blocks(), "decoder": decoder.blocks()}, checkpointing)
         set_form(self, deformable)
         if self.learnt_queries:
@@ -225,9 +225,7 @@ class DINO(nn.Module):
 
     def features(self, images: ImageList) -> dict[str, Tensor]:
         """The backbone's maps."""
-        if self._tells_sizes:
-            return self.backbone(images.tensor, images.image_sizes)
-        return self.backbone(images.tensor)
+        return features_of(self.backbone, images, self._tells_sizes)
 
     def finest(self, features: dict[str, Tensor], memory: Tensor, geometry: Geometry) -> Tensor | None:
         """What masks are predicted on; here nothing."""
