@@ -1,4 +1,8 @@
-"""Trunks, the integral pyramid, and both as a Detectron2 backbone (``itpn_d2.backbone.backbone``)."""
+"""Trunks, the integral pyramid, and both as a Detectron2 backbone (``itpn_d2.backbone.backbone``); networks of timm
+as one (``TimmBackbone``)."""
+
+from importlib import import_module
+from typing import Any
 
 from .classifier import TrunkClassifier
 from .create import create_model
@@ -24,3 +28,16 @@ __all__ = [
     "create_model",
     "get_variant",
 ]
+# these need Detectron2, which the trunks do without
+_OF_DETECTRON2 = {
+    "TimmBackbone": "timm_backbone",
+    "timm_shapes": "timm_backbone",
+    "ScaledLevels": "simple_pyramid",
+    "SimplePyramid": "simple_pyramid",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OF_DETECTRON2:
+        return getattr(import_module(f"{__name__}.{_OF_DETECTRON2[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,7 @@ from detectron2.config import CfgNode
 
 
 def add_itpn_config(cfg: CfgNode) -> CfgNode:
-    """Add ``MODEL.ITPN``, ``MODEL.CLASSIFIER`` (of ``ImageClassifier``) and the solver keys of this project
+    """Add ``MODEL.ITPN``, ``MODEL.TIMM``, ``MODEL.CLASSIFIER`` (of ``ImageClassifier``) and the solver keys of this project
     to a Detectron2 yacs config, in place; returns it."""
     cfg.MODEL.ITPN = CfgNode(
         {
@@ -30,6 +30,20 @@ def add_itpn_config(cfg: CfgNode) -> CfgNode:
             "GATHERING": {"ENABLED": False, "WINDOW": 14, "TOKENS": 4, "GLOBAL_BLOCKS": []},
         }
     )
+    # build_timm_backbone, build_timm_fpn_backbone, build_timm_simple_pyramid_backbone
+    cfg.MODEL.TIMM = CfgNode(
+        {
+            "NAME": "swin_tiny_patch4_window7_224",
+            "OUT_INDICES": [],  # none: strides 4 to 32
+            "IMG_SIZE": [],  # none: the network's own
+            "DROP_PATH": 0.0,
+            "LEVEL_NORMS": False,
+            "NORM": "",  # of batch norms: BN, FrozenBN, SyncBN
+            "FREEZE_AT": 0,
+            "CHECKPOINTING": False,
+        }
+    )
+    cfg.MODEL.TIMM.OPTIONS = CfgNode({}, new_allowed=True)  # of timm's constructor, in capitals
     cfg.MODEL.CLASSIFIER = CfgNode(
         {"NUM_CLASSES": 1000, "POOLING": "mean_then_norm", "AUGMENTATION": True, "HEAD_ONLY": False}
     )

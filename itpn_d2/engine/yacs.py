@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import AdamW
 
-from ..backbone import backbone  # noqa: F401  (registers build_itpn_backbone)
+from ..backbone import backbone, timm_backbone  # noqa: F401  (registers their builders)
 from ..backbone.yacs import add_itpn_config
 from ..data import (
     TestMapper,
@@ -57,7 +57,7 @@ def _pairs(overrides: list[str]) -> list[str]:
 
 
 def load_yacs(path: str, overrides: list[str]) -> DictConfig:
-    """Read ``path`` with Detectron2's defaults, ``MODEL.ITPN`` and ``SOLVER.LAYER_DECAY``, and translate it.
+    """Read ``path`` with Detectron2's defaults, ``MODEL.ITPN``, ``MODEL.TIMM`` and ``SOLVER.LAYER_DECAY``, and translate it.
 
     The datasets are the registered names of ``DATASETS.TRAIN[0]`` and ``DATASETS.TEST[0]``; the optimizer is
     AdamW with layer decay, the schedule that of ``SOLVER``.
