@@ -1,7 +1,9 @@
 """What happens between iterations of a pre-training run."""
 
+import gc
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from itpn_d2.data import as_classes
-from itpn_d2.engine.config import ConfigError
 from itpn_d2.engine.hooks import not_worth_a_run
 from itpn_d2.evaluation import write_results
 from itpn_d2.solver import WeightAverage
@@ -43,6 +44,10 @@ class FollowSize(HookBase):
     """At the start of a stage with another image size, makes positions, windows and relative tables follow.
 
     A table of a new shape is a new parameter: it takes the old one's place in the optimizer, without moments.
+    Several processes exchange the gradients of the parameters that their wrapper was given: it is made anew.
+
+    Args:
+        distribute: wraps the method for several processes.
     """
 
     def __init__(
@@ -51,8 +56,10 @@ class FollowSize(HookBase):
         optimizer: torch.optim.Optimizer,
         clock: Clock,
         average: WeightAverage | None = None,
+        distribute: Callable[[Method], nn.Module] | None = None,
     ):
         self.method, self.optimizer, self.clock, self.average = method, optimizer, clock, average
+        self.distribute = distribute
 
     def before_step(self) -> None:
         segment = self.clock.segment(self.trainer.iter)
@@ -61,17 +68,17 @@ class FollowSize(HookBase):
         logger.info("Epoch %d: images of %d pixels, batch %d", segment.epoch, segment.size, segment.batch)
         before = dict(self.method.named_parameters())
         replaced = self.method.set_input_size((segment.size, segment.size))
-        if replaced and comm.get_world_size() > 1:
-            raise ConfigError(
-                f"{replaced[0]} changes its shape with the image size, which several processes can't follow "
-                f"within a run: run the stages one by one, each with train.init_checkpoint of the one before"
-            )
         if self.average is not None:
             averaged: Any = self.average.module
             averaged.set_input_size((segment.size, segment.size))
         after = dict(self.method.named_parameters())
         for name in replaced:
             replace_parameter(self.optimizer, before[name], after[name])
+        if replaced and self.trainer.model is not self.method and self.distribute is not None:
+            # the old wrapper lets go of the parameters when it is gone
+            self.trainer.model = self.method
+            gc.collect()
+            self.trainer.model = self.distribute(self.method).train()
 
 
 def replace_parameter(optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter) -> None:

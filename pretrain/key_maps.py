@@ -102,6 +102,17 @@ _HEADS = {
 }
 
 
+def knows_heads(method: str) -> bool:
+    """Whether there are published files of this method (a class name) with its heads."""
+    return method in _HEADS
+
+
+def itpn_heads(key: str, value: Tensor, method: str) -> tuple[str, Tensor] | None:
+    """A tensor that belongs to a published pre-training's heads, under its name in ``method``; None for
+    another."""
+    return _HEADS[method].to_ours(key, value)
+
+
 def itpn_to_native(state: State, method: str) -> State:
     """A published iTPN or Fast-iTPN pre-training state dict, heads included, in the names of a method.
 
@@ -114,7 +125,7 @@ def itpn_to_native(state: State, method: str) -> State:
     mapped = to_native(state)
     out = {f"backbone.{name}": value for name, value in mapped.state.items()}
     for key in mapped.ignored:
-        found = _HEADS[method].to_ours(key, state[key])
+        found = itpn_heads(key, state[key], method)
         if found is not None:
             out[found[0]] = found[1].contiguous()
     return out

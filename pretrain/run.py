@@ -3,6 +3,7 @@
 import argparse
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
 from itpn_d2.backbone import Trunk
-from itpn_d2.checkpoint import Checkpointer, load_state_file
+from itpn_d2.checkpoint import load_state_file
 from itpn_d2.data import labelled_source
 from itpn_d2.engine import ConfigError, Trainer, load_config
 from itpn_d2.engine.hooks import Curves, SaveOnSignal
@@ -34,6 +35,7 @@ from .hooks import (
     Pictures,
     write_summary,
 )
+from .loading import MethodCheckpointer
 from .methods import Method
 from .schedule import ProgressiveSchedule
 
@@ -115,7 +117,9 @@ class PretrainRun:
             self.average,
             cfg.train.seed,
         )
-        checkpointer = Checkpointer(self.method, str(self.output_dir), trainer=trainer, pretraining=origin)
+        checkpointer = MethodCheckpointer(
+            self.method, str(self.output_dir), trainer=trainer, pretraining=origin
+        )
         self._register_hooks(trainer, optimizer, checkpointer, origin)
         if start:
             checkpointer.resume_or_load("", resume=True)
@@ -185,14 +189,20 @@ class PretrainRun:
         self,
         trainer: Trainer,
         optimizer: torch.optim.Optimizer,
-        checkpointer: Checkpointer,
+        checkpointer: MethodCheckpointer,
         origin: Origin,
     ) -> None:
         cfg, train = self.cfg, self.cfg.train
         schedule = ClockedScheduler(instantiate(cfg.lr_multiplier), self.clock)
         registered: list[Any] = [
             hooks.IterationTimer(),
-            FollowSize(self.method, optimizer, self.clock, self.average),
+            FollowSize(
+                self.method,
+                optimizer,
+                self.clock,
+                self.average,
+                partial(distribute, cfg=cfg, device=self.device),
+            ),
             hooks.LRScheduler(optimizer, LRMultiplier(optimizer, schedule, self.clock.max_iter)),
             MethodSteps(self.method, self.clock),
             OriginEpochs(origin, self.clock),

@@ -1,5 +1,5 @@
-"""Trunks, the integral pyramid, and both as a Detectron2 backbone (``itpn_d2.backbone.backbone``); networks of timm
-as one (``TimmBackbone``)."""
+"""Trunks, the integral pyramid, and both as a Detectron2 backbone (``itpn_d2.backbone.backbone``); networks
+of timm as one (``TimmBackbone``)."""
 
 from importlib import import_module
 from typing import Any

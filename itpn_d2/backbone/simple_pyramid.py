@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import Backbone
@@ -25,8 +26,8 @@ def _doubled(width: int, out: int) -> nn.Module:
 class SimplePyramid(Backbone):
     """Levels of one map of a plain ViT, by transposed convolutions and pooling (ViTDet, 2022, section 3).
 
-    The arguments are those of upstream Detectron2's ``SimpleFeaturePyramid``, which its release 0.6 lacks; that
-    one takes a :class:`~itpn_d2.backbone.timm_backbone.TimmBackbone` as well.
+    The arguments are those of upstream Detectron2's ``SimpleFeaturePyramid``, which its release 0.6 lacks;
+    that one takes a :class:`~itpn_d2.backbone.timm_backbone.TimmBackbone` as well.
 
     Args:
         net: backbone with the map ``in_feature``.
@@ -47,7 +48,7 @@ class SimplePyramid(Backbone):
         in_feature: str,
         out_channels: int,
         scale_factors: Sequence[float] = SCALES,
-        top_block: nn.Module | None = None,
+        top_block: Any = None,
         norm: str = "LN",
         square_pad: int = 0,
     ):
@@ -108,8 +109,9 @@ class SimplePyramid(Backbone):
 
 
 class ScaledLevels(Backbone):
-    """Four maps of a plain ViT at strides 4 to 32, each from its own depth (BEiT's segmentor, 2021): two transposed
-    convolutions, one, none, and pooling. The maps keep their width and their names are ``p2`` to ``p5``.
+    """Four maps of a plain ViT at strides 4 to 32, each from its own depth (BEiT's segmentor, 2021): two
+    transposed convolutions, one, none, and pooling. The maps keep their width and their names are ``p2`` to
+    ``p5``.
 
     Args:
         net: backbone with four maps of stride 16.
@@ -123,10 +125,17 @@ class ScaledLevels(Backbone):
         super().__init__()
         shapes = net.output_shape()
         if len(shapes) != 4 or {s.stride for s in shapes.values()} != {16}:
-            raise ValueError(f"four maps of stride 16 are needed, there are {shapes}: choose four out_indices")
+            raise ValueError(
+                f"four maps of stride 16 are needed, there are {shapes}: choose four out_indices"
+            )
         self.net, self._inputs = net, list(shapes)
         widths = [shapes[name].channels for name in self._inputs]
-        first: list[nn.Module | None] = [_doubled(widths[0], widths[0]), _norm(norm, widths[0]), nn.GELU(), _doubled(widths[0], widths[0])]
+        first: list[nn.Module | None] = [
+            _doubled(widths[0], widths[0]),
+            _norm(norm, widths[0]),
+            nn.GELU(),
+            _doubled(widths[0], widths[0]),
+        ]
         self.levels = nn.ModuleList(
             [
                 nn.Sequential(*(part for part in first if part is not None)),
@@ -169,6 +178,7 @@ def _level(stride: int, scale: float) -> int:
     level = math.log2(stride / scale)
     if level != int(level):
         raise ValueError(
-            f"a map of stride {stride} gives no levels of strides 4, 8, ...: build the network with patch_size=16"
+            f"a map of stride {stride} gives no levels of strides 4, 8, ...: "
+            f"build the network with patch_size=16"
         )
     return int(level)

@@ -23,29 +23,29 @@ _NORMS = ("", "BN", "FrozenBN", "SyncBN")
 
 
 class TimmBackbone(Backbone):
-    """``(B, C, H, W)`` to maps ``(B, C_i, H / stride, W / stride)`` of a network of timm: ResNet, ConvNeXt, Swin,
-    PVTv2, ViT, and what else has ``features_only``.
+    """``(B, C, H, W)`` to maps ``(B, C_i, H / stride, W / stride)`` of a network of timm: ResNet, ConvNeXt,
+    Swin, PVTv2, ViT, and what else has ``features_only``.
 
-    Maps are named by their stride as in Detectron2, ``res2`` (4) to ``res5`` (32); those of a network with one
-    stride (ViT) by their block, ``block11``, unless ``names`` says otherwise. A pyramid belongs on top:
+    Maps are named by their stride as in Detectron2, ``res2`` (4) to ``res5`` (32); those of a network with
+    one stride (ViT) by their block, ``block11``, unless ``names`` says otherwise. A pyramid belongs on top:
     Detectron2's ``FPN``, or :class:`~itpn_d2.backbone.simple_pyramid.SimplePyramid` over a plain ViT.
 
     The image is zero-padded to multiples of ``size_divisibility``; positions and windows follow its size. A
-    network that is built for one size (Hiera, BEiT, CoAtNet) has the image padded to ``img_size``, and refuses
-    larger ones. Padding is not masked: none of timm's networks can do that.
+    network that is built for one size (Hiera, BEiT, CoAtNet) has the image padded to ``img_size``, and
+    refuses larger ones. Padding is not masked: none of timm's networks can do that.
 
     Args:
         name: timm model name.
-        out_indices: which of the network's features, negative from the end; None: those of strides 4 to 32 that are
-            there, or the last one of a network of one stride.
+        out_indices: which of the network's features, negative from the end; None: those of strides 4 to 32
+            that are there, or the last one of a network of one stride.
         names: of the maps, as many as there are.
         img_size: pixels the network is built for; see :func:`~itpn_d2.backbone.timm_features.build_features`.
         in_chans: input channels.
         drop_path: largest rate of stochastic depth, which grows with depth as timm has it.
         level_norms: a layer norm on each map, as detectors over Swin and ConvNeXt have it.
         norm: what becomes of batch norms: ``BN`` or '' nothing, ``FrozenBN``, ``SyncBN``.
-        freeze_at: 0 nothing; 1 the stem, positions and tokens; n also the first n - 1 stages (blocks, where there
-            are no stages) with their batch norms.
+        freeze_at: 0 nothing; 1 the stem, positions and tokens; n also the first n - 1 stages (blocks, where
+            there are no stages) with their batch norms.
         checkpointing: recompute activations in the backward pass, in all blocks, where timm offers it.
         **options: further arguments of timm's constructor, such as ``window_size`` or ``pretrained``.
 
@@ -152,7 +152,8 @@ class TimmBackbone(Backbone):
         if bottom < 0 or right < 0:
             raise ValueError(
                 f"an image of {height}x{width} pixels: {type(inner(self.network)).__name__} is built for "
-                f"{self._sizes.fixed[0]}x{self._sizes.fixed[1]}; give the backbone the largest size as img_size"
+                f"{self._sizes.fixed[0]}x{self._sizes.fixed[1]}; "
+                f"give the backbone the largest size as img_size"
             )
         return F.pad(images, (0, right, 0, bottom))
 
@@ -183,9 +184,7 @@ def _isotropic(network: Any) -> bool:
     return len({entry["reduction"] for entry in network.feature_info.info}) == 1
 
 
-def timm_shapes(
-    name: str, levels: Sequence[str] | None = None, **options: Any
-) -> dict[str, ShapeSpec]:
+def timm_shapes(name: str, levels: Sequence[str] | None = None, **options: Any) -> dict[str, ShapeSpec]:
     """Channels and strides of a :class:`TimmBackbone` of these arguments, for heads that are built beside it.
 
     Args:

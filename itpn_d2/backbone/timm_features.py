@@ -1,7 +1,7 @@
 """Networks of timm as feature extractors that take images of any size, where timm can.
 
-Some networks are built for one size (Swin's masks, ViT's positions, Hiera's units); timm has a switch for most of
-them, and for the others this finds out what they take.
+Some networks are built for one size (Swin's masks, ViT's positions, Hiera's units); timm has a switch for
+most of them, and for the others this finds out what they take.
 """
 
 import inspect
@@ -44,8 +44,8 @@ def build_features(
 
     Args:
         name: timm model name.
-        out_indices: features to return, negative ones from the end; None: of the strides from 4 on those that are there,
-            or the last one of a network of a single stride.
+        out_indices: features to return, negative ones from the end; None: of the strides from 4 on those that
+            are there, or the last one of a network of a single stride.
         img_size: pixels it is built for, None for the network's own. It decides about tables of positions; a
             network of a fixed size takes this size only.
         always_partition: Swin shifts its windows also where a map of ``img_size`` is a single window, as
@@ -55,10 +55,13 @@ def build_features(
     Raises:
         ValueError: no such network, one without features, or an ``img_size`` for one that has none.
     """
+    options = {k: _plain(v) for k, v in options.items()}
     given = {k: v for k, v in options.items() if k not in ("pretrained", "checkpoint_path")}
     if not timm.is_model(name.split(".")[0].removeprefix("timm/")) and ":" not in name:
         near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
-        raise ValueError(f"timm {timm.__version__} has no network {name!r}{f'; there are {near}' if near else ''}")
+        raise ValueError(
+            f"timm {timm.__version__} has no network {name!r}{f'; there are {near}' if near else ''}"
+        )
     sizes = {} if img_size is None else {"img_size": img_size}
     with torch.device("meta"):
         try:
@@ -91,6 +94,13 @@ def build_features(
     return timm.create_model(name, **arguments), rule
 
 
+def _plain(value: Any) -> Any:
+    """Lists, those of a config too, as tuples, which all of timm takes."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(_plain(item) for item in value)
+    return value
+
+
 def _strides(plain: Network, name: str) -> list[int]:
     info = getattr(plain, "feature_info", None)
     if not info:
@@ -105,7 +115,9 @@ def _indices(strides: list[int], wanted: Sequence[int] | None, name: str) -> lis
         return sorted(best.values())
     count = len(strides)
     if not wanted or any(not -count <= i < count for i in wanted):
-        raise ValueError(f"out_indices {list(wanted)}: {name} has {count} features, choose from 0 to {count - 1}")
+        raise ValueError(
+            f"out_indices {list(wanted)}: {name} has {count} features, choose from 0 to {count - 1}"
+        )
     return sorted({i % count for i in wanted})
 
 

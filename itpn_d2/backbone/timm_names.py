@@ -1,7 +1,7 @@
 """Names inside networks of timm, whole or as ``features_only`` wraps them.
 
-timm's wrappers rename: ``stages.0`` becomes ``stages_0`` (FeatureListNet), everything gets a ``model.`` or ``body.``
-in front (FeatureGetterNet, FeatureHookNet). *Plain* names here are those of the whole network,
+timm's wrappers rename: ``stages.0`` becomes ``stages_0`` (FeatureListNet), everything gets a ``model.`` or
+``body.`` in front (FeatureGetterNet, FeatureHookNet). *Plain* names here are those of the whole network,
 ``timm.create_model(name)``.
 """
 
@@ -15,7 +15,7 @@ _WRAPPERS = (FeatureDictNet, FeatureHookNet, FeatureGetterNet)
 # what stands behind the last block: norms, pooling, classifiers
 HEAD = re.compile(
     r"(head|head_dist|head_norm|norm_head|pre_head_norm|fc_norm|norm|fc|classifier|conv_head|bn2|attn_pool|"
-    r"final_conv|last_linear|fc_post|head_drop)\."
+    r"final_conv|final_layer|last_linear|downsamp_modules)\."
 )
 _BLOCKS = (
     re.compile(r"(?:stages|layers|levels|dense_stages)\.(\d+)\.(?:blocks|layers)\.(\d+)\."),
@@ -82,9 +82,9 @@ def places(names: list[str]) -> dict[str, Place | None]:
 def layer_ids(names: list[str], count_merges: bool = False) -> tuple[dict[str, int], int] | None:
     """Depths of the parameters of a network, in its own order, for learning rates by layer.
 
-    0 for the patch embedding, positions and tokens; the blocks count from 1 on over all stages; what leads into
-    a stage has the number of the block before it, or one of its own with ``count_merges``; what ends a stage
-    that of its last block; what stands behind the blocks gets the last number.
+    0 for the patch embedding, positions and tokens; the blocks count from 1 on over all stages; what leads
+    into a stage has the number of the block before it, or one of its own with ``count_merges``; what ends a
+    stage that of its last block; what stands behind the blocks gets the last number.
 
     Args:
         names: as the network has them, wrapped or plain.

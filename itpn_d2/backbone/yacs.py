@@ -6,8 +6,8 @@ from detectron2.config import CfgNode
 
 
 def add_itpn_config(cfg: CfgNode) -> CfgNode:
-    """Add ``MODEL.ITPN``, ``MODEL.TIMM``, ``MODEL.CLASSIFIER`` (of ``ImageClassifier``) and the solver keys of this project
-    to a Detectron2 yacs config, in place; returns it."""
+    """Add ``MODEL.ITPN``, ``MODEL.TIMM``, ``MODEL.CLASSIFIER`` (of ``ImageClassifier``) and the solver keys
+    of this project to a Detectron2 yacs config, in place; returns it."""
     cfg.MODEL.ITPN = CfgNode(
         {
             "NAME": "fast_itpn_tiny",

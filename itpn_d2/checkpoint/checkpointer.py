@@ -59,6 +59,10 @@ class Checkpointer(FvcoreCheckpointer):
         if self.save_dir and self.save_to_disk:
             atomic_save({"model": self.model.state_dict(), **kwargs}, Path(self.save_dir) / f"{name}.pth")
 
+    def load_foreign(self, content: dict[str, Any], path: str) -> LoadReport:
+        """Load what is not a checkpoint of this very model."""
+        return load_contents(self.model, content, path)
+
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         tag = Path(self.save_dir) / "last_checkpoint"
         partial = tag.with_name(f"{tag.name}.{os.getpid()}.partial")
@@ -92,7 +96,7 @@ class Checkpointer(FvcoreCheckpointer):
                 f"{path}: not a checkpoint of this model, so there is nothing to resume from"
             )
         else:
-            report = load_contents(self.model, content, path)
+            report = self.load_foreign(content, path)
             if complete:
                 _require_all(report, self.model)
         for key in wanted:

@@ -13,7 +13,7 @@ from torch import Tensor
 from .errors import CheckpointError
 from .layouts import FAST_ITPN, ITPN_V1, MMPRETRAIN, Layout
 from .report import summary
-from .timm_trunks import layout_of, to_timm
+from .timm_trunks import TimmFile, read_timm
 
 State = dict[str, Tensor]
 
@@ -27,13 +27,20 @@ _MERGE = re.compile(r"(|.*\.)blocks\.\d+\.reduction\.weight$")
 class Mapped:
     """A state dict in our names, and the foreign keys that have no place in a backbone or classifier.
 
-    ``network`` is itpn, or timm for a ViT or Swin, whose names here are those of timm.
+    ``network`` is itpn, or timm for a network of timm, whose names here are those of timm; ``timm`` then says
+    more of the file.
     """
 
     state: State
     layout: str
     ignored: list[str] = field(default_factory=list)
     network: str = "itpn"
+    timm: TimmFile | None = None
+
+
+def of_timm(file: TimmFile) -> Mapped:
+    """What :func:`to_native` gives for a file of a network of timm."""
+    return Mapped(file.state, file.kind, file.ignored, "timm", file)
 
 
 def to_native(state: State) -> Mapped:
@@ -53,13 +60,12 @@ def to_native(state: State) -> Mapped:
         layout = _layout(state, root)
         if layout is not None:
             return _from_official(state, layout, root)
-    elif kind := layout_of(state):
-        mapped, ignored = to_timm(state)
-        return Mapped(mapped, f"{kind} (FastMIM, timm)", ignored, "timm")
+    elif file := read_timm(state):
+        return of_timm(file)
     shown = ", ".join(list(state)[:4])
     raise CheckpointError(
         f"the names are those of no known model ({shown}, ...): expected a checkpoint of Fast-iTPN, iTPN, "
-        f"HiViT, or FastMIM's ViT or Swin"
+        f"HiViT, FastMIM's networks, or a network of timm"
     )
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint of any known layout into a trunk, backbone, classifier, detector, or a ViT or Swin of timm."""
+"""A checkpoint of any known layout into a trunk, backbone, classifier, detector, or a network of timm."""
 
 import logging
 import re
@@ -10,13 +10,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..backbone.adapt import Adapted, adapt
+from ..backbone.timm_names import HEAD, canonical, find_networks, plain_name
 from .architecture import architecture
 from .errors import CheckpointError
-from .key_maps import Mapped, to_native
+from .key_maps import OURS, Mapped, of_timm, to_native
 from .report import LoadReport
 from .safe_load import load_state_file
 from .state import Stored, find_state
-from .timm_trunks import SIX_HEADS, adapt_timm, find_trunk
+from .timm_trunks import SIX_HEADS, adapt_timm, lacking, match_timm, own_names, surplus
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,8 @@ def load_pretrained(
     bands; each such change is a row of the report. Tensors take the model's types.
 
     Args:
-        model: trunk, ``ITPNBackbone``, classifier, or a detector that holds a backbone; for FastMIM's ViT and
-            Swin, any model that holds such a network of timm.
+        model: trunk, ``ITPNBackbone``, classifier, or a detector that holds a backbone; for FastMIM's
+            networks, and whatever is of timm, any model that holds such a network.
         source: a file of any layout that :func:`to_native` knows, or its contents.
 
     Raises:
@@ -56,12 +57,23 @@ def load_pretrained(
 
 
 def load_contents(
-    model: nn.Module, content: dict[str, Any], name: str = "", prefer_average: bool = False
+    model: nn.Module,
+    content: dict[str, Any],
+    name: str = "",
+    prefer_average: bool = False,
+    heads: Callable[[dict[str, Tensor], Mapped], None] | None = None,
 ) -> LoadReport:
-    """:func:`load_pretrained` of a file that has been read; ``name`` is for its report and errors."""
+    """:func:`load_pretrained` of a file that has been read; ``name`` is for its report and errors.
+
+    Args:
+        heads: moves what it knows of ``ignored``, given the file's own names, into the mapped ``state``, in
+            the names of ``model``.
+    """
     try:
         stored = find_state(content, prefer_average)
-        mapped = to_native(stored.state)
+        mapped = _mapped(stored.state, model)
+        if heads is not None:
+            heads(stored.state, mapped)
         target = _target(model, mapped)
         report, chosen = _choose(target, mapped, stored, name, isinstance(content.get("pretraining"), dict))
         _check(target, mapped, report)
@@ -74,6 +86,35 @@ def load_contents(
     return report
 
 
+def _mapped(state: dict[str, Tensor], model: nn.Module) -> Mapped:
+    """:func:`to_native`, or what the names of the model's own network of timm make of the file."""
+    foreign = _position_of(model.state_dict()) is None and any(True for _ in find_networks(model))
+    try:
+        mapped = to_native(state)
+        # HRNet has a stage3 as well
+        if not (foreign and mapped.layout == OURS and not any(k.endswith("pos_embed") for k in state)):
+            return mapped
+    except CheckpointError:
+        if not foreign:
+            raise
+        file = match_timm(state, model)
+        if file is None:
+            raise
+        return of_timm(file)
+    file = match_timm(state, model)
+    return mapped if file is None else of_timm(file)
+
+
+def _position_of(own: dict[str, Tensor]) -> str | None:
+    """The name of our trunk's position table; Hiera has one of rows and columns as well."""
+    for name, value in own.items():
+        if name.endswith("pos_embed") and value.ndim == 4:
+            patches = own.get(name.removesuffix("pos_embed") + "patch_embed.proj.weight")
+            if patches is not None and patches.ndim == 2:
+                return name
+    return None
+
+
 def _target(model: nn.Module, mapped: Mapped) -> _Target:
     """What ``model`` offers to a file of that network.
 
@@ -81,19 +122,23 @@ def _target(model: nn.Module, mapped: Mapped) -> _Target:
         CheckpointError: no such network.
     """
     own = model.state_dict()
-    position = next((k for k in own if k.endswith("pos_embed") and own[k].ndim == 4), None)
+    position = _position_of(own)
     if mapped.network == "timm":
-        trunk = find_trunk(model)
-        if trunk is None:
+        if not any(True for _ in find_networks(model)):
             raise CheckpointError(
                 f"it holds a {mapped.layout}, the model has no such network of timm: build one, such as "
-                f"timm.create_model('vit_base_patch16_224') or 'swin_base_patch4_window7_224'"
+                f"timm.create_model('vit_base_patch16_224') or 'swin_base_patch4_window7_224', or put "
+                f"itpn_d2.backbone.TimmBackbone into the detector"
             )
+        root, names = own_names(model)
+
+        def rename(key: str) -> str:
+            return names.get(canonical(key), key)
 
         def fit(key: str, value: Tensor, like: Tensor) -> Adapted | None:
-            return adapt_timm(trunk, key, value, like)
+            return adapt_timm(model, key, value, like)
 
-        return _Target(trunk, trunk.state_dict(), lambda key: key, fit, "", "timm")
+        return _Target(model, own, rename, fit, root, "timm")
     if position is None:
         raise CheckpointError(
             f"the model has no trunk of this project (no pos_embed of rows and columns), the file holds one "
@@ -160,15 +205,7 @@ def _check(target: _Target, mapped: Mapped, report: LoadReport) -> None:
         CheckpointError: the trunk of the file is not the model's.
     """
     if target.network == "timm":
-        heads = ("head.", "fc_norm.", "norm.")
-        lost = [k for k in report.missing if not k.startswith(heads)]
-        left = [k for k in report.unexpected + report.mismatched if not k.startswith(heads)]
-        if lost or left:
-            raise CheckpointError(
-                f"the network is of another size or kind: build it as deep and wide as the file's\n{report}"
-            )
-        if mapped.layout.startswith("ViT") and any(k.startswith("decoder_") for k in mapped.ignored):
-            report.hints.append(SIX_HEADS)
+        _check_timm(target, mapped, report)
         return
     found, model = architecture(mapped.state), architecture(_as_ours(target))
     report.contents += f"\n{'':11} {found}"
@@ -191,6 +228,37 @@ def _check(target: _Target, mapped: Mapped, report: LoadReport) -> None:
         report.hints.append(f"to use the file's whole pyramid, build the model with {', '.join(remedies)}")
     if found.rel_pos != "none" and model.rel_pos == "none":
         report.hints.append(f"relative positions are dropped: rel_pos={found.rel_pos!r} keeps them")
+
+
+def _check_timm(target: _Target, mapped: Mapped, report: LoadReport) -> None:
+    """:func:`_check` for a network of timm."""
+    file, (_, network) = mapped.timm, next(find_networks(target.module))
+    assert file is not None
+    inside = [k.removeprefix(target.root) for k in report.missing if k.startswith(target.root)]
+    parts = {canonical(k) for k in network.state_dict()}
+    missing = [plain_name(k) for k in inside if canonical(k) in parts]
+    lost = lacking(missing, file.network, file.partial)
+    left = surplus([k for k in report.unexpected if k in file.network], network)
+    wrong = [
+        row
+        for row in report.mismatched
+        if row.startswith(target.root)
+        and not HEAD.match(plain_name(row.removeprefix(target.root)))
+        and canonical(row.split(":")[0].removeprefix(target.root)) in parts
+    ]
+    if lost or left or wrong:
+        raise CheckpointError(
+            f"the network is of another size or kind: build it as deep and wide as the file's\n{report}"
+        )
+    report.missing = [k for k in report.missing if not k.endswith("num_batches_tracked")]
+    for name in [k for k in report.unexpected if k.endswith("num_batches_tracked")]:
+        report.unexpected.remove(name)
+        report.ignored.append(name)
+    blocks = [k for k in missing if not HEAD.match(k) and k not in lost and "blocks." in k]
+    if file.partial and blocks:
+        report.hints.append(f"the file leaves out the last blocks ({blocks[0].rpartition('.')[0]}, ...)")
+    if mapped.layout.startswith("ViT") and any(k.startswith("decoder_") for k in mapped.ignored):
+        report.hints.append(SIX_HEADS)
 
 
 def _lost(missing: list[str], root: str, depth: int) -> list[str]:

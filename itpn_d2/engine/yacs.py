@@ -57,7 +57,8 @@ def _pairs(overrides: list[str]) -> list[str]:
 
 
 def load_yacs(path: str, overrides: list[str]) -> DictConfig:
-    """Read ``path`` with Detectron2's defaults, ``MODEL.ITPN``, ``MODEL.TIMM`` and ``SOLVER.LAYER_DECAY``, and translate it.
+    """Read ``path`` with Detectron2's defaults, ``MODEL.ITPN``, ``MODEL.TIMM`` and ``SOLVER.LAYER_DECAY``,
+    and translate it.
 
     The datasets are the registered names of ``DATASETS.TRAIN[0]`` and ``DATASETS.TEST[0]``; the optimizer is
     AdamW with layer decay, the schedule that of ``SOLVER``.

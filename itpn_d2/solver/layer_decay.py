@@ -5,8 +5,9 @@ block ``i`` of the trunk (counted over the three stages) has id ``i + 1``, a mer
 before it, and everything else - final norm, pyramid, heads - has scale 1. With ``count_merges`` a merge is a
 layer of its own, as in the reference's fine-tuning of Fast-iTPN classifiers. The reference detection code
 forgets that merges are in its block list, which gives the last block 1.11 times the base rate, and leaves the
-position table at the full rate; this does neither. Networks of timm have their own layers
-(``group_matcher``).
+position table at the full rate; this does neither. Networks of timm have the same layers
+(:func:`itpn_d2.backbone.timm_names.layer_ids`, which agrees with FastMIM's fine-tuning), or their own
+(``group_matcher``) where their blocks have unusual names.
 """
 
 import re
@@ -16,6 +17,8 @@ from typing import Any
 
 from timm.models import group_parameters
 from torch import nn
+
+from ..backbone.timm_names import find_networks, layer_ids
 
 _BLOCK = re.compile(r"^stage(\d)\.(\d+)\.")
 _MERGE = re.compile(r"^merge(\d)\.")
@@ -72,7 +75,7 @@ def parameter_rules(
     if not 0 < layer_decay <= 1:
         raise ValueError(f"layer_decay {layer_decay}: choose a value in (0, 1]; 1 is no decay")
     trunks = {n: m for n, m in model.named_modules() if hasattr(m, "depths") and hasattr(m, "stage1")}
-    foreign = {} if trunks or layer_decay == 1 else _scales_by_matcher(model, layer_decay)
+    foreign = {} if trunks or layer_decay == 1 else _scales_of_timm(model, layer_decay, count_merges)
     kept = _without_decay(model, decayed, undecayed)
     rules = []
     for name, parameter in model.named_parameters():
@@ -123,21 +126,33 @@ def _without_decay(model: nn.Module, decayed: Sequence[str], undecayed: Sequence
     return (kept | added) - removed
 
 
-def _scales_by_matcher(model: nn.Module, layer_decay: float) -> dict[str, float]:
-    """Scales of the parameters of timm networks inside ``model``, by their own layers; the last has 1."""
+def _scales_of_timm(model: nn.Module, layer_decay: float, count_merges: bool) -> dict[str, float]:
+    """Scales of the parameters of timm networks inside ``model``; what stands behind their blocks has 1."""
     scales: dict[str, float] = {}
-    for prefix, network in model.named_modules():
-        matcher = getattr(network, "group_matcher", None)
-        if matcher is not None:
-            layers = group_parameters(network, matcher(coarse=False), reverse=True)
-            last, start = max(layers.values()), f"{prefix}." if prefix else ""
-            scales.update({f"{start}{n}": layer_decay ** (last - layer) for n, layer in layers.items()})
+    for prefix, network in find_networks(model):
+        found = layer_ids([name for name, _ in network.named_parameters()], count_merges)
+        if found is None:
+            found = _by_matcher(network)
+        if found is not None:
+            ids, last = found
+            scales.update({f"{prefix}{n}": layer_decay ** (last - layer) for n, layer in ids.items()})
     if not scales:
         raise ValueError(
             f"layer_decay={layer_decay}: {type(model).__name__} holds neither a trunk of this project nor a "
             f"network of timm whose layers are known; set optimizer.params.layer_decay=1.0"
         )
     return scales
+
+
+def _by_matcher(network: nn.Module) -> tuple[dict[str, int], int] | None:
+    """timm's own layers of a network, or of the one that a feature extractor holds."""
+    for prefix, module in network.named_modules():
+        matcher = getattr(module, "group_matcher", None)
+        if matcher is not None:
+            layers = group_parameters(module, matcher(coarse=False), reverse=True)
+            start = f"{prefix}." if prefix else ""
+            return {f"{start}{n}": layer for n, layer in layers.items()}, max(layers.values())
+    return None
 
 
 def parameter_groups(

@@ -1,14 +1,16 @@
 """Encoders over timm's networks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import timm
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from itpn_d2.backbone.timm_features import build_features, channels_last_outputs, inner
+from itpn_d2.checkpoint.timm_trunks import adapt_timm
 from itpn_d2.layers.units import map_to_tokens
 
 from ..positions import sincos_2d
@@ -137,24 +139,57 @@ class SwinEncoder(Encoder):
 class TimmEncoder(Encoder):
     """The last feature map of any timm model that has ``features_only``, such as a ConvNet, and a norm.
 
+    A network that is built for one size follows :meth:`set_input_size`, which a run calls with the size of
+    its images: Swin's windows scale with it as those of :class:`SwinEncoder`, tables are resampled. ViT and
+    Swin take other sizes without that, too.
+
     Args:
         name: timm model name.
+        img_size: pixels it is built for, None for the network's own.
         **options: further arguments of ``timm.create_model``.
     """
 
-    def __init__(self, name: str, **options: Any):
+    def __init__(self, name: str, img_size: int | tuple[int, int] | None = None, **options: Any):
         super().__init__()
-        network: Any = timm.create_model(name, features_only=True, out_indices=(-1,), **options)
+        self._build = partial(build_features, name, out_indices=(-1,), **options)
+        network, self._sizes = self._build(img_size=img_size)
         self.backbone = network
         self.stride, self.width = network.feature_info.reduction()[-1], network.feature_info.channels()[-1]
-        self.channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
         self.norm = nn.LayerNorm(self.width, eps=1e-6)
 
     def _resize(self, size: tuple[int, int]) -> None:
-        inner: Any = getattr(self.backbone, "model", self.backbone)
-        if hasattr(inner, "set_input_size"):
-            inner.set_input_size(img_size=size)
+        if not self._sizes.takes_img_size:
+            return
+        network = inner(self.backbone)
+        if hasattr(network, "set_input_size"):
+            network.set_input_size(img_size=size)
+            if self._sizes.fixed is not None:
+                self._sizes = replace(self._sizes, fixed=size)
+        elif size != self._sizes.fixed and self._sizes.fixed is not None:
+            self._rebuild(size)
+
+    def _rebuild(self, size: tuple[int, int]) -> None:
+        """A network for another size around the parameters of this one; only tables are new."""
+        old: Any = self.backbone
+        new, self._sizes = self._build(img_size=size)
+        new.to(next(old.parameters()).device).train(old.training)
+        state = old.state_dict()
+        for name, like in new.state_dict().items():
+            if state[name].shape != like.shape and (found := adapt_timm(new, name, state[name], like)):
+                state[name] = found[0]
+        new.load_state_dict(state)
+        for name, parameter in old.named_parameters():
+            owner, _, part = name.rpartition(".")
+            if new.get_parameter(name).shape == parameter.shape:
+                setattr(new.get_submodule(owner), part, parameter)
+        self.backbone = new
 
     def forward(self, image: Tensor) -> Tensor:
+        fixed = self._sizes.fixed
+        if fixed is not None and tuple(image.shape[-2:]) != fixed:
+            raise ValueError(
+                f"images of {image.shape[-2]}x{image.shape[-1]} pixels: the network is built for "
+                f"{fixed[0]}x{fixed[1]}; call set_input_size, or give the encoder img_size={image.shape[-1]}"
+            )
         x = self.backbone(image)[-1]
-        return self.norm(map_to_tokens(x if self.channels_last else x.permute(0, 2, 3, 1)))
+        return self.norm(map_to_tokens(x if channels_last_outputs(self.backbone) else x.permute(0, 2, 3, 1)))
