@@ -11,6 +11,7 @@ from .gathering import TokenGathering
 from .itpn import ITPN
 from .migration import METRICS, TokenMigration
 from .pyramid import IntegralPyramid
+from .timm_classifier import timm_classifier
 from .trunk import Trunk
 from .variants import VARIANTS, Variant, get_variant
 
@@ -27,6 +28,7 @@ __all__ = [
     "Variant",
     "create_model",
     "get_variant",
+    "timm_classifier",
 ]
 # these need Detectron2, which the trunks do without
 _OF_DETECTRON2 = {

@@ -1,7 +1,7 @@
 """Any network of timm with ``features_only`` as a Detectron2 backbone."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..layers.channel_norm import ChannelNorm
 from .padding import pad_to_multiple
-from .simple_pyramid import SimplePyramid
+from .simple_pyramid import ScaledLevels, SimplePyramid
 from .timm_features import build_features, channels_last_outputs, inner
 from .timm_names import places, plain_name
 
@@ -47,7 +47,7 @@ class TimmBackbone(Backbone):
         freeze_at: 0 nothing; 1 the stem, positions and tokens; n also the first n - 1 stages (blocks, where
             there are no stages) with their batch norms.
         checkpointing: recompute activations in the backward pass, in all blocks, where timm offers it.
-        **options: further arguments of timm's constructor, such as ``window_size`` or ``pretrained``.
+        options: further arguments of timm's constructor, such as ``window_size`` or ``pretrained``.
 
     Raises:
         ValueError: an option that the network or this class does not know.
@@ -65,17 +65,18 @@ class TimmBackbone(Backbone):
         norm: str = "",
         freeze_at: int = 0,
         checkpointing: bool = False,
-        **options: Any,
+        options: Mapping[str, Any] | None = None,
     ):
         super().__init__()
+        arguments = dict(options or {})
         if norm not in _NORMS:
             raise ValueError(f"norm {norm!r}: choose {', '.join(map(repr, _NORMS))}")
         if in_chans != 3:
-            options["in_chans"] = in_chans
+            arguments["in_chans"] = in_chans
         if drop_path:
-            options["drop_path_rate"] = drop_path
+            arguments["drop_path_rate"] = drop_path
         size = img_size if img_size is None or isinstance(img_size, int) else (img_size[0], img_size[1])
-        network, self._sizes = build_features(name, out_indices, size, always_partition=True, **options)
+        network, self._sizes = build_features(name, out_indices, size, always_partition=True, **arguments)
         if norm == "FrozenBN":
             network = freeze_batch_norm_2d(network)
         elif norm == "SyncBN":
@@ -184,14 +185,23 @@ def _isotropic(network: Any) -> bool:
     return len({entry["reduction"] for entry in network.feature_info.info}) == 1
 
 
-def timm_shapes(name: str, levels: Sequence[str] | None = None, **options: Any) -> dict[str, ShapeSpec]:
+def timm_shapes(
+    name: str,
+    levels: Sequence[str] | None = None,
+    out_indices: Sequence[int] | None = None,
+    scaled: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, ShapeSpec]:
     """Channels and strides of a :class:`TimmBackbone` of these arguments, for heads that are built beside it.
 
     Args:
         levels: which maps, None for all.
+        scaled: of the levels that :class:`~itpn_d2.backbone.simple_pyramid.ScaledLevels` makes of them.
     """
+    chosen = {k: v for k, v in (options or {}).items() if k != "pretrained"}
     with torch.device("meta"):
-        shapes = TimmBackbone(name, **options).output_shape()
+        backbone: Backbone = TimmBackbone(name, out_indices, options=chosen)
+        shapes = (ScaledLevels(backbone, norm="BN") if scaled else backbone).output_shape()
     return shapes if levels is None else {level: shapes[level] for level in levels}
 
 
@@ -209,7 +219,7 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> T
         norm=node.NORM,
         freeze_at=node.FREEZE_AT,
         checkpointing=node.CHECKPOINTING,
-        **{key.lower(): value for key, value in node.OPTIONS.items()},
+        options={key.lower(): value for key, value in node.OPTIONS.items()},
     )
 
 

@@ -55,7 +55,7 @@ def build_features(
     Raises:
         ValueError: no such network, one without features, or an ``img_size`` for one that has none.
     """
-    options = {k: _plain(v) for k, v in options.items()}
+    options = {k: plain(v) for k, v in options.items()}
     given = {k: v for k, v in options.items() if k not in ("pretrained", "checkpoint_path")}
     if not timm.is_model(name.split(".")[0].removeprefix("timm/")) and ":" not in name:
         near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
@@ -65,10 +65,10 @@ def build_features(
     sizes = {} if img_size is None else {"img_size": img_size}
     with torch.device("meta"):
         try:
-            plain = timm.create_model(name, **given)
+            whole = timm.create_model(name, **given)
         except TypeError as error:
             raise ValueError(f"timm's {name} does not take these options: {error}") from error
-    parameters = inspect.signature(type(plain)).parameters
+    parameters = inspect.signature(type(whole)).parameters
     takes_img_size = "img_size" in parameters
     if img_size is not None and not takes_img_size:
         raise ValueError(f"{name} takes images of any size: leave img_size={img_size} out")
@@ -79,14 +79,14 @@ def build_features(
         sizes["strict_img_size"] = False
     if always_partition and "always_partition" in parameters:
         sizes["always_partition"] = True
-    strides = _strides(plain, name)
+    strides = _strides(whole, name)
     features: dict[str, Any] = {"out_indices": _indices(strides, out_indices, name)}
-    if hasattr(plain, "forward_intermediates"):
+    if hasattr(whole, "forward_intermediates"):
         features["feature_cls"] = "getter"
     arguments = {**sizes, **options, "features_only": True, **features}
     rule = SizeRule(max(strides), None, takes_img_size)
     if takes_img_size and not flexible:
-        side = img_size if img_size is not None else plain.pretrained_cfg["input_size"][-2:]
+        side = img_size if img_size is not None else whole.pretrained_cfg["input_size"][-2:]
         height, width = (side, side) if isinstance(side, int) else side
         with torch.device("meta"):
             twin = timm.create_model(name, **{**sizes, **given, "features_only": True, **features})
@@ -94,15 +94,15 @@ def build_features(
     return timm.create_model(name, **arguments), rule
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Lists, those of a config too, as tuples, which all of timm takes."""
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(_plain(item) for item in value)
+        return tuple(plain(item) for item in value)
     return value
 
 
-def _strides(plain: Network, name: str) -> list[int]:
-    info = getattr(plain, "feature_info", None)
+def _strides(whole: Network, name: str) -> list[int]:
+    info = getattr(whole, "feature_info", None)
     if not info:
         raise ValueError(f"timm's {name} has no features_only")
     return [entry["reduction"] for entry in (info.get_dicts() if hasattr(info, "get_dicts") else info)]

@@ -36,6 +36,7 @@ class FCNHead(SemanticHead):
         super().__init__(num_classes, channels, dropout, loss_name, loss_weight, ignore_value)
         names, widths = sorted_features(input_shape)
         self.in_feature = names[0]
+        self.finest = names[0], input_shape[names[0]].stride
         steps = [widths[0], *[channels] * num_convs]
         self.convs = nn.Sequential(*(conv(a, b, 3, norm) for a, b in zip(steps, steps[1:], strict=False)))
 

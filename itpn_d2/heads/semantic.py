@@ -53,6 +53,7 @@ class SemanticHead(nn.Module):
         ignore_value: int,
     ):
         super().__init__()
+        self.finest = ("p2", 4)  # name and stride
         self.num_classes, self.loss_name, self.loss_weight = num_classes, loss_name, loss_weight
         self.ignore_value = ignore_value
         self.dropout = nn.Dropout2d(dropout)
@@ -68,7 +69,7 @@ class SemanticHead(nn.Module):
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
         """
         Args:
-            features: pyramid maps by name; ``p2`` (stride 4) tells the size of the image.
+            features: maps by name; the finest one that the head takes tells the size of the image.
             targets: ``(B, H, W)`` int64, needed in training.
 
         Returns:
@@ -77,8 +78,9 @@ class SemanticHead(nn.Module):
         """
         logits = self.predictor(self.dropout(self.layers(features)))
         if not self.training:
-            height, width = features["p2"].shape[-2:]
-            return resize(logits, (4 * height, 4 * width)), {}
+            name, stride = self.finest
+            height, width = features[name].shape[-2:]
+            return resize(logits, (stride * height, stride * width)), {}
         assert targets is not None, "a semantic head needs targets in training"
         logits = resize(logits.float(), (targets.shape[-2], targets.shape[-1]))
         total = F.cross_entropy(logits, targets, ignore_index=self.ignore_value, reduction="sum")

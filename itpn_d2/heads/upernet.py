@@ -65,6 +65,7 @@ class UPerNetHead(SemanticHead):
         if norm == "GN" and (channels % 32 or channels < 64):
             raise ValueError(f"channels={channels} with norm='GN': choose a multiple of 32 from 64 on")
         self.in_features, widths = sorted_features(input_shape)
+        self.finest = self.in_features[0], input_shape[self.in_features[0]].stride
         self.pooling = PyramidPooling(widths[-1], channels, pools, norm)
         self.laterals = nn.ModuleList(conv(width, channels, 1, norm) for width in widths[:-1])
         self.outputs = nn.ModuleList(conv(channels, channels, 3, norm) for _ in widths[:-1])

@@ -101,7 +101,7 @@ def test_two_processes_pretrain_as_one(method, folder, tmp_path):
 
 
 def test_growing_images_of_a_swin_in_two_processes(folder, tmp_path):
-    """FastMIM-P: at the second stage the tables are new parameters, whose gradients have to be exchanged too."""
+    """FastMIM-P: at the second stage the tables are new parameters, whose gradients count too."""
     alone, weights = pretrain("fastmim_hog_swin", folder, tmp_path / "one")
     together, same = pretrain("fastmim_hog_swin", folder, tmp_path / "two", "--num-processes", "2")
     assert len(alone) == len(together) == 4

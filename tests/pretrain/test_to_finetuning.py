@@ -190,7 +190,7 @@ def swin(file, tmp_path):
     network = build(img_size=96, num_classes=3)  # larger windows: tables are resampled
     assert all(k.startswith("head.") for k in missing(network, file))
     assert torch.isfinite(network(torch.zeros(1, 3, 96, 96))).all()
-    detector = fpn(name="swin_tiny_patch4_window7_224", **SWIN, level_norms=True)
+    detector = fpn(name="swin_tiny_patch4_window7_224", options=SWIN, level_norms=True)
     assert backbone_missing(detector, file, "backbone.bottom_up.network.") == []
     assert equal(detector, "backbone.bottom_up.network.model.", file, "encoder.backbone.")
     out = converted(file, tmp_path)
@@ -207,7 +207,7 @@ def vit(file, tmp_path):
     pooled = timm.create_model("vit_tiny_patch16_224", **VIT, global_pool="avg", num_classes=3)
     report = load_pretrained(pooled, file)
     assert {k.split(".")[0] for k in report.missing} == {"fc_norm", "head"}
-    net = TimmBackbone("vit_tiny_patch16_224", **VIT, names=["last_feat"])
+    net = TimmBackbone("vit_tiny_patch16_224", options=VIT, names=["last_feat"])
     detector = torch.nn.ModuleDict({"backbone": SimplePyramid(net, "last_feat", 16)})
     report = load_pretrained(detector, file)
     assert not [k for k in report.missing if ".net." in k] and "norm.weight" in report.ignored
@@ -218,7 +218,7 @@ def vit(file, tmp_path):
 def convnext(file, tmp_path):
     network = timm.create_model("convnext_base", **CONVNEXT, num_classes=3)
     assert all(k.startswith("head.") for k in missing(network, file))
-    detector = fpn(name="convnext_base", **CONVNEXT)
+    detector = fpn(name="convnext_base", options=CONVNEXT)
     assert backbone_missing(detector, file, "backbone.bottom_up.network.") == []
     assert equal(detector, "backbone.bottom_up.network.model.", file, "encoder.backbone.model.")
     # and as train_net.py starts from it
