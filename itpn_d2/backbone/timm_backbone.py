@@ -75,6 +75,7 @@ class TimmBackbone(Backbone):
             arguments["in_chans"] = in_chans
         if drop_path:
             arguments["drop_path_rate"] = drop_path
+        img_size = arguments.pop("img_size", img_size)
         size = img_size if img_size is None or isinstance(img_size, int) else (img_size[0], img_size[1])
         network, self._sizes = build_features(name, out_indices, size, always_partition=True, **arguments)
         if norm == "FrozenBN":

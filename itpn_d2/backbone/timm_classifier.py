@@ -6,7 +6,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from .timm_features import plain
+from .timm_features import check_name, plain
 
 
 def timm_classifier(
@@ -29,8 +29,7 @@ def timm_classifier(
     Raises:
         ValueError: no such network, or none with a linear head where ``head_std`` is given.
     """
-    if ":" not in name and not timm.is_model(name.split(".")[0]):
-        raise ValueError(f"timm {timm.__version__} has no network {name!r}")
+    check_name(name)
     arguments = {key: plain(value) for key, value in (options or {}).items()}
     if img_size is not None:
         arguments["img_size"] = plain(img_size)

@@ -4,6 +4,7 @@ Some networks are built for one size (Swin's masks, ViT's positions, Hiera's uni
 most of them, and for the others this finds out what they take.
 """
 
+import difflib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,11 +58,7 @@ def build_features(
     """
     options = {k: plain(v) for k, v in options.items()}
     given = {k: v for k, v in options.items() if k not in ("pretrained", "checkpoint_path")}
-    if not timm.is_model(name.split(".")[0].removeprefix("timm/")) and ":" not in name:
-        near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
-        raise ValueError(
-            f"timm {timm.__version__} has no network {name!r}{f'; there are {near}' if near else ''}"
-        )
+    check_name(name)
     sizes = {} if img_size is None else {"img_size": img_size}
     with torch.device("meta"):
         try:
@@ -92,6 +89,16 @@ def build_features(
             twin = timm.create_model(name, **{**sizes, **given, "features_only": True, **features})
         rule = _try_sizes(twin, height, width, max(strides), given.get("in_chans", 3))
     return timm.create_model(name, **arguments), rule
+
+
+def check_name(name: str) -> None:
+    """ValueError, with names like it, unless timm has a network of that name; one of a hub is not looked
+    at."""
+    if ":" in name or timm.is_model(name.split(".")[0]):
+        return
+    near = difflib.get_close_matches(name, timm.list_models(), 4)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    raise ValueError(f"timm {timm.__version__} has no network {name!r}{hint}")
 
 
 def plain(value: Any) -> Any:

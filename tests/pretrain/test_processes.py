@@ -100,6 +100,7 @@ def test_two_processes_pretrain_as_one(method, folder, tmp_path):
     assert {"predictions.png", "results.json"} <= written
 
 
+@pytest.mark.slow
 def test_growing_images_of_a_swin_in_two_processes(folder, tmp_path):
     """FastMIM-P: at the second stage the tables are new parameters, whose gradients count too."""
     alone, weights = pretrain("fastmim_hog_swin", folder, tmp_path / "one")
