@@ -19,6 +19,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from itpn_d2 import create_model
+from itpn_d2.backbone import TimmBackbone
 from layout_names import (
     CHANNELS,
     DEPTHS,
@@ -31,13 +32,21 @@ from layout_names import (
     pyramid_names,
     v1_names,
 )
+from pretrain.encoders import TimmEncoder
+from pretrain.methods import FastMIM
 
 SIZES: dict[str, Any] = dict(channels=CHANNELS, depths=DEPTHS, num_heads=2, pos_grid=(SIDE, SIDE))
 VIT: dict[str, Any] = dict(img_size=64, patch_size=16, embed_dim=16, depth=2, num_heads=2, num_classes=0)
 SWIN: dict[str, Any] = dict(
     img_size=64, patch_size=4, window_size=4, embed_dim=8, depths=(1, 2), num_heads=(1, 2), num_classes=0
 )
-_DEFAULTS = {create_model: SIZES, VisionTransformer: VIT, SwinTransformer: SWIN}
+CONVNEXT: dict[str, Any] = dict(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32))
+_DEFAULTS: dict[Any, dict[str, Any]] = {
+    TimmBackbone: {"options": CONVNEXT},
+    create_model: SIZES,
+    VisionTransformer: VIT,
+    SwinTransformer: SWIN,
+}
 Content = dict[str, Any]
 
 
@@ -126,6 +135,13 @@ def _fastmim_swin() -> Content:
     return {"model": fastmim_state(SwinTransformer(**SWIN), "encoder.")}
 
 
+def _own_fastmim() -> Content:
+    """As ``python -m pretrain`` writes it."""
+    method = FastMIM(TimmEncoder("convnext_atto", **CONVNEXT), decoder_dim=8, decoder_heads=2)
+    state = {k: torch.zeros_like(v) for k, v in method.state_dict().items()}
+    return {"model": state, "pretraining": {"method": "FastMIM"}, "trainer": {}, "iteration": 9}
+
+
 def _six_bands() -> Content:
     return filled(fast_names(bands=6))
 
@@ -186,6 +202,12 @@ EXAMPLES = (
         "swin_base_fastmim_hog_400e_pretrain.pth",
         _fastmim_swin,
         partial(SwinTransformer, **{**SWIN, "img_size": 96, "window_size": 6}),
+    ),
+    Example(
+        "This project's FastMIM over a ConvNeXt of timm, into a detector's backbone",
+        "model_final.pth",
+        _own_fastmim,
+        partial(TimmBackbone, "convnext_atto", options=CONVNEXT),
     ),
     Example(
         "safetensors with six input bands, into three",

@@ -99,3 +99,48 @@ def test_our_own_file_of_another_size(tmp_path):
     state["backbone.trunk.pos_embed"] = table.repeat(1, 2, 2, 1)
     report = load(method, state, tmp_path, pretraining={})
     assert report.missing == [] and [r.split(":")[0] for r in report.adapted] == ["backbone.trunk.pos_embed"]
+
+
+def test_python_m_pretrain_starts_from_an_official_file(tmp_path):
+    """The whole way: train.init_checkpoint, one step at a rate of 0, and what is written."""
+    import cv2
+
+    from itpn_d2.checkpoint import load_state_file
+    from itpn_d2.data.scenes import draw_scene
+    from itpn_d2.engine import load_config
+    from pretrain.run import PretrainRun
+
+    build = json.loads((FIXTURES / "fastmim_vit.json").read_text())["build"]
+    state, _ = official("fastmim_vit")
+    torch.save({"model": state, "epoch": 799}, tmp_path / "official.pth")
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), draw_scene([5, number], 64)[0])
+    config = Path(__file__).resolve().parents[2] / "configs" / "Pretrain" / "fastmim_hog_vit_base.py"
+    decoder = build["decoder"]
+    overrides = {
+        "model.encoder.embed_dim": build["channels"][0],
+        "model.encoder.depth": build["depths"][0],
+        "model.encoder.num_heads": build["num_heads"],
+        "model.encoder.img_size": 64,
+        "model.decoder_dim": decoder["dim"],
+        "model.decoder_depth": decoder["depth"],
+        "model.decoder_heads": decoder["num_heads"],
+        "dataset.train.root": tmp_path,
+        "dataloader.train.view.size": 64,
+        "dataloader.train.total_batch_size": 2,
+        "dataloader.train.num_workers": 0,
+        "optimizer.lr": 1e-30,
+        "train.base_lr": "null",
+        "train.epochs": 1,
+        "train.device": "cpu",
+        "train.amp.dtype": "fp32",
+        "train.visualize.epochs": 0,
+        "train.init_checkpoint": tmp_path / "official.pth",
+        "train.output_dir": tmp_path / "out",
+    }
+    PretrainRun(load_config(str(config), [f"{k}={v}" for k, v in overrides.items()])).train()
+    found = load_state_file(tmp_path / "out" / "model_final.pth")["model"]
+    expected = parity_fastmim.fastmim_to_native(state)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=name)

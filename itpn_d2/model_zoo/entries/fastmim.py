@@ -1,6 +1,8 @@
-"""FastMIM over the networks of its paper (2022): timm's ViT and Swin, and a convolutional network."""
+"""FastMIM over the networks of its paper (2022), timm's ViT and Swin, and a convolutional network; and what
+is fine-tuned from it."""
 
-from ..entry import IMAGENET, Entry, Weights
+from ...data.scenes import CLASSES
+from ..entry import IMAGENET, Entry, Task, Weights
 from .metrics import top1
 
 _README = "FastMIM repository, README"
@@ -14,13 +16,39 @@ def _official(file: str) -> Weights:
     )
 
 
+VIT = _official("vit_base_fastmim_hog_800e_pretrain.pth")
+SWIN = _official("swin_base_fastmim_hog_400e_pretrain.pth")
+VIT_CLASSIFIER = _official("vit_base_fastmim_hog_800e_finetune_100e.pth")
+SWIN_CLASSIFIER = _official("swin_base_fastmim_hog_400e_finetune_100e.pth")
+_ON_VIT = "FastMIM: HOG at 128 pixels, 800 epochs"
+_ON_SWIN = "FastMIM: HOG at 128 pixels, 400 epochs"
+_CLASSIFIED = "and 100 epochs of classification"
+_OWN = "For your own data, which give the classes."
+_OURS = "The recipe is ours: FastMIM has no such model."
+_SCENES = "Generated scenes, nothing to download. The size is ours."
+# network, task, what it starts from
+_CUSTOM: tuple[tuple[str, Task, str, Weights | None], ...] = (
+    ("mask_rcnn_swin_base", "instance_segmentation", _ON_SWIN, SWIN),
+    ("mask_rcnn_convnext_base", "instance_segmentation", "any of ConvNeXt", None),
+    ("mask_rcnn_vit_base", "instance_segmentation", _ON_VIT, VIT),
+    ("upernet_swin_base", "semantic_segmentation", _ON_SWIN, SWIN),
+    ("upernet_vit_base", "semantic_segmentation", _ON_VIT, VIT),
+    ("classifier_swin_base", "classification", _ON_SWIN, SWIN),
+    ("classifier_vit_base", "classification", _ON_VIT, VIT),
+)
+_QUICK: tuple[tuple[str, Task], ...] = (
+    ("mask_rcnn_convnext_atto", "instance_segmentation"),
+    ("mask_rcnn_swin_nano", "instance_segmentation"),
+    ("upernet_vit_nano", "semantic_segmentation"),
+)
+
 ENTRIES = (
     Entry(
         "Pretrain/fastmim_hog_vit_base.py",
         "pretraining",
         IMAGENET,
         "HOG at 128 pixels, 800 epochs of ImageNet-1K",
-        weights=_official("vit_base_fastmim_hog_800e_pretrain.pth"),
+        weights=VIT,
         metrics=top1(83.8, _README, "after fine-tuning"),
         note="The authors pre-trained with 6 heads, which no shape shows, and fine-tuned with 12.",
     ),
@@ -29,7 +57,7 @@ ENTRIES = (
         "pretraining",
         IMAGENET,
         "HOG at 128 pixels, 400 epochs of ImageNet-1K",
-        weights=_official("swin_base_fastmim_hog_400e_pretrain.pth"),
+        weights=SWIN,
         metrics=top1(84.1, _README, "after fine-tuning"),
     ),
     Entry(
@@ -38,5 +66,69 @@ ENTRIES = (
         IMAGENET,
         "HOG at 128 pixels, 400 epochs",
         note="Ours: the paper has no such network.",
+    ),
+    Entry(
+        "ImageNet-Classification/vit_base_224.py",
+        "classification",
+        IMAGENET,
+        _ON_VIT,
+        weights=VIT_CLASSIFIER,
+        start=VIT,
+        metrics=top1(83.8, _README),
+    ),
+    Entry(
+        "ImageNet-Classification/swin_base_224.py",
+        "classification",
+        IMAGENET,
+        _ON_SWIN,
+        weights=SWIN_CLASSIFIER,
+        start=SWIN,
+        metrics=top1(84.1, _README),
+    ),
+    Entry(
+        "COCO-InstanceSegmentation/mask_rcnn_swin_base_3x.py",
+        "instance_segmentation",
+        IMAGENET,
+        f"{_ON_SWIN}, {_CLASSIFIED}",
+        start=SWIN_CLASSIFIER,
+        note="The authors, who paste objects between images as well, have 52.0 box and 46.0 mask AP.",
+    ),
+    Entry(
+        "COCO-InstanceSegmentation/mask_rcnn_convnext_base_3x.py",
+        "instance_segmentation",
+        IMAGENET,
+        "any of ConvNeXt",
+        note=_OURS,
+    ),
+    Entry(
+        "ADE20K-SemanticSegmentation/upernet_vit_base_160k.py",
+        "semantic_segmentation",
+        IMAGENET,
+        f"{_ON_VIT}, {_CLASSIFIED}",
+        start=VIT_CLASSIFIER,
+        note="The authors, whose network has tables of relative positions besides, have 49.5 mIoU.",
+    ),
+    Entry(
+        "ADE20K-SemanticSegmentation/upernet_swin_base_160k.py",
+        "semantic_segmentation",
+        IMAGENET,
+        f"{_ON_SWIN}, {_CLASSIFIED}",
+        start=SWIN_CLASSIFIER,
+        note=_OURS,
+    ),
+    *(
+        Entry(f"Custom/{config}.py", task, IMAGENET, pretraining, start=start, note=_OWN)
+        for config, task, pretraining, start in _CUSTOM
+    ),
+    *(
+        Entry(
+            f"Quickstart/{config}.py",
+            task,
+            IMAGENET,
+            "none",
+            classes=(*CLASSES, "background") if task == "semantic_segmentation" else CLASSES,
+            note=_SCENES,
+        )
+        for config, task in _QUICK
     ),
 )
