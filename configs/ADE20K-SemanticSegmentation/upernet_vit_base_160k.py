@@ -1,6 +1,5 @@
 """UPerNet, ViT-B, 160k iterations on ADE20K: the recipe of FastMIM's segmentor (BEiT's: AdamW 3e-4, layer
-decay .75, drop
-path .1, layer scale 1, batch 16, crops of 512, windows of 512 every 341 pixels at test time).
+decay .75, drop path .1, layer scale 1, batch 16, crops of 512, windows of 512 every 341 pixels at test time).
 
 It starts from FastMIM's fine-tuned classifier: train.init_checkpoint=FILE. The blocks whose maps are taken
 are those of the reference (2, 4, 10 and 12). What differs: every block there adds a table of relative

@@ -1,13 +1,12 @@
 """Mask R-CNN, Swin-B, 36 epochs with large-scale jitter at 1024: the recipe of FastMIM's detector (AdamW
-6e-5, drop
-path .2, FPN and heads with SyncBN, two convolutions in the RPN, L1 losses, tested at 1024 x 1666).
+6e-5, drop path .2, FPN and heads with SyncBN, two convolutions in the RPN, L1 losses,
+tested at 1024 x 1666).
 
 It starts from FastMIM's fine-tuned classifier: train.init_checkpoint=FILE. What differs from the reference:
 
 - it pastes objects of one image into another (copy-paste), which is not done here;
 - its four images per GPU are taken for eight GPUs, which it does not say;
-- biases are not weight-decayed here;
-- windows at the border of a batch's padding see that padding in both.
+- biases are not weight-decayed here.
 """
 
 from ..common.data.coco_lsj import dataloader, dataset

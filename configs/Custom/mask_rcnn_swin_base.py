@@ -1,6 +1,5 @@
 """Instance segmentation on your own COCO json with Swin-B under an FPN; start from a pre-trained file if you
-can:
-train.init_checkpoint=FILE of FastMIM, of timm, or of ``python -m pretrain``."""
+can (train.init_checkpoint=FILE): of FastMIM, of timm, or of ``python -m pretrain``."""
 
 from ..common.models.timm import fpn
 from .mask_rcnn_fast_itpn_tiny import dataloader, dataset, lr_multiplier, model, optimizer, train

@@ -1,6 +1,5 @@
 """Instance segmentation on your own COCO json with a plain ViT-B under ViTDet's simple pyramid. Attention is
-global: at
-1333 x 800 pixels an image has 4200 tokens."""
+global: an image of 1333 x 800 pixels has 4200 tokens."""
 
 from ..common.models.timm import simple_pyramid
 from .mask_rcnn_swin_base import dataloader, dataset, lr_multiplier, model, optimizer, train

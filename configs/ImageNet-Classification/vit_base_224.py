@@ -1,6 +1,5 @@
 """ViT-B/16, pre-trained with FastMIM, 100 epochs at 224 pixels: its fine-tuning (6e-4 per 256 images, layer
-decay .70,
-mean of the patch tokens, no moving average)."""
+decay .70, mean of the patch tokens, no moving average)."""
 
 from ..common.imagenet import dataloader, dataset, finetune, optimizer, train
 from ..common.models.timm import classifier_of_timm
