@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from ..backbone.adapt import Adapted, adapt
 from ..backbone.timm_names import HEAD, canonical, find_networks, plain_name
 from .architecture import architecture
+from .detector_models import find_detector, load_detector
+from .detectors import detector_layout
 from .errors import CheckpointError
 from .key_maps import OURS, Mapped, of_timm, to_native
 from .report import LoadReport
@@ -44,7 +46,8 @@ def load_pretrained(
 
     Args:
         model: trunk, ``ITPNBackbone``, classifier, or a detector that holds a backbone; for FastMIM's
-            networks, and whatever is of timm, any model that holds such a network.
+            networks, and whatever is of timm, any model that holds such a network; for a published DINO or
+            Mask DINO one of ours, see :mod:`.detector_models`.
         source: a file of any layout that :func:`to_native` knows, or its contents.
 
     Raises:
@@ -71,6 +74,8 @@ def load_contents(
     """
     try:
         stored = find_state(content, prefer_average)
+        if detector_layout(stored.state) is not None and find_detector(model) is not None:
+            return load_detector(model, stored, name)
         mapped = _mapped(stored.state, model)
         if heads is not None:
             heads(stored.state, mapped)
