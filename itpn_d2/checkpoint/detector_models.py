@@ -14,6 +14,7 @@ from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
 from ..meta_arch.dino import DINO, Decoder, Encoder
+from ..meta_arch.dino.decoder import DecoderLayer
 from ..meta_arch.mask_dino import MaskDINO
 from .detectors import FeatureOrder, MappedDetector, to_native_detector
 from .errors import CheckpointError
@@ -164,8 +165,9 @@ def load_detector(model: nn.Module, stored: Stored, name: str = "") -> LoadRepor
     found = find_detector(model)
     assert found is not None
     root, detector = found
-    attention = detector.decoder.layers[0].attention
-    heads: int = attention.num_heads  # type: ignore[assignment]
+    layer = detector.decoder.layers[0]
+    assert isinstance(layer, DecoderLayer)
+    heads = layer.attention.num_heads
     mapped = to_native_detector(stored.state, heads)
     sizes = detector_sizes(mapped, heads)
     report = LoadReport(name, mapped.layout, contents=f"{stored}\n{'':11} {sizes}", ignored=mapped.ignored)
