@@ -114,7 +114,7 @@ def test_shared_heads_are_one_module():
 
 
 def test_no_object_is_one_more_number():
-    model = mask_dino(no_object=True)
+    model = mask_dino("semantic", no_object=True, criterion=None)
     assert model.class_head.out_features == 4 and model.selection.class_head.out_features == 4
     assert model.denoising.labels.num_embeddings == 3
 

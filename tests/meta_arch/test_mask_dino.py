@@ -392,6 +392,38 @@ def test_options_of_results_reach_them(task):
         assert first["panoptic_seg"][1] != plain["panoptic_seg"][1]
 
 
+def published_semantic(**options):
+    """As published for ADE20K: learnt queries, cross-entropy over one class more, a prediction from the
+    queries as they start."""
+    criterion = MaskCriterion(MaskMatcher(num_points=64), num_points=64, class_loss="cross_entropy")
+    chosen = dict(two_stage=False, no_object=True, initial_prediction=True, resize="scores")
+    return mask_dino("semantic", **{"criterion": criterion, **chosen, **options})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_published_semantic_recipe(dtype):
+    model = published_semantic()
+    batch = batch_of("semantic")
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        losses = model(batch)
+    assert losses.keys() == {f"loss_{n}{s}" for n in NAMES for s in ("", "_aux", "_denoising")}
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert not untrained(model)
+    with torch.no_grad():
+        votes = model.eval()(batch)[0]["sem_seg"]
+    assert votes.shape == (3, 64, 96) and votes.isfinite().all() and (votes >= 0).all()
+
+
+def test_logits_fit_the_loss():
+    with pytest.raises(ValueError, match="change one of them"):
+        mask_dino("semantic", no_object=True)
+    with pytest.raises(ValueError, match="change one of them"):
+        mask_dino(criterion=MaskCriterion(MaskMatcher(num_points=4), class_loss="cross_entropy"))
+    with pytest.raises(ValueError, match="only the semantic task"):
+        mask_dino("panoptic", no_object=True, criterion=None)
+
+
 def test_wrong_tasks():
     with pytest.raises(ValueError, match="choose instance, semantic, panoptic"):
         mask_dino("keypoints")

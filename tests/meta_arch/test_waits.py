@@ -9,7 +9,7 @@ from itpn_d2.engine.trainer import Trainer
 from itpn_d2.meta_arch.dino.transfer import upload
 from tests.meta_arch.pretend_device import DEVICE, OnDevice, moved, waits_counted
 from tests.meta_arch.small_dino import dino, mask_dino, record
-from tests.meta_arch.test_mask_dino import TASKS, batch_of, lively
+from tests.meta_arch.test_mask_dino import TASKS, batch_of, lively, published_semantic
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,17 @@ def test_mask_dino(task):
     model.criterion.matcher.points = OnDevice(model.criterion.matcher.points)  # as after the first step
     waits = step(model, batch_of(task))
     assert waits.total == 1, shown(waits)
+
+
+def test_mask_dino_as_published():
+    shared = dict(initial_prediction=True, reference="maskdino", denoising=dict(number=6, contrastive=False))
+    for model in (
+        mask_dino(box_init="mask2box", shared_encoder_heads=True, **shared),
+        published_semantic(**shared),
+    ):
+        model.criterion.matcher.points = OnDevice(model.criterion.matcher.points)
+        waits = step(model, batch_of(model.task))
+        assert waits.total == 1, shown(waits)
 
 
 # per image: which results have a box or a mask; panoptic: scores, then areas

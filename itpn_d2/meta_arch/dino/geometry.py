@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...layers.deformable import Shapes
+from .transfer import upload
 
 Size = tuple[int, int]
 
@@ -103,7 +104,7 @@ def count_cells(shapes: Shapes, image_sizes: Sequence[Size], padded: Size, devic
         [(_nearest_within(w, padded[1], width), _nearest_within(h, padded[0], height)) for h, w in shapes]
         for height, width in image_sizes
     ]
-    held = torch.tensor(counts, dtype=torch.float32).to(device, non_blocking=True)  # (B, L, 2)
+    held = upload(torch.tensor(counts, dtype=torch.float32), device)  # (B, L, 2)
     numbers = []
     for h, w in shapes:
         y, x = torch.meshgrid(
@@ -135,7 +136,7 @@ def _single(number: float) -> float:
 
 
 def _floats(rows: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float32).to(device, non_blocking=True)
+    return upload(torch.tensor(rows, dtype=torch.float32), device)
 
 
 def sine_embedding(places: Tensor, dim: int, temperature: float = 20.0, interleaved: bool = False) -> Tensor:

@@ -82,6 +82,11 @@ class MaskDINO(DINO):
                 f"task {task!r} with num_semantic_classes={num_semantic_classes}: the panoptic task needs it "
                 f"(things as one, and each kind of stuff), the others have no use for it"
             )
+        if options.get("no_object") and task != "semantic":
+            raise ValueError(
+                f"no_object with task {task!r}: instances and panoptic segments are found by a sigmoid for "
+                f"each class; only the semantic task knows a softmax over classes and no object"
+            )
         stuff = 0 if num_semantic_classes is None else num_semantic_classes - 1
         super().__init__(num_classes=num_classes + stuff, **options)
         shapes, dim = self.backbone.output_shape(), self.decoder.dim
@@ -183,7 +188,7 @@ class MaskDINO(DINO):
                     self.reference.clip_boxes,
                 )
             if self.task != "instance":
-                scores = inference.class_scores(logits, temperature, logits.shape[1] > self.num_classes)
+                scores = inference.class_scores(logits, temperature, self.no_object)
                 votes = inference.semantic(scores, masks, frames, self.resize)
                 if self.task == "panoptic":
                     votes = torch.cat((votes[: self.things].sum(0, keepdim=True), votes[self.things :]))
