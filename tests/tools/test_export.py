@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
+from omegaconf import OmegaConf
 
 import export
 from export_formats import FORMATS, formats_of, load_program, write_program
@@ -100,6 +101,43 @@ def test_a_whole_dino(queries, tmp_path, name):
     assert export.main(fixed) == 0
     (result,) = json.loads((tmp_path / "export.json").read_text())
     assert list(result["differences"]) == ["64x96"] and result["differences"]["64x96"] <= 1e-4
+
+
+PUBLISHED = {  # as a published checkpoint of either needs it
+    "dino": {
+        "reference": "detrex",
+        "groups": 8,
+        "encoder": {"temperature": 10000.0, "interleaved": True},
+        "decoder": {"refine_normed": False, "share_heads": False},
+    },
+    "mask_dino": {
+        "reference": "maskdino",
+        "groups": 8,
+        "encoder": {"temperature": 10000.0, "centred": False, "interleaved": True},
+        "decoder": {"refine_normed": False},
+        "shared_encoder_heads": True,
+        "coarsest_first": True,
+        "norm_twice": True,
+        "box_init": "mask2box",
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_a_dino_with_the_rules_of_a_published_one(kind, tmp_path):
+    cfg = load_config(str(QUICKSTART / f"{kind}_fast_itpn_nano.py"), SMALL)
+    cfg.dataset.num_classes = 3
+    cfg.model = OmegaConf.merge(cfg.model, PUBLISHED[kind])
+    torch.manual_seed(0)
+    model = instantiate(cfg.model)
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    atomic_save({"model": model.state_dict()}, tmp_path / "model.pth")
+    fixed = ["--config-file", str(tmp_path / "config.yaml"), "--weights", str(tmp_path / "model.pth")]
+    fixed += ["--output", str(tmp_path), "--rounds", "1", "--sizes", "64x96", "--formats", "queries-program"]
+    assert export.main(fixed) == 0
+    (result,) = json.loads((tmp_path / "export.json").read_text())
+    assert result["differences"]["64x96"] <= 1e-4
 
 
 def test_formats_belong_to_models(queries, trained, command):
