@@ -279,6 +279,7 @@ def create_detector(
             "shared_encoder_heads": sizes.two_stage,
             "coarsest_first": bool(rules.get("selection.coarsest_first")),
             "things_first": False,
+            "test_topk_per_image": 100,
             "denoising": {
                 "rows": sizes.label_rows,
                 "contrastive": False,
