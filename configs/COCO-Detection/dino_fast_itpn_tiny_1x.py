@@ -6,12 +6,12 @@ Mask R-CNN of the same name: the authors of Fast-iTPN do not publish the ones of
 """
 
 from ..common.data.coco import dataloader, dataset
-from ..common.models.dino import boxes_only, dino
+from ..common.models.dino import as_dino, boxes_only, dino
 from ..common.optim import optimizer
 from ..common.schedule import steps
 from ..common.train import train
 
-model = dino("fast_itpn_tiny")
+model = as_dino(dino("fast_itpn_tiny"))
 model.backbone.drop_path = 0.05
 boxes_only(dataloader)
 dataloader.train.total_batch_size = 16

@@ -6,12 +6,12 @@ same rate at the patch embedding. The warm-up is ours.
 """
 
 from ..common.data.coco_lsj import dataloader, dataset, set_jitter_size
-from ..common.models.dino import dino
+from ..common.models.dino import as_detrex, dino
 from ..common.optim import optimizer
 from ..common.schedule import steps
 from ..common.train import train
 
-model = dino("fast_itpn_tiny")
+model = as_detrex(dino("fast_itpn_tiny"))
 model.backbone.drop_path = 0.1
 dataloader.train.total_batch_size = 16
 optimizer.lr = 1e-4

@@ -6,12 +6,12 @@ The warm-up is longer than there, since transformer backbones need it; layer dec
 """
 
 from ..common.data.coco_lsj import dataloader, dataset
-from ..common.models.dino import mask_dino
+from ..common.models.dino import as_mask_dino, mask_dino
 from ..common.optim import optimizer
 from ..common.schedule import steps
 from ..common.train import train
 
-model = mask_dino("fast_itpn_tiny")
+model = as_mask_dino(mask_dino("fast_itpn_tiny"))
 model.backbone.drop_path = 0.1
 dataloader.train.total_batch_size = 16
 dataloader.image.update(test_short_side=800, max_size=1333)

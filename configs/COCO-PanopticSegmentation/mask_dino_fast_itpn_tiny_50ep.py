@@ -7,13 +7,12 @@ from detectron2.config import LazyConfig
 from itpn_d2.data import lsj_augmentations
 
 from ..common.data.coco_panoptic import dataloader, dataset
-from ..common.models.dino import mask_dino
+from ..common.models.dino import as_mask_dino, mask_dino
 
 lr_multiplier, optimizer, train = LazyConfig.load_rel(
     "../COCO-InstanceSegmentation/mask_dino_fast_itpn_tiny_50ep.py", ("lr_multiplier", "optimizer", "train")
 )
-model = mask_dino("fast_itpn_tiny", task="panoptic")
-model.box_init = "no"
+model = as_mask_dino(mask_dino("fast_itpn_tiny", task="panoptic"))
 model.backbone.drop_path = 0.1
 dataloader.train.mapper.augmentations = L(lsj_augmentations)(size=1024, min_scale=0.1, max_scale=2.0)
 dataloader.train.total_batch_size = 16

@@ -87,7 +87,11 @@ def value(name: str, key: str) -> Any:
     else:
         target = node["_target_"]
         target = locate(target) if isinstance(target, str) else target
-        found = inspect.signature(target).parameters[last].default
+        kinds = (
+            target.__mro__ if inspect.isclass(target) else [target]
+        )  # options may be those of a base class
+        known = [inspect.signature(kind).parameters for kind in kinds if kind is not object]
+        found = next((p[last].default for p in known if last in p), inspect.Parameter.empty)
         assert found is not inspect.Parameter.empty, f"{name}: {key} is neither set nor has a default"
     return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
 

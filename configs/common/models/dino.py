@@ -70,6 +70,33 @@ def _parts(name, dim, heads, hidden, layers):
     )
 
 
+def as_dino(model):
+    """The official DINO's choices of parts (not its rules for padding, see docs/dino.md); in place."""
+    model.decoder.refine_normed = model.encoder.centred = False
+    return model
+
+
+def as_detrex(model):
+    """detrex's choices of DINO's parts; in place."""
+    model.decoder.update(refine_normed=False, share_heads=False)
+    model.encoder.temperature = 10000.0
+    return model
+
+
+def as_mask_dino(model):
+    """Mask DINO's own choices of parts; in place."""
+    model.decoder.refine_normed = model.encoder.centred = False
+    model.encoder.temperature = 10000.0
+    model.denoising.contrastive = False
+    model.update(shared_encoder_heads=True, initial_prediction=True, norm_twice=True)
+    if model.task == "semantic":
+        model.update(two_stage=False, no_object=True, shared_encoder_heads=False)
+        model.criterion.class_loss = "cross_entropy"
+    else:
+        model.update(coarsest_first=True, box_init="mask2box" if model.task == "instance" else "no")
+    return model
+
+
 def five_scales(model):
     """Let encoder and decoder see p2 as well; in place."""
     model.in_features = model.backbone.out_features = ["p2", "p3", "p4", "p5", "p6"]
