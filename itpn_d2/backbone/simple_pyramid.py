@@ -26,8 +26,8 @@ def _doubled(width: int, out: int) -> nn.Module:
 class SimplePyramid(Backbone):
     """Levels of one map of a plain ViT, by transposed convolutions and pooling (ViTDet, 2022, section 3).
 
-    The arguments are those of upstream Detectron2's ``SimpleFeaturePyramid``, which its release 0.6 lacks;
-    that one takes a :class:`~itpn_d2.backbone.timm_backbone.TimmBackbone` as well.
+    Arguments and names of parameters are those of upstream Detectron2's ``SimpleFeaturePyramid``, which its
+    release 0.6 lacks; that one takes a :class:`~itpn_d2.backbone.timm_backbone.TimmBackbone` as well.
 
     Args:
         net: backbone with the map ``in_feature``.
@@ -57,7 +57,7 @@ class SimplePyramid(Backbone):
         self.net, self.in_feature, self.top_block = net, in_feature, top_block
         self._square_pad = square_pad
         levels = [_level(shape.stride, scale) for scale in scale_factors]
-        self.levels = nn.ModuleDict()
+        self._levels: dict[str, str] = {}  # names of the modules, which are upstream's
         self._shapes: dict[str, ShapeSpec] = {}
         for level, scale in zip(levels, scale_factors, strict=True):
             width = shape.channels
@@ -76,7 +76,8 @@ class SimplePyramid(Backbone):
                 Conv2d(width, out_channels, 1, bias=bias, norm=_norm(norm, out_channels)),
                 Conv2d(out_channels, out_channels, 3, padding=1, bias=bias, norm=_norm(norm, out_channels)),
             ]
-            self.levels[f"p{level}"] = nn.Sequential(*(part for part in layers if part is not None))
+            self._levels[f"p{level}"] = f"simfp_{level}"
+            self.add_module(f"simfp_{level}", nn.Sequential(*(part for part in layers if part is not None)))
             self._shapes[f"p{level}"] = ShapeSpec(channels=out_channels, stride=2**level)
         if top_block is not None:
             for extra in range(top_block.num_levels):
@@ -99,10 +100,11 @@ class SimplePyramid(Backbone):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """``(B, C, H, W)`` to the levels, ``p2`` (stride 4) first."""
         found = self.net(pad_to_multiple(images, self.size_divisibility))
-        maps = {name: level(found[self.in_feature]) for name, level in self.levels.items()}
+        source = found[self.in_feature]
+        maps = {name: self.get_submodule(module)(source) for name, module in self._levels.items()}
         if self.top_block is not None:
-            source = self.top_block.in_feature
-            top = self.top_block(maps[source] if source in maps else found[source])
+            wanted = self.top_block.in_feature
+            top = self.top_block(found[wanted] if wanted in found else maps[wanted])
             names = list(self._shapes)[len(maps) :]
             maps.update(zip(names, top, strict=True))
         return maps

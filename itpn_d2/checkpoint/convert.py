@@ -126,6 +126,8 @@ def _read(source: str | Path, prefer_average: bool) -> tuple[dict[str, Any], Sto
         raise CheckpointError(f"{source}: {error}") from error
     if mapped.layout == OURS:
         mapped.state = _unwrapped(stored.state)
+    elif mapped.timm is not None and len(mapped.timm.network) < len(mapped.state):
+        mapped.state = dict(stored.state)  # a detector: all parts keep their places
     return content, stored, mapped
 
 

@@ -34,6 +34,10 @@ HEADS = (
 )
 # recomputed from the window sizes; timm does not store them either
 BUFFERS = ("relative_position_index", "attn_mask")
+# of a network with stages, of ResNet, of ViT
+_FIRST_BLOCK = re.compile(
+    r"(.*?\.|)(?:model\.|body\.)?(?:(?:stages|layers)[._]0\.(?:blocks\.)?0\.|layer1\.0\.|(?<!\d\.)blocks\.0\.attn\.)"
+)
 SIX_HEADS = (
     "the published FastMIM ViT-B was pre-trained with 6 heads and fine-tuned with 12, which no shape shows: "
     "to continue its pre-training build the network with num_heads=6"
@@ -77,11 +81,20 @@ def read_timm(state: State) -> TimmFile | None:
         return _published(state, "Swin (FastMIM, timm)", swin_name if official else str)
     if {"blocks.0.attn.qkv.weight", "patch_embed.proj.weight", "pos_embed"} <= names:
         return _published(state, "ViT (FastMIM, timm)", str)
-    stem = any(re.match(r"(stem|conv1|conv_stem|patch_embed)[._]", k) for k in state)
-    if stem and any(re.match(r"(stages|layers)[._]\d+\.(blocks|0)\.|layer\d\.0\.", k) for k in state):
-        plain = {plain_name(k): v for k, v in state.items()}
-        return TimmFile("timm", plain, [], frozenset(plain))
-    return None
+    return _inside(state)
+
+
+def _inside(state: State) -> TimmFile | None:
+    """A network at the top level or inside a detector or classifier; the others' names stay as they are."""
+    roots = {m[1] for key in state if (m := _FIRST_BLOCK.match(key))}
+    if len(roots) != 1:
+        return None
+    root = roots.pop()
+    names = {k: plain_name(k.removeprefix(root)) for k in state if k.startswith(root)}
+    if not any(re.match(r"(stem|conv1|conv_stem|patch_embed)[._]", name) for name in names.values()):
+        return None
+    out = {names.get(k, k): v for k, v in state.items()}
+    return TimmFile(f"timm, under {root[:-1]}" if root else "timm", out, [], frozenset(names.values()))
 
 
 def _published(state: State, kind: str, rename: Callable[[str], str]) -> TimmFile:

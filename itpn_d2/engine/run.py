@@ -10,6 +10,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from omegaconf import DictConfig
+from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
 
 from ..checkpoint import Checkpointer
@@ -192,7 +193,12 @@ def _build_scheduler(cfg: DictConfig, optimizer: torch.optim.Optimizer) -> Any:
 
 def _without_sync_bn(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.SyncBatchNorm):
-        plain = nn.BatchNorm2d(module.num_features, module.eps, module.momentum, module.affine)
+        sizes = module.num_features, module.eps, module.momentum, module.affine
+        if isinstance(module, SyncBatchNormAct):  # timm's, with the activation inside
+            plain: nn.Module = BatchNormAct2d(*sizes)
+            plain.act, plain.drop = module.act, module.drop
+        else:
+            plain = nn.BatchNorm2d(*sizes)
         plain.load_state_dict(module.state_dict())
         return plain
     for name, child in module.named_children():

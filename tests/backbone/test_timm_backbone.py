@@ -13,7 +13,15 @@ from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
 from itpn_d2.backbone import ScaledLevels, SimplePyramid, TimmBackbone, timm_classifier, timm_shapes
 from itpn_d2.backbone.timm_names import layer_ids, plain_name
 from itpn_d2.backbone.yacs import add_itpn_config
-from itpn_d2.checkpoint import Checkpointer, CheckpointError, load_pretrained
+from itpn_d2.checkpoint import (
+    Checkpointer,
+    CheckpointError,
+    convert,
+    inspect,
+    load_pretrained,
+    load_state_file,
+)
+from itpn_d2.engine.run import _without_sync_bn
 from itpn_d2.solver import parameter_rules
 from pretrain.encoders import SwinEncoder, TimmEncoder
 
@@ -70,6 +78,12 @@ def test_a_plain_vit_under_a_simple_pyramid(size):
     assert list(outputs) == list(model.output_shape()) == ["p2", "p3", "p4", "p5", "p6"]
     sum(v.mean() for v in outputs.values()).backward()
     assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+def test_parameters_of_the_simple_pyramid_are_named_as_upstreams():
+    net = TimmBackbone("vit_tiny_patch16_224", names=["last_feat"], options=VIT)
+    names = {n.split(".")[0] for n, _ in SimplePyramid(net, "last_feat", 8).named_parameters()}
+    assert names == {"net", "simfp_2", "simfp_3", "simfp_4", "simfp_5"}
 
 
 def test_pyramids_refuse_what_they_can_not_scale():
@@ -219,6 +233,11 @@ def test_frozen_and_synchronised_batch_norms():
     synchronised = build("efficientnet_b0", norm="SyncBN")
     kinds = {type(m).__name__ for m in synchronised.modules()}
     assert "SyncBatchNormAct" in kinds and "BatchNormAct2d" not in kinds  # the activations stay
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = build("efficientnet_b0").eval()(image)["res5"]
+        found = _without_sync_bn(synchronised).eval()(image)["res5"]  # what the engine does on a CPU
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "convnext_atto", "resnet18", "pvt_v2_b0"])
@@ -314,6 +333,11 @@ def test_files_of_detectors_classifiers_and_of_timm(tmp_path):
     report = load_pretrained(other, {"model": detector.state_dict()})
     assert torch.equal(other["backbone"].fpn_lateral2.weight, detector["backbone"].fpn_lateral2.weight)
     assert [r.split(":")[0] for r in report.mismatched] == ["head.weight", "head.bias"] == report.missing
+    # the file of the detector is known without a model
+    torch.save({"model": detector.state_dict()}, tmp_path / "detector.pth")
+    assert inspect(tmp_path / "detector.pth").layout == "timm, under backbone.bottom_up.network"
+    convert(tmp_path / "detector.pth", tmp_path / "again.safetensors")
+    assert load_state_file(tmp_path / "again.safetensors").keys() == detector.state_dict().keys()
     # a bare network of fewer stages leaves the rest in the file
     short = TimmBackbone("swin_tiny_patch4_window7_224", out_indices=[0, 1], options=SWIN)
     report = load_pretrained(short, tmp_path / "timm.pth")
