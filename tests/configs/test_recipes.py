@@ -182,3 +182,28 @@ def test_no_embedding_of_a_dino_is_decayed(name):
     }
     assert {"backbone.trunk.pos_embed", "denoising.labels.weight", "encoder.level"} <= tables
     assert not [key for key in tables if found[key]]
+
+
+@pytest.mark.parametrize(("features", "width"), [("tokens", 1024), ("projected", 768)])
+def test_both_targets_of_fast_distillation(features, width):
+    """The public code's, and what fits the released file."""
+    cfg = load_config(
+        str(ROOT / "Pretrain" / "distillation_fast_itpn_base.py"), [f"model.teacher.features={features}"]
+    )
+    cfg.model.teacher.random = True
+    with torch.device("meta"):
+        method = instantiate(cfg.model)
+    assert method.teacher.dim == method.head.out_features == width and method.teacher.grid == (14, 14)
+
+
+def test_pixels_resample_the_table_at_its_own_size():
+    """As the reference does while patches are dropped; later at that size the table is used as it is."""
+    for name, resampled in (("pixel_mim_itpn_base", True), ("pixel_mim_fast_itpn_base", False)):
+        cfg = load_config(str(ROOT / "Pretrain" / f"{name}.py"))
+        cfg.model.backbone.update(channels=[8, 16, 32], depths=[1, 1, 1], num_heads=2, fpn_dim=16)
+        cfg.model.update(decoder_dim=32, decoder_depth=1, decoder_heads=2)
+        trunk = instantiate(cfg.model).backbone.trunk
+        with torch.no_grad():
+            used = trunk.positions((14, 14))
+        assert torch.equal(used, trunk.pos_embed) != resampled
+        assert (used - trunk.pos_embed).abs().max() < 0.2
