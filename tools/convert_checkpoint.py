@@ -4,7 +4,8 @@
     python tools/convert_checkpoint.py SOURCE TARGET.safetensors    # ours
     python tools/convert_checkpoint.py SOURCE TARGET.pth --to official
 
-SOURCE is any checkpoint that this project reads: Fast-iTPN, iTPN, HiViT, mmpretrain, FastMIM, or its own.
+SOURCE is any checkpoint that this project reads: Fast-iTPN, iTPN, HiViT, mmpretrain, FastMIM, a published
+DINO or Mask DINO (detrex, official), or its own.
 Nothing in it is executed. TARGET's ending chooses the format; values and types stay, bit for bit. Exit
 status: 0 done; 2 the file can't be used, or TARGET can't hold it (nothing is written then).
 """
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
         help="leave out what begins so in our names, such as roi_heads. (again for more)",
     )
     p.add_argument("--average", action="store_true", help="take the moving average if there is one")
+    p.add_argument("--num-heads", type=int, default=8, help="of a published DINO or Mask DINO (default: 8)")
     p.add_argument("--force", action="store_true", help="replace TARGET if it exists")
     return p
 
@@ -45,10 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         if args.target is None:
-            print(inspect(args.source, args.average))
+            print(inspect(args.source, args.average, args.num_heads))
         else:
             wrapper = "" if args.wrapper == "none" else args.wrapper
-            options = (args.layout, wrapper, args.drop, args.average, args.force)
+            options = (args.layout, wrapper, args.drop, args.average, args.force, args.num_heads)
             print(convert(args.source, args.target, *options))
     except (CheckpointError, OSError) as error:
         print(error, file=sys.stderr)

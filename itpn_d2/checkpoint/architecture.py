@@ -200,17 +200,14 @@ def create_from_checkpoint(
     from .loading import load_pretrained, local_path
 
     content = source if isinstance(source, dict) else load_state_file(local_path(str(source)))
-    stored = find_state(content)
-    if detector_layout(stored.state) is not None:
-        file = "" if isinstance(source, dict) else str(source)
-        try:
-            return create_detector(stored, name=file, **{"backbone": None, **overrides})
-        except CheckpointError as error:
-            raise CheckpointError(f"{file}: {error}" if file else str(error)) from error
+    file = "" if isinstance(source, dict) else str(source)
     try:
+        stored = find_state(content)
+        if detector_layout(stored.state) is not None:
+            return create_detector(stored, name=file, **{"backbone": None, **overrides})
         found = architecture(to_native(unwrap(content)).state)
     except CheckpointError as error:
-        raise CheckpointError(str(error) if isinstance(source, dict) else f"{source}: {error}") from error
+        raise CheckpointError(f"{file}: {error}" if file else str(error)) from error
     options = found.options()
     if pyramid or (pyramid is None and found.fpn_dim is not None):
         options.update(pyramid=True)

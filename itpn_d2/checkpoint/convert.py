@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .architecture import architecture
 from .checkpointer import atomic_save
+from .detector_models import detector_sizes
+from .detectors import detector_layout, from_native_detector, to_native_detector
 from .errors import CheckpointError
 from .key_maps import OURS, Mapped, from_native, to_native
 from .loading import local_path
@@ -51,14 +53,14 @@ class ConversionReport:
         return "\n".join(lines)
 
 
-def inspect(source: str | Path, prefer_average: bool = False) -> ConversionReport:
+def inspect(source: str | Path, prefer_average: bool = False, num_heads: int = 8) -> ConversionReport:
     """What a file holds, without writing anything: all of it is ``written``, but for what has no place.
 
     Raises:
         CheckpointError: it can't be read, or is of no known layout.
     """
-    content, stored, mapped = _read(source, prefer_average)
-    report = _report(source, stored, mapped)
+    content, stored, mapped = _read(source, prefer_average, num_heads)
+    report = _report(source, stored, mapped, num_heads)
     report.written = list(mapped.state)
     report.left_out = [*mapped.ignored, *_beside(content, stored)]
     return report
@@ -72,6 +74,7 @@ def convert(
     drop: Sequence[str] = (),
     prefer_average: bool = False,
     overwrite: bool = False,
+    num_heads: int = 8,
 ) -> ConversionReport:
     """Write the tensors of ``source`` to ``target`` in ``layout``; types stay as they are stored.
 
@@ -82,10 +85,11 @@ def convert(
         source: a file of any layout that :func:`to_native` knows, or a path of Detectron2's PathManager.
         target: ``.pth`` or ``.pt`` for a torch file, ``.safetensors``; its folder must exist.
         layout: ``itpn_d2`` (a network of timm: timm's names) or ``official`` (of Fast-iTPN or iTPN v1, by the
-            trunk).
+            trunk; of a published DINO or Mask DINO: its own).
         wrapper: key of the state dict in a torch file (``model``, ``module``, ``state_dict``), '' for none.
         drop: beginnings of names, in our layout, to leave out.
         prefer_average: convert the moving average where there is one, see :func:`find_state`.
+        num_heads: of a published DINO or Mask DINO, which no shape shows; all have 8.
 
     Raises:
         CheckpointError: it can't be read; ``target`` exists, or can't hold it: the message says what to leave
@@ -93,12 +97,12 @@ def convert(
     """
     target = Path(target)
     _check_target(Path(source), target, layout, wrapper, overwrite)
-    content, stored, mapped = _read(source, prefer_average)
-    report = _report(source, stored, mapped)
+    content, stored, mapped = _read(source, prefer_average, num_heads)
+    report = _report(source, stored, mapped, num_heads)
     state, report.dropped = _without(mapped.state, drop)
     origin = content.get("pretraining")
     try:
-        out = _in_layout(state, mapped, layout)
+        out = _in_layout(state, mapped, layout, num_heads)
     except CheckpointError as error:
         raise CheckpointError(f"{target}: {error}") from error
     report.target, report.target_layout = str(target), layout
@@ -117,11 +121,19 @@ def convert(
     return report
 
 
-def _read(source: str | Path, prefer_average: bool) -> tuple[dict[str, Any], Stored, Mapped]:
+def _detector(state: State, num_heads: int) -> Mapped:
+    """A published DINO or Mask DINO: heads in our names beside its backbone, which keeps its own."""
+    found = to_native_detector(state, num_heads)
+    whole = {**found.state, **{key: state[key] for key in found.backbone}}
+    return Mapped(whole, found.layout, found.ignored, "detector", detector=found)
+
+
+def _read(source: str | Path, prefer_average: bool, num_heads: int) -> tuple[dict[str, Any], Stored, Mapped]:
     content = load_state_file(local_path(str(source)))
     try:
         stored = find_state(content, prefer_average)
-        mapped = to_native(stored.state)
+        known = detector_layout(stored.state) is not None
+        mapped = _detector(stored.state, num_heads) if known else to_native(stored.state)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
     if mapped.layout == OURS:
@@ -139,8 +151,10 @@ def _unwrapped(state: State) -> State:
     return {k[len(prefix) :]: v for k, v in state.items()} if shared else state
 
 
-def _report(source: str | Path, stored: Stored, mapped: Mapped) -> ConversionReport:
+def _report(source: str | Path, stored: Stored, mapped: Mapped, num_heads: int) -> ConversionReport:
     contents = str(stored)
+    if mapped.detector is not None:
+        contents += f"\n{'':11} {detector_sizes(mapped.detector, num_heads)}"
     if mapped.network == "itpn":
         try:
             contents += f"\n{'':11} {architecture(to_native(stored.state).state)}"
@@ -178,9 +192,14 @@ def _without(state: State, drop: Sequence[str]) -> tuple[State, list[str]]:
     return {k: v for k, v in state.items() if k not in dropped}, dropped
 
 
-def _in_layout(state: State, mapped: Mapped, layout: LayoutName) -> State:
+def _in_layout(state: State, mapped: Mapped, layout: LayoutName, num_heads: int) -> State:
     if layout == OURS:
         return state
+    if found := mapped.detector:
+        heads = {k: v for k, v in state.items() if k in found.state}
+        order = found.feature_order or "low2high"
+        back = from_native_detector(heads, found.layout, num_heads, order, found.prefix)
+        return {**back, **{k: v for k, v in state.items() if k not in heads}}
     if mapped.network == "timm":
         raise CheckpointError(
             f"a {mapped.layout} is no iTPN and has no such layout: keep the layout {OURS} (timm's names)"

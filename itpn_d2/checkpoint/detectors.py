@@ -33,6 +33,7 @@ class MappedDetector:
         backbone: names of its backbone, which are left as they are.
         ignored: further names, that others stand for too or that nothing here has.
         feature_order: Mask DINO's FEATURE_ORDER, as the file has it.
+        prefix: before all of its names.
     """
 
     state: State
@@ -40,6 +41,7 @@ class MappedDetector:
     backbone: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     feature_order: FeatureOrder | None = None
+    prefix: str = ""
 
 
 def detector_layout(state: State) -> tuple[DetectorLayout, str] | None:
@@ -74,7 +76,7 @@ def to_native_detector(
     if feature_order not in (None, *get_args(FeatureOrder)):
         raise CheckpointError(f"feature_order {feature_order!r}: choose {', '.join(get_args(FeatureOrder))}")
     out: State = {}
-    mapped = MappedDetector(out, layout.name)
+    mapped = MappedDetector(out, layout.name, prefix=prefix)
     for key, value in state.items():
         name = key.removeprefix(prefix)
         ours = None

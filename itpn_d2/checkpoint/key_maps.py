@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .detectors import MappedDetector, detector_layout
 from .errors import CheckpointError
 from .layouts import FAST_ITPN, ITPN_V1, MMPRETRAIN, Layout
 from .report import summary
@@ -28,7 +29,7 @@ class Mapped:
     """A state dict in our names, and the foreign keys that have no place in a backbone or classifier.
 
     ``network`` is itpn, or timm for a network of timm, whose names here are those of timm; ``timm`` then says
-    more of the file.
+    more of the file. It is detector for a published DINO or Mask DINO, of which ``detector`` says more.
     """
 
     state: State
@@ -36,6 +37,7 @@ class Mapped:
     ignored: list[str] = field(default_factory=list)
     network: str = "itpn"
     timm: TimmFile | None = None
+    detector: MappedDetector | None = None
 
 
 def of_timm(file: TimmFile) -> Mapped:
@@ -62,6 +64,11 @@ def to_native(state: State) -> Mapped:
             return _from_official(state, layout, root)
     elif file := read_timm(state):
         return of_timm(file)
+    if found := detector_layout(state):
+        raise CheckpointError(
+            f"it holds a detector with the names of {found[0].name}: load it into a DINO or Mask DINO, such "
+            f"as that of itpn_d2.checkpoint.create_from_checkpoint(file, backbone=...)"
+        )
     shown = ", ".join(list(state)[:4])
     raise CheckpointError(
         f"the names are those of no known model ({shown}, ...): expected a checkpoint of Fast-iTPN, iTPN, "

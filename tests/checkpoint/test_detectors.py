@@ -12,10 +12,13 @@ from detectron2.structures import ImageList
 from safetensors.torch import load_file
 from torch import nn
 
+from itpn_d2 import create_model
 from itpn_d2.checkpoint import (
     CheckpointError,
+    convert,
     create_from_checkpoint,
     from_native_detector,
+    inspect,
     load_pretrained,
     to_native_detector,
 )
@@ -179,3 +182,30 @@ def test_a_layout_without_a_place_is_said():
         from_native_detector(state, "detr", 4)
     with pytest.raises(CheckpointError, match="no published DINO"):
         to_native_detector({"a.b": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_there_and_back(name, tmp_path):
+    """In our names, with the backbone as it is, and from that into a model; or in its own names again."""
+    tensors, weights, build = fixture(name)
+    state = {**weights, "backbone.stem.weight": torch.ones(2, 3, 1, 1)}
+    torch.save({"model": state, "iteration": 3}, tmp_path / "a.pth")
+    seen = inspect(tmp_path / "a.pth", num_heads=4)
+    assert "4 heads x 4 points" in seen.contents and "backbone.stem.weight" in seen.written
+    left = {k for k in build["aliases"] if k.startswith(("transformer.", "sem_seg_head."))}
+    assert set(seen.left_out) == {*left, "(iteration)"}  # further names of modules that are shared
+    convert(tmp_path / "a.pth", tmp_path / "ours.safetensors", num_heads=4)
+    ours = load_file(tmp_path / "ours.safetensors")
+    task = {"task": "panoptic", "num_classes": 4} if name == "maskdino_panoptic" else {}
+    model = create_from_checkpoint(state, backbone=Stored(build, tensors), **SMALL, **task)
+    missing = model.load_state_dict(ours, strict=False)
+    assert missing.missing_keys == ["backbone.stem.bias"] and not missing.unexpected_keys
+    convert(tmp_path / "a.pth", tmp_path / "b.safetensors", "official", num_heads=4)
+    back = load_file(tmp_path / "b.safetensors")
+    assert back.keys() == state.keys() and all(torch.equal(back[k], state[k]) for k in back)
+
+
+def test_a_model_without_such_heads_says_what_to_do():
+    _, weights, _ = fixture("dino_detrex")
+    with pytest.raises(CheckpointError, match="names of detrex: load it into a DINO .*backbone="):
+        load_pretrained(create_model("fast_itpn_nano", pyramid=True), weights)
