@@ -14,6 +14,8 @@ from ..common.train import train
 model = as_detrex(dino("fast_itpn_tiny"))
 model.backbone.drop_path = 0.1
 dataloader.train.total_batch_size = 16
+dataloader.train.mapper.keep_masks = False  # boxes are recomputed from them
+dataloader.val_loss.mapper.use_instance_mask = False
 optimizer.lr = 1e-4
 optimizer.params.update(weight_decay=1e-4, layer_decay=0.7 ** (13 / 15))
 lr_multiplier = steps(90000, [82500], warmup_iter=1000)

@@ -207,7 +207,8 @@ def test_training_samples(path, records):
             instances = sample["instances"]
             assert instances.image_size == (height, width)
             assert len(instances) <= (name != "background"), "the crowd is no object"
-            if mapper.use_instance_mask and len(instances):
+            assert instances.has("gt_masks") == (mapper.use_instance_mask and mapper.keep_masks)
+            if instances.has("gt_masks") and len(instances):
                 check_masks(instances.gt_masks, len(instances), height, width)
             if "keypoint" in path.name and len(instances):
                 assert instances.gt_keypoints.tensor.shape[1:] == (3, 3)

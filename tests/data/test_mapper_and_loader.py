@@ -174,6 +174,13 @@ def test_keypoints_follow_a_mirror(dataset):
     assert np.allclose(found[..., 1].numpy()[seen], stored[..., 1][seen])
 
 
+def test_masks_that_only_boxes_are_made_from(dataset):
+    for position, record in enumerate(DatasetCatalog.get(dataset)):
+        kept, dropped = (mapper(recompute_boxes=True, keep_masks=k)(record, position) for k in (True, False))
+        assert torch.equal(kept["instances"].gt_boxes.tensor, dropped["instances"].gt_boxes.tensor)
+        assert kept["instances"].has("gt_masks") and not dropped["instances"].has("gt_masks")
+
+
 @pytest.mark.parametrize("recompute", [True, False])
 def test_an_image_without_objects_has_empty_fields(dataset, recompute):
     record = {k: v for k, v in DatasetCatalog.get(dataset)[0].items() if k != "annotations"}
