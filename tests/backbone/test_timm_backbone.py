@@ -6,7 +6,7 @@ import copy
 import pytest
 import timm
 import torch
-from detectron2.config import get_cfg
+from detectron2.config import get_cfg, instantiate
 from detectron2.modeling import build_backbone
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
 
@@ -21,6 +21,7 @@ from itpn_d2.checkpoint import (
     load_pretrained,
     load_state_file,
 )
+from itpn_d2.engine import load_config
 from itpn_d2.engine.run import _without_sync_bn
 from itpn_d2.solver import parameter_rules
 from pretrain.encoders import SwinEncoder, TimmEncoder
@@ -433,3 +434,34 @@ def test_yacs(builder, name, levels):
     model = build_backbone(cfg)
     outputs = model(torch.randn(1, 3, 64, 64))
     assert list(outputs) == list(model.output_shape()) == levels
+
+
+YAML = """
+MODEL:
+  META_ARCHITECTURE: GeneralizedRCNN
+  WEIGHTS: ""
+  BACKBONE: {NAME: build_timm_fpn_backbone}
+  TIMM: {NAME: swin_tiny_patch4_window7_224, DROP_PATH: 0.1, LEVEL_NORMS: True, CHECKPOINTING: True,
+         OPTIONS: {EMBED_DIM: 16, DEPTHS: [1, 1, 2, 1], NUM_HEADS: [1, 2, 4, 8]}}
+  FPN: {OUT_CHANNELS: 16, IN_FEATURES: [res2, res3, res4, res5]}
+  ANCHOR_GENERATOR: {SIZES: [[32], [64], [128], [256], [512]]}
+  RPN: {IN_FEATURES: [p2, p3, p4, p5, p6]}
+  ROI_HEADS: {NAME: StandardROIHeads, IN_FEATURES: [p2, p3, p4, p5]}
+  ROI_BOX_HEAD: {NAME: FastRCNNConvFCHead, NUM_FC: 1, FC_DIM: 16, POOLER_RESOLUTION: 7}
+DATASETS: {TRAIN: [coco_2017_train], TEST: [coco_2017_val]}
+SOLVER: {LAYER_DECAY: 0.5}
+VERSION: 2
+"""
+
+
+def test_a_yaml_config_as_the_engine_runs_it(tmp_path):
+    path = tmp_path / "swin.yaml"
+    path.write_text(YAML)
+    cfg = load_config(str(path), ["MODEL.TIMM.FREEZE_AT", "1"])
+    model = instantiate(cfg.model).eval()
+    assert model.backbone.bottom_up.network.model.layers[2].blocks[0].dim == 64
+    cfg.optimizer.params.model = model
+    rates = {group["lr"] for group in instantiate(cfg.optimizer).param_groups}
+    assert max(rates) == cfg.optimizer.lr and min(rates) == pytest.approx(cfg.optimizer.lr * 0.5**5)
+    with torch.no_grad():
+        assert "instances" in model([{"image": torch.zeros(3, 70, 90)}])[0]

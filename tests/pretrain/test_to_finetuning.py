@@ -241,3 +241,38 @@ def test_a_partial_encoder_is_taken_and_said(pretrained):
     del content["model"]["encoder.backbone.blocks.0.norm1.weight"]
     with pytest.raises(CheckpointError, match="another size or kind"):
         load_pretrained(network, content)
+
+
+NETWORKS = {
+    "swin_tiny_patch4_window7_224": SWIN,
+    "hiera_tiny_224": {"embed_dim": 16, "stages": [1, 1, 2, 1]},
+    "pvt_v2_b0": {"embed_dims": [8, 16, 24, 32], "num_heads": [1, 1, 2, 4]},
+    "vit_tiny_patch16_224": VIT,
+    "resnet18": {},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_any_network_through_two_image_sizes_into_a_backbone(name, folder, tmp_path):
+    """No size is given: networks of a fixed one get that of the images, at both stages, with their average."""
+    cfg = load_config(
+        str(ROOT / "configs" / "Pretrain" / "fastmim_hog_convnext_base.py"),
+        [f"dataset.train.root={folder}", f"train.output_dir={tmp_path}", "dataloader.train.num_workers=0"],
+    )
+    cfg.model.encoder.update(name=name, **NETWORKS[name])
+    cfg.model.update(decoder_dim=32, decoder_heads=2, decoder_depth=1)
+    cfg.dataloader.train.total_batch_size = 2
+    cfg.train.update(
+        {**RUN, "epochs": 2, "progressive": [{"epoch": 0, "size": 64}, {"epoch": 1, "size": 128}]}
+    )
+    cfg.train.ema.enabled = True
+    run = PretrainRun(cfg)
+    assert run.clock.max_iter == 4
+    run.train()
+    averaged = run.average.module.state_dict()
+    assert all(v.shape == averaged[k].shape for k, v in run.method.state_dict().items())
+    file = tmp_path / "model_final.pth"
+    backbone = TimmBackbone(name, options=NETWORKS[name])
+    assert missing(backbone, file) == []
+    report = load_pretrained(backbone, file, prefer_average=True)
+    assert not report.missing and report.layout.startswith("FastMIM")
