@@ -254,7 +254,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_any_network_through_two_image_sizes_into_a_backbone(name, folder, tmp_path):
-    """No size is given: networks of a fixed one get that of the images, at both stages, with their average."""
+    """No size is given: networks of a fixed one get that of the images, at both stages."""
     cfg = load_config(
         str(ROOT / "configs" / "Pretrain" / "fastmim_hog_convnext_base.py"),
         [f"dataset.train.root={folder}", f"train.output_dir={tmp_path}", "dataloader.train.num_workers=0"],
