@@ -54,7 +54,7 @@ def rules_of(build: Block, variant: Block) -> Reference:
         padding_in_training=masked,
         padding_in_evaluation=masked,
         logit_eps=build["inverse_sigmoid_eps"],
-        unused_hidden=bool(build["denoising"] and build["denoising"]["unused_slots_blocked"]),
+        unused_hidden=bool((build.get("denoising") or {}).get("unused_slots_blocked")),
     )
 
 
@@ -104,7 +104,7 @@ def build_model(build: Block, variant: Block) -> DINO:
     if not masks:
         model = DINO(**shared, test_topk_per_image=build["top_k"])
     else:
-        panoptic = build["things"] is not None
+        panoptic = build.get("things") is not None
         if panoptic:
             shared["num_classes"] = build["things"]
         model = MaskDINO(
@@ -113,7 +113,7 @@ def build_model(build: Block, variant: Block) -> DINO:
             num_semantic_classes=build["num_classes"] - build["things"] + 1 if panoptic else None,
             mask_feature=build["in_features"][0],
             mask_dim=build["mask_dim"],
-            box_init=variant["box_init"] or "no",
+            box_init=variant.get("box_init") or build["box_init"] or "no",
             initial_prediction=build["initial_prediction"],
             norm_twice="normed twice" in build["predict_from"],
             shared_encoder_heads="shared" in build["encoder_heads"],
@@ -212,7 +212,7 @@ def run_model(build: Block, variant: Block, model: DINO, images: ImageList, give
             found[f"{prefix}masks"] = masks[-1] if prefix else masks
     if finest is not None:
         found["mask_features"] = finest
-    if noisy is None:
+    if noisy is None and build.get("output_sizes"):
         describe_results(build, model, layers[-1], images, found)
     return found
 
@@ -230,7 +230,7 @@ def noisy_queries(model: DINO, given: Outputs, build: Block) -> NoisyQueries:
     unused = labels < 0
     content = model.denoising.labels(labels.clamp(min=0)).masked_fill(unused[..., None], 0)
     hidden = nn.functional.pad(unused, (0, len(blocked) - labels.shape[1]))
-    return NoisyQueries(content, anchors, blocked.bool(), hidden, [], build["denoising"]["groups"])
+    return NoisyQueries(content, anchors, blocked.bool(), hidden, [], build["denoising"].get("groups", 1))
 
 
 def split_levels(x: Tensor, geometry: Geometry) -> list[Tensor]:
