@@ -29,8 +29,8 @@ Call = Callable[[Tensor], Outputs]
 
 class Features(nn.Module):
     """Backbone and pyramid of a detector with its normalisation: ``(1, 3, H, W)``, 0..255, channels in the
-    order of the model, H and W multiples of 32, to the levels p2, p3, ... All of the image is content: fill
-    what is left over with something like it, or accept that padding is attended to.
+    order of the model, H and W multiples of 32, to the levels p2, p3, ... All of the image is content; a
+    program that takes image sizes as well, for padded batches, is exported as docs/heads.md shows.
 
     Raises:
         ConfigError: the model has no such backbone.

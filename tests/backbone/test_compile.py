@@ -70,3 +70,82 @@ def test_padded_batch(micro, padded, way):
     with torch.no_grad():
         expected, found = model(*padded), compiled(*padded)
     assert all(torch.allclose(expected[level], found[level], atol=1e-5) for level in expected)
+
+
+BATCHES = [
+    ([(96, 176), (160, 80)], (160, 192)),
+    ([(128, 100), (64, 224)], (128, 224)),
+    ([(33, 64), (96, 96)], (96, 96)),
+    ([(160, 160), (160, 160)], (160, 160)),
+]
+FORMS = {
+    "dense": ("fast_itpn_nano", {}),
+    "both": ("fast_itpn_nano", WAYS["both"]),
+    "table": ("itpn_nano", {"rel_pos": "table"}),
+    "decomposed": ("itpn_nano", {"rel_pos": "decomposed"}),
+}
+each_form = pytest.mark.parametrize("form", FORMS)
+
+
+def batches():
+    """Zero-padded images ``(2, 3, H, W)``, their sizes as a tensor, and each image alone."""
+    torch.manual_seed(2)
+    for sizes, padded in BATCHES:
+        images = [torch.randn(1, 3, *size) for size in sizes]
+        batch = torch.zeros(2, 3, *padded)
+        for slot, image in zip(batch, images, strict=True):
+            slot[:, : image.shape[2], : image.shape[3]] = image[0]
+        yield batch, torch.tensor(sizes), images
+
+
+def check_alone(model, run):
+    """What a recorded graph gives of a padded batch is what eager gives of each image alone."""
+    for batch, sizes, images in batches():
+        with torch.no_grad():
+            together = run(batch, sizes)
+            for number, image in enumerate(images):
+                for level, alone in model(image, [tuple(image.shape[2:])]).items():
+                    h, w = (-(-side // 32) * 32 // 2 ** int(level[1]) for side in image.shape[2:])
+                    apart = (together[level][number, :, :h, :w] - alone[0, :, :h, :w]).abs().max()
+                    assert apart <= 1e-5 * alone.abs().max(), level
+
+
+@pytest.mark.slow
+@each_form
+def test_one_graph_serves_all_padded_batches(micro, form):
+    name, options = FORMS[form]
+    model, graphs = micro(name, **options), []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    check_alone(model, torch.compile(model, fullgraph=True, backend=backend, dynamic=True))
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("form", ["dense", "table", "decomposed"])
+def test_traced_padded_batches(micro, form):
+    """Windows of gathering have fixed sizes in a trace."""
+    name, options = FORMS[form]
+    model = micro(name, **options)
+    example = torch.ones(2, 3, 64, 96), torch.tensor([(64, 64), (32, 96)])
+    check_alone(model, torch.jit.trace(model, example, strict=False, check_trace=False))
+
+
+@pytest.mark.parametrize("form", ["dense", "table", "decomposed"])
+def test_exported_padded_batches(micro, form):
+    """With free height, width and number of images, one included."""
+    name, options = FORMS[form]
+    model = micro(name, **options)
+    number = torch.export.Dim("number", min=1, max=16)
+    rows, columns = torch.export.Dim("rows", min=2, max=64), torch.export.Dim("columns", min=2, max=64)
+    shapes = {"images": {0: number, 2: 32 * rows, 3: 32 * columns}, "image_sizes": {0: number}}
+    example = torch.ones(2, 3, 128, 192), torch.tensor([(64, 64), (32, 96)])
+    with torch.no_grad():
+        run = torch.export.export(model, example, dynamic_shapes=shapes).module()
+    check_alone(model, run)
+    batch, sizes, _ = next(batches())
+    with torch.no_grad():
+        one, both = run(batch[:1], sizes[:1]), run(batch, sizes)
+    assert all(torch.allclose(one[level], both[level][:1], atol=1e-5) for level in both)

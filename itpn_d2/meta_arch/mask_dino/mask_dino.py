@@ -1,5 +1,6 @@
 """Mask DINO (CVPR'23): one model for instance, semantic and panoptic segmentation."""
 
+import math
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -125,12 +126,15 @@ class MaskDINO(DINO):
         boxes, empty = [], []
         height, width = images.tensor.shape[-2:]
         for number, size in enumerate(self.frames(images)):
-            filled = masks.of(number) > 0
-            corners = mask_boxes(filled)
+            maps = masks.of(number)
+            # pixels of a cell, each way; what a mask says of padding is no object
+            rows, columns = height / maps.shape[1], width / maps.shape[2]
+            own = maps[:, : math.ceil(size[0] / rows), : math.ceil(size[1] / columns)]
+            corners = mask_boxes(own > 0)
             empty.append((corners[:, 2:] <= 0).any(-1, keepdim=True))
             if self.box_init == "mask2box":
                 corners = torch.cat((corners[:, :2], corners[:, 2:] - 1), 1)
-            corners = scaled(corners, width / filled.shape[2], height / filled.shape[1])
+            corners = scaled(corners, columns, rows)
             boxes.append(in_fractions(corners, size).clamp(0, 1))
         found = torch.stack(boxes)
         if not self.reference.boxes_of_empty_masks:
