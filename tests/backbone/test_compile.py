@@ -80,11 +80,9 @@ BATCHES = [
 ]
 FORMS = {
     "dense": ("fast_itpn_nano", {}),
-    "both": ("fast_itpn_nano", WAYS["both"]),
     "table": ("itpn_nano", {"rel_pos": "table"}),
     "decomposed": ("itpn_nano", {"rel_pos": "decomposed"}),
 }
-each_form = pytest.mark.parametrize("form", FORMS)
 
 
 def batches(smallest=0):
@@ -113,7 +111,7 @@ def check_alone(model, run, smallest=0):
 
 
 @pytest.mark.slow
-@each_form
+@pytest.mark.parametrize("form", ["dense"])
 def test_one_graph_serves_all_padded_batches(micro, form):
     name, options = FORMS[form]
     model, graphs = micro(name, **options), []
