@@ -73,6 +73,7 @@ def _parts(name, dim, heads, hidden, layers):
 def as_dino(model):
     """The official DINO's choices of parts (not its rules for padding, see docs/dino.md); in place."""
     model.decoder.refine_normed = model.encoder.centred = False
+    model.groups = 32
     return model
 
 
@@ -80,6 +81,7 @@ def as_detrex(model):
     """detrex's choices of DINO's parts; in place."""
     model.decoder.update(refine_normed=False, share_heads=False)
     model.encoder.temperature = 10000.0
+    model.groups = 32
     return model
 
 
@@ -88,7 +90,7 @@ def as_mask_dino(model):
     model.decoder.refine_normed = model.encoder.centred = False
     model.encoder.temperature = 10000.0
     model.denoising.contrastive = False
-    model.update(shared_encoder_heads=True, initial_prediction=True, norm_twice=True)
+    model.update(groups=32, shared_encoder_heads=True, initial_prediction=True, norm_twice=True)
     if model.task == "semantic":
         model.update(two_stage=False, no_object=True, shared_encoder_heads=False)
         model.criterion.class_loss = "cross_entropy"
