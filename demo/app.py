@@ -26,8 +26,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from itpn_d2.backbone import Trunk
 from itpn_d2.data.decode import BrokenImageError
-from itpn_d2.engine import ConfigError, errors_of_use
 from itpn_d2.engine.calls import find_part
+from itpn_d2.errors import ConfigError, add_debug, errors_of_use
 from itpn_d2.evaluation import draw_prediction, exit_picture
 from itpn_d2.inference import Predictor
 
@@ -202,6 +202,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"))
     p.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
     p.add_argument("--port", type=int, default=7860)
+    add_debug(p)
     return p
 
 
@@ -224,7 +225,7 @@ def choices_of(args: argparse.Namespace) -> dict[str, tuple[str, str | None]]:
 
 def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
-    with errors_of_use():
+    with errors_of_use(args.debug):
         models = Models(choices_of(args), device=args.device, dtype=args.dtype)
         models.get(next(iter(models.choices)), None)  # what is wrong is said now, not on the page
         launch(build(models), args.host, args.port)

@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from itpn_d2.engine import errors_of_use
+from itpn_d2.errors import add_debug, errors_of_use
 from itpn_d2.inference import Predictor
 from itpn_d2.inference.inputs import find_inputs
 from itpn_d2.inference.job import Job
@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], metavar="key=value", help="config overrides"
     )
+    add_debug(p)
     return p
 
 
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         p.error(f"--threshold {args.threshold}: choose 0 to 1")
     if args.batch_size < 1:
         p.error(f"--batch-size {args.batch_size}: at least 1")
-    with errors_of_use():
+    with errors_of_use(args.debug):
         inputs = find_inputs(args.input)
         predictor = Predictor(
             args.config_file, args.weights, args.device, args.dtype, overrides=args.opts, compile=args.compile

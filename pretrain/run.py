@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from detectron2.engine import hooks
 from detectron2.solver.lr_scheduler import LRMultiplier
 from detectron2.utils import comm
@@ -16,11 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from itpn_d2.backbone import Trunk
 from itpn_d2.checkpoint import load_state_file
 from itpn_d2.data import labelled_source
-from itpn_d2.engine import ConfigError, Trainer, load_config
+from itpn_d2.engine import Trainer, load_config
+from itpn_d2.engine.config import save_config
 from itpn_d2.engine.hooks import Curves, SaveOnSignal
 from itpn_d2.engine.prepare import distribute, prepare, say_where, writers
 from itpn_d2.engine.progress import ProgressBar
 from itpn_d2.engine.seed import seed_step
+from itpn_d2.errors import ConfigError
 from itpn_d2.solver import WeightAverage, group_table, parameter_rules, rule_options
 
 from .clock import Clock, ClockedScheduler
@@ -59,7 +61,7 @@ class PretrainRun:
         self.clock = self._build_clock()
         cfg.train.max_iter = self.clock.max_iter
         if comm.is_main_process():
-            LazyConfig.save(cfg, str(self.output_dir / "config.yaml"))
+            save_config(cfg, self.output_dir / "config.yaml")
         seed_step(cfg.train.seed)
         self.method: Method = instantiate(cfg.model).to(self.device)
         trained = sum(p.numel() for p in self.method.parameters() if p.requires_grad)

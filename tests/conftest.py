@@ -1,5 +1,7 @@
 """A detector of a few weights, for whatever needs a trained one."""
 
+import re
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,18 @@ def trained(tmp_path_factory):
     torch.manual_seed(0)
     atomic_save({"model": instantiate(cfg.model).state_dict()}, folder / "model_final.pth")
     return folder
+
+
+@pytest.fixture
+def refused(capsys):
+    """``with refused(words):`` a command ends within it as with an error of use, saying what matches."""
+
+    @contextmanager
+    def check(words):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            yield
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and re.search(words, said, re.DOTALL), said
+
+    return check

@@ -13,8 +13,6 @@ inputs are random or generated: no data set and no weights are needed.
 """
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 import benchmark_backbone
@@ -22,8 +20,8 @@ import benchmark_deformable
 import benchmark_heads
 import benchmark_pretrain
 import benchmark_train
-from benchmark_clock import MeasurementError
-from itpn_d2.data.registry import write_atomically
+from itpn_d2.errors import add_debug, errors_of_use
+from itpn_d2.files import write_json, write_text
 
 MODES = {
     "backbone": benchmark_backbone,
@@ -50,21 +48,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         module.add_options(mode)
         mode.add_argument("--device", default="auto", help="auto, cpu or cuda")
         mode.add_argument("--json", type=Path, metavar="OUT")
+        add_debug(mode)
         mode.add_argument("--markdown", type=Path, metavar="OUT")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
-    try:
+    with errors_of_use(args.debug):
         text, found = MODES[args.mode].run(args)
-    except MeasurementError as error:
-        sys.exit(f"benchmark: {error}")
-    print(text, end="")
-    if args.json:
-        write_atomically(args.json, json.dumps(found, indent=1) + "\n")
-    if args.markdown:
-        write_atomically(args.markdown, text)
+        print(text, end="")
+        if args.json:
+            write_json(args.json, found)
+        if args.markdown:
+            write_text(args.markdown, text)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ from benchmark_models import ACCELERATED, PEERS, BackboneSetting, Side, Size, co
 from benchmark_profile import profiled
 from benchmark_table import single
 from benchmark_targets import applies, target_rows
-from itpn_d2.data.registry import write_atomically
 from itpn_d2.engine import keep_freed_memory
+from itpn_d2.files import write_json
 
 MODES = {"forward": False, "training": True}
 DTYPES = ("fp32", "bf16")
@@ -217,7 +217,7 @@ class Table:
         found = function(*arguments, setting) if function is count else attempt(function, *arguments, setting)
         results[row.key] = {**found, **named}
         if self.path is not None:
-            write_atomically(self.path, json.dumps(self.content(), indent=1) + "\n")
+            write_json(self.path, self.content())
         print(f"{dtype} {row.key}: {cell(results[row.key], '.2f')}", flush=True)
 
     def add_pairs(self, case: str, dtype: str, modes: Sequence[str]) -> None:

@@ -16,11 +16,13 @@ from typing import TypeVar
 
 import torch
 
+from itpn_d2.errors import UseError
+
 T = TypeVar("T")
 Step = Callable[[int], None]  # gets the number of the input to run on
 
 
-class MeasurementError(RuntimeError):
+class MeasurementError(UseError):
     """A measurement gave no result."""
 
 

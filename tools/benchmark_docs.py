@@ -13,7 +13,7 @@ from benchmark_models import BackboneSetting, Side, Size
 from benchmark_plot import throughput_plot
 from benchmark_profile import profile_table
 from benchmark_targets import PLACES, target_rows
-from itpn_d2.data.registry import write_atomically
+from itpn_d2.files import write_text
 from itpn_d2.layers.products import cpu_has
 
 TEXTS = {
@@ -172,7 +172,7 @@ def update_docs(docs: Path) -> None:
         text = re.sub(f"{_BEGIN}.*?{_END}", lambda _: section, text, flags=re.DOTALL)
     else:
         text = f"{text.rstrip()}\n\n{section}\n"
-    write_atomically(page, text)
+    write_text(page, text)
 
 
 def described(setting: BackboneSetting) -> dict[str, Any]:

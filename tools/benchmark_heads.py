@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from benchmark_clock import MeasurementError, machine, own_process
-from itpn_d2.data.registry import write_atomically
 from itpn_d2.engine import Run, load_config
 from itpn_d2.engine.precision import resolve_device
 from itpn_d2.evaluation import read_metrics
+from itpn_d2.files import write_json, write_text
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "Quickstart"
 _BEGIN, _END = "<!-- heads: begin -->", "<!-- heads: end -->"
@@ -136,7 +136,7 @@ def update_docs(docs: Path, found: Mapping[str, Any]) -> None:
         text = re.sub(f"{_BEGIN}.*?{_END}", lambda _: section, text, flags=re.DOTALL)
     else:
         text = f"{text.rstrip()}\n\n{section}\n"
-    write_atomically(page, text)
+    write_text(page, text)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -187,7 +187,7 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         found["heads"][name] = row
         print(f"{name}: {row.get('score', row.get('reason'))}", flush=True)
         for path in filter(None, [args.json, measured_file(args.docs) if args.docs else None]):
-            write_atomically(path, json.dumps(found, indent=1) + "\n")
+            write_json(path, found)
         if args.docs:
             update_docs(args.docs, found)
     return table(found), found

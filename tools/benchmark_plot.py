@@ -1,6 +1,5 @@
 """The picture of a benchmark: throughput against resolution."""
 
-import os
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmark_clock import MeasurementError
 from benchmark_models import Size
-from itpn_d2.evaluation.files import partial_name
+from itpn_d2.files import written_whole
 
 _MARKERS = "osv^Dx*P"
 Curves = Mapping[str, Mapping[Size, float]]  # by name, images per second by size
@@ -52,9 +51,8 @@ def throughput_plot(path: Path, panels: Mapping[str, Curves], title: str) -> Non
         axis.minorticks_off()
         axis.grid(True, alpha=0.3)
         axis.legend(fontsize=7)
-    partial = partial_name(path)
-    figure.savefig(partial)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        figure.savefig(partial)
 
 
 def _sizes(curves: Curves) -> list[Size]:

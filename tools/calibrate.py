@@ -40,8 +40,9 @@ from calibrate_grid import (
 from calibrate_measure import Bench, learned_parameters
 from calibrate_report import Point, command, fastest, front, markdown, overrides, plot, points
 from itpn_d2.checkpoint.loading import local_path
-from itpn_d2.data.registry import write_atomically
-from itpn_d2.engine import ConfigError, Run, errors_of_use, load_config
+from itpn_d2.engine import Run, load_config
+from itpn_d2.errors import ConfigError, add_debug, errors_of_use
+from itpn_d2.files import write_json, write_text
 
 METRICS = ("segm/AP", "bbox/AP", "sem_seg/mIoU")  # the first that was measured is the default
 _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.]*=")
@@ -81,7 +82,7 @@ class Journal:
     def add(self, setting: Acceleration, result: dict[str, Any]) -> None:
         self.results[setting] = result
         rows = [{"setting": asdict(s), **r} for s, r in self.results.items()]
-        write_atomically(self.path, json.dumps({"setup": self.setup, "results": rows}, indent=1) + "\n")
+        write_json(self.path, {"setup": self.setup, "results": rows})
 
 
 def _setting(row: dict[str, Any]) -> Acceleration:
@@ -176,7 +177,7 @@ def report(args: argparse.Namespace, bench: Bench, journal: Journal, grid: Grid,
         f"Overrides: {shlex.join(more) or 'none'}",
         command(args.config_file, bench.run.cfg.train.init_checkpoint, args.opts, more),
     ]
-    write_atomically(args.output / "calibration.md", table + "\n" + "\n\n".join(text) + "\n")
+    write_text(args.output / "calibration.md", table + "\n" + "\n\n".join(text) + "\n")
     plot(args.output / "calibration.png", found, metric, best, args.max_loss)
     print(table, *text, sep="\n")
     print(f"calibration: {(args.output / 'calibration.md').resolve()}")
@@ -201,6 +202,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     p.add_argument(
         "--combine", choices=("front", "all", "none"), default="front", help="which of both together"
     )
+    add_debug(p)
     p.add_argument("opts", nargs="*", metavar="key=value", help="overrides of the config, anywhere")
     words = sys.argv[1:] if arguments is None else arguments
     # taken out first: an option of several values would take them for more of these
@@ -245,8 +247,9 @@ def calibrate(args: argparse.Namespace) -> Point:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    with errors_of_use():
-        calibrate(parse(arguments))
+    args = parse(arguments)
+    with errors_of_use(args.debug):
+        calibrate(args)
     return 0
 
 

@@ -16,10 +16,11 @@ from itpn_d2.backbone import Trunk
 from itpn_d2.backbone.backbone import ITPNBackbone
 from itpn_d2.checkpoint import load_state_file, to_native, unwrap
 from itpn_d2.checkpoint.loading import local_path
-from itpn_d2.engine import ConfigError, Run
+from itpn_d2.engine import Run
 from itpn_d2.engine.calls import Call, calls_of, find_part
 from itpn_d2.engine.evaluate import evaluate_once
 from itpn_d2.engine.precision import autocast
+from itpn_d2.errors import ConfigError
 from itpn_d2.evaluation import flatten, spread
 
 Learned = dict[str, Tensor]

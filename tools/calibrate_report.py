@@ -1,7 +1,6 @@
 """What a calibration found: a table, a picture, and the setting to use."""
 
 import math
-import os
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 
 from calibrate_grid import DENSE, Acceleration
 from itpn_d2.evaluation import named_metric
-from itpn_d2.evaluation.files import partial_name
+from itpn_d2.files import written_whole
 
 _STYLES = {"dense": ("black", "*"), "migration": ("C0", "o"), "gathering": ("C1", "s"), "both": ("C2", "D")}
 
@@ -170,6 +169,5 @@ def plot(path: Path, found: Sequence[Point], metric: str, chosen: Point, max_los
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(metric)
     axes[1].legend(fontsize=7)
-    partial = partial_name(path)
-    figure.savefig(partial)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        figure.savefig(partial)

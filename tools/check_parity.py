@@ -24,7 +24,7 @@ import parity_criteria
 import parity_detectors
 import parity_fastmim
 import parity_pretrain
-from itpn_d2.checkpoint import CheckpointError
+from itpn_d2.errors import CheckpointError
 from parity_backbones import Outputs, Unsupported
 
 

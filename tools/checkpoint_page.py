@@ -11,8 +11,9 @@ from pathlib import Path
 
 from checkpoint_examples import EXAMPLES, REFUSALS, SIZES, Example, Refusal
 from itpn_d2 import create_model
-from itpn_d2.checkpoint import CheckpointError, load_pretrained
-from itpn_d2.data.registry import write_atomically
+from itpn_d2.checkpoint import load_pretrained
+from itpn_d2.errors import CheckpointError
+from itpn_d2.files import write_text
 
 BEGIN, END = "<!-- reports: begin -->", "<!-- reports: end -->"
 
@@ -75,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(section())
     else:
         page = docs / "checkpoints.md"
-        write_atomically(page, with_section(page.read_text(encoding="utf-8")))
+        write_text(page, with_section(page.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

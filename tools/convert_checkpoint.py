@@ -14,9 +14,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from itpn_d2.checkpoint import CheckpointError
 from itpn_d2.checkpoint.convert import LAYOUTS, convert, inspect
 from itpn_d2.checkpoint.state import WRAPPERS
+from itpn_d2.errors import add_debug, errors_of_use
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,21 +40,19 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--average", action="store_true", help="take the moving average if there is one")
     p.add_argument("--num-heads", type=int, default=8, help="of a published DINO or Mask DINO (default: 8)")
     p.add_argument("--force", action="store_true", help="replace TARGET if it exists")
+    add_debug(p)
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
-    try:
+    with errors_of_use(args.debug):
         if args.target is None:
             print(inspect(args.source, args.average, args.num_heads))
         else:
             wrapper = "" if args.wrapper == "none" else args.wrapper
             options = (args.layout, wrapper, args.drop, args.average, args.force, args.num_heads)
             print(convert(args.source, args.target, *options))
-    except (CheckpointError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
     return 0
 
 

@@ -29,9 +29,10 @@ from detectron2.engine import HookBase
 from tqdm import tqdm
 
 from benchmark_clock import MeasurementError, machine, own_process
-from itpn_d2.data.registry import write_atomically
 from itpn_d2.engine import Run, load_config
+from itpn_d2.errors import add_debug, errors_of_use
 from itpn_d2.evaluation import read_metrics
+from itpn_d2.files import write_json, write_text, written_whole
 
 METRICS = ("bbox/AP", "segm/AP")
 NOTHING = "nothing"
@@ -143,7 +144,8 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
         axis.set(xlabel="processor minutes of training", ylabel=metric, xlim=(0, None), ylim=(0, None))
         axis.grid(alpha=0.3)
     axes[0][0].legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=120)
     pyplot.close(figure)
 
 
@@ -170,9 +172,9 @@ class Journal:
         }
 
     def write(self) -> None:
-        write_atomically(self.path, json.dumps(self.found, indent=1) + "\n")
+        write_json(self.path, self.found)
         if self.runs:
-            write_atomically(self.path.with_suffix(".md"), table(self.found))
+            write_text(self.path.with_suffix(".md"), table(self.found))
             plot(self.found, self.path.with_suffix(".png"))
 
 
@@ -216,6 +218,7 @@ def _slug(name: str) -> str:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_debug(p)
     p.add_argument("--output", type=Path, required=True)
     p.add_argument("--minutes", type=float, default=6.0, help="of processor time for training (default: 6)")
     p.add_argument("--evaluations", type=int, default=3, help="of each training, evenly spread (default: 3)")
@@ -244,10 +247,8 @@ def main(arguments: list[str] | None = None) -> int:
     arms = [Arm(name, config, (*_QUIET, *args.all, *own)) for name, config, *own in args.arm]
     starts: dict[str, str | None] = {} if args.only_starts else {NOTHING: None}
     starts |= {name: file for name, _, file in (start.partition("=") for start in args.start)}
-    try:
+    with errors_of_use(args.debug):
         found = compare(arms, starts, args.minutes, args.evaluations, args.output)
-    except MeasurementError as error:
-        sys.exit(f"equal_time: {error}; what was measured before is in {args.output}")
     print(table(found), end="")
     return 0
 

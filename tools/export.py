@@ -13,7 +13,6 @@ by more than --tolerance.
 
 import argparse
 import importlib.util
-import json
 import statistics
 import sys
 from dataclasses import asdict, dataclass, field
@@ -25,8 +24,8 @@ from torch import Tensor, nn
 
 from benchmark_clock import interleave, machine
 from export_formats import FORMATS, STEP, Call, Detector, Features, Queries, formats_of
-from itpn_d2.data.registry import write_atomically
-from itpn_d2.engine import ConfigError, errors_of_use
+from itpn_d2.errors import ConfigError, add_debug, errors_of_use
+from itpn_d2.files import write_json, write_text
 from itpn_d2.inference import Predictor, read_image
 from itpn_d2.meta_arch import DINO
 
@@ -68,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], metavar="key=value", help="config overrides"
     )
+    add_debug(p)
     return p
 
 
@@ -200,7 +200,7 @@ def table(results: list[Result], title: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     args = parser().parse_args(arguments)
-    with errors_of_use():
+    with errors_of_use(args.debug):
         images = pictures(sizes_of(args.sizes), args.image)
         predictor = Predictor(args.config_file, args.weights, "cpu", overrides=args.opts)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -209,10 +209,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name} ...", flush=True)
         results.append(export(name, predictor.model, images, args))
         rows = [asdict(result) for result in results]
-        write_atomically(args.output / "export.json", json.dumps(rows, indent=1) + "\n")
+        write_json(args.output / "export.json", rows)
     title = f"{Path(str(args.config_file)).stem}, {machine(torch.device('cpu'))}, torch {torch.__version__}"
     text = table(results, title)
-    write_atomically(args.output / "export.md", text)
+    write_text(args.output / "export.md", text)
     print(text)
     wrong = {r.name: problem for r in results if (problem := verdict(r, args.tolerance)) is not None}
     for name, problem in wrong.items():

@@ -1,9 +1,7 @@
 """How a model is written in each format, and run from there."""
 
-import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,9 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from itpn_d2.backbone.backbone import ITPNBackbone
-from itpn_d2.engine import ConfigError
 from itpn_d2.engine.calls import find_part
-from itpn_d2.evaluation.files import partial_name
+from itpn_d2.errors import ConfigError
+from itpn_d2.files import written_whole
 from itpn_d2.meta_arch import DINO
 
 STEP = 32  # sides of exported images are multiples of it
@@ -74,17 +72,6 @@ class Format:
     fixed: bool = False
 
 
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Where to write, so that ``path`` is absent, old, or whole."""
-    partial = partial_name(path)
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _program(features: nn.Module, image: Tensor) -> torch.export.ExportedProgram:
     if isinstance(features, Queries):
         with torch.no_grad():
@@ -98,7 +85,7 @@ def _program(features: nn.Module, image: Tensor) -> torch.export.ExportedProgram
 
 def write_program(features: nn.Module, image: Tensor, path: Path) -> None:
     """An exported program, for ``torch.export.load``."""
-    with _whole(path) as partial:
+    with written_whole(path) as partial:
         torch.export.save(_program(features, image), partial)
 
 
@@ -109,7 +96,7 @@ def load_program(path: Path) -> Call:
 
 def write_compiled(features: nn.Module, image: Tensor, path: Path) -> None:
     """A package of AOTInductor: machine code for this kind of device, for ``aoti_load_package``."""
-    with _whole(path) as partial:
+    with written_whole(path) as partial:
         torch._inductor.aoti_compile_and_package(_program(features, image), package_path=str(partial))
 
 
@@ -121,7 +108,7 @@ def load_compiled(path: Path) -> Call:
 def write_onnx(features: nn.Module, image: Tensor, path: Path) -> None:
     """ONNX, of features with free height and width."""
     names = [str(name) for name in features.names]  # type: ignore[union-attr]
-    with _whole(path) as partial, warnings.catch_warnings():
+    with written_whole(path) as partial, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _program(features, image),
@@ -193,7 +180,7 @@ def _instances(model: Any, inputs: Any) -> list[dict[str, Any]]:
 
 def write_torchscript(detector: nn.Module, image: Tensor, path: Path) -> None:
     """TorchScript by Detectron2's tracing."""
-    with _whole(path) as partial:
+    with written_whole(path) as partial:
         _traced(detector, image).save(str(partial))
 
 
@@ -212,7 +199,7 @@ def write_detector_onnx(detector: nn.Module, image: Tensor, path: Path) -> None:
     """ONNX of the traced detector, with free height, width and number of objects."""
     fields = [str(name) for name in detector.fields]  # type: ignore[union-attr]
     axes: dict[str, dict[int, str]] = {name: {0: "objects"} for name in fields}
-    with _whole(path) as partial, warnings.catch_warnings(), torch.no_grad():
+    with written_whole(path) as partial, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             detector,

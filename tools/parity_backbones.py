@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from itpn_d2.backbone import ITPN, FastITPN, IntegralPyramid, Trunk, TrunkClassifier
-from itpn_d2.checkpoint import CheckpointError, load_pretrained
+from itpn_d2.checkpoint import load_pretrained
 from itpn_d2.checkpoint.rules import square_grid
+from itpn_d2.errors import CheckpointError, UseError
 from itpn_d2.layers import ResampleRule, resample_grid
 from itpn_d2.layers.units import map_to_units
 
@@ -21,7 +22,7 @@ RESAMPLE: dict[str, ResampleRule] = {
 }
 
 
-class Unsupported(Exception):
+class Unsupported(UseError):
     """The fixture describes a model this project does not have (yet)."""
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itpn_d2.checkpoint import CheckpointError
+from itpn_d2.errors import CheckpointError
 from pretrain.encoders import Encoder, SwinEncoder, ViTEncoder
 from pretrain.key_maps import fastmim_to_native
 from pretrain.methods import FastMIM

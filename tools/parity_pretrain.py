@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import parity_backbones
-from itpn_d2.checkpoint import CheckpointError
+from itpn_d2.errors import CheckpointError
 from itpn_d2.layers.units import units_to_map
 from parity_backbones import Block, Outputs
 from pretrain.encoders import Backbone, visible_patches

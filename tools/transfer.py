@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from itpn_d2.checkpoint import load_state_file, to_native, unwrap
 from itpn_d2.evaluation.curves import read_metrics
+from itpn_d2.files import write_json, write_text, written_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {"pixel": "pixel_mim", "mfm": "mfm", "fastmim": "fastmim_hog"}
@@ -87,9 +88,8 @@ def without_pyramid(checkpoint: Path) -> Path:
     if not path.is_file():
         state = to_native(unwrap(load_state_file(checkpoint))).state
         trunk = {k: v.contiguous() for k, v in state.items() if k.startswith("trunk.")}
-        partial = path.with_name("trunk.partial.safetensors")
-        save_file(trunk, partial)
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            save_file(trunk, partial)
     return path
 
 
@@ -146,7 +146,8 @@ def plot(found: dict[str, list[dict[str, Any]]], metric: str, path: Path) -> Non
     axis.set(xlabel="fine-tuning iterations", ylabel=metric)
     axis.grid(alpha=0.3)
     axis.legend()
-    figure.savefig(path, dpi=120)
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=120)
     pyplot.close(figure)
 
 
@@ -193,9 +194,9 @@ def main(arguments: list[str] | None = None) -> int:
             for future in futures:
                 future.add_done_callback(lambda _: bar.update())
     found = {arm: [run.result() for run in of_arm] for arm, of_arm in runs.items()}
-    (plan.output / "transfer.json").write_text(json.dumps(found, indent=1))
+    write_json(plan.output / "transfer.json", found)
     table = summarise(found, args.metric)
-    (plan.output / "transfer.md").write_text(table)
+    write_text(plan.output / "transfer.md", table)
     plot(found, args.metric, plan.output / "transfer.png")
     print(table)
     return 0

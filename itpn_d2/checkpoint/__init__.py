@@ -1,10 +1,10 @@
 """Safe checkpoint files, key maps of foreign layouts, and the report of what was loaded."""
 
+from ..errors import CheckpointError
 from .architecture import Architecture, architecture, create_from_checkpoint
 from .checkpointer import Checkpointer, atomic_save
 from .convert import ConversionReport, convert, inspect
 from .detectors import MappedDetector, detector_layout, from_native_detector, to_native_detector
-from .errors import CheckpointError
 from .key_maps import Mapped, from_native, to_native
 from .loading import load_pretrained
 from .report import LoadReport

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..backbone import create_model
+from ..errors import CheckpointError
 from .detector_models import create_detector
 from .detectors import detector_layout
-from .errors import CheckpointError
 from .key_maps import to_native
 from .safe_load import load_state_file
 from .state import find_state, unwrap

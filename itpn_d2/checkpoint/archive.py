@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
 
 _PICKLE_LIMIT = 1 << 28  # bytes of names and shapes: thousands of times what a large model needs
 

@@ -1,7 +1,6 @@
 """The training engine's checkpoints: whole or absent, and safe to load."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
 from torch import nn
 
 from ..backbone import TokenGathering, TokenMigration
-from .errors import CheckpointError
+from ..errors import CheckpointError
+from ..files import write_text, written_whole
 from .loading import load_contents, local_path
 from .report import LoadReport, summary
 from .safe_load import load_state_file
@@ -21,17 +21,8 @@ logger = logging.getLogger(__name__)
 
 def atomic_save(content: Any, path: str | Path) -> None:
     """``torch.save`` so that ``path`` is either absent, old, or whole, also after a power cut."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as partial:
+        torch.save(content, partial)
 
 
 class Checkpointer(FvcoreCheckpointer):
@@ -64,10 +55,7 @@ class Checkpointer(FvcoreCheckpointer):
         return load_contents(self.model, content, path)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        tag = Path(self.save_dir) / "last_checkpoint"
-        partial = tag.with_name(f"{tag.name}.{os.getpid()}.partial")
-        partial.write_text(last_filename_basename)
-        os.replace(partial, tag)
+        write_text(Path(self.save_dir) / "last_checkpoint", last_filename_basename)
 
     def load(
         self, path: str, checkpointables: list[str] | None = None, complete: bool = False

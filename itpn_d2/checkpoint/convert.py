@@ -11,11 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..errors import CheckpointError
+from ..files import written_whole
 from .architecture import architecture
 from .checkpointer import atomic_save
 from .detector_models import detector_sizes
 from .detectors import detector_layout, from_native_detector, to_native_detector
-from .errors import CheckpointError
+from ..errors import CheckpointError
 from .key_maps import OURS, Mapped, from_native, to_native
 from .loading import local_path
 from .report import summary
@@ -111,13 +113,9 @@ def convert(
     kept = origin if layout == OURS and isinstance(origin, dict) else None
     if origin is not None and kept is None:
         report.left_out.append("(pretraining)")
-    partial = target.with_name(f"{target.stem}.{os.getpid()}.partial{target.suffix}")
-    try:
+    with written_whole(target) as partial:
         _write(out, partial, wrapper, kept)
         _verify(partial, out, state, target, mapped.network)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
     return report
 
 

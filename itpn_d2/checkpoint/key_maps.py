@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .detectors import MappedDetector, detector_layout
-from .errors import CheckpointError
+from ..errors import CheckpointError
 from .layouts import FAST_ITPN, ITPN_V1, MMPRETRAIN, Layout
 from .report import summary
 from .timm_trunks import TimmFile, read_timm

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ..backbone.adapt import Adapted, adapt
 from ..backbone.timm_names import HEAD, canonical, find_networks, plain_name
+from ..errors import CheckpointError
 from .architecture import architecture
 from .detector_models import find_detector, load_detector
 from .detectors import detector_layout
-from .errors import CheckpointError
 from .key_maps import OURS, Mapped, of_timm, to_native
 from .report import LoadReport
 from .safe_load import load_state_file

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
 
 Reshape = Callable[[Tensor], Tensor]
 _GROUPS = {"s": r"[12]", "i": r"\d+", "k": r"\d+", "p": "weight|bias", "f": r"\w+", "r": r".+"}

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from ..errors import CheckpointError
 from .archive import check_archive, check_storages
-from .errors import CheckpointError
 from .stand_ins import allowed
 
 _REMEDY = (

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
 
 WRAPPERS = ("module", "model", "state_dict")
 # of the references, of timm's training script, of ours

@@ -1,5 +1,6 @@
 """Datasets, mappers and loaders."""
 
+from ..errors import DatasetError
 from .augmentation import (
     OneOf,
     custom_augmentations,
@@ -10,7 +11,6 @@ from .augmentation import (
 )
 from .classification import LabelledImageMapper, LabelledRecords, register_labelled_images
 from .coco_check import CheckedCoco, check_coco
-from .errors import DatasetError
 from .labels import Labelling, read_labels
 from .loader import build_test_loader, build_train_loader, build_val_loss_loader
 from .mapper import TestMapper, TrainMapper

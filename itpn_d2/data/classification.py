@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from ..errors import DatasetError
 from .coco_check import VerifyImages
 from .decode import BrokenImageError, decode, open_image, upright_size
-from .errors import DatasetError
 from .mapper import seeded
 from .paths import ImageSource, PathTable
 from .posterize import keep_a_bit

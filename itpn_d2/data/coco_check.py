@@ -11,7 +11,7 @@ import pycocotools.mask as mask_util
 from PIL import Image
 from tqdm import tqdm
 
-from .errors import DatasetError
+from ..errors import DatasetError
 from .problems import Problem, read_json, settle, summary
 
 VerifyImages = Literal["decode", "header", "none"]

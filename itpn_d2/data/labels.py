@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import DatasetError
 from .decode import BrokenImageError, open_image, stored_numbers
-from .errors import DatasetError
 
 IGNORED = 255  # what becomes of pixels without a class; Detectron2's convention
 MAX_CLASSES = IGNORED

@@ -11,8 +11,8 @@ from detectron2.data.samplers import InferenceSampler, RepeatFactorTrainingSampl
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
+from ..errors import DatasetError
 from .decode import BrokenImageError
-from .errors import DatasetError
 from .sampler import Place, ResumableBatchSampler, stand_ins
 
 logger = logging.getLogger(__name__)

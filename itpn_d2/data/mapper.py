@@ -12,7 +12,7 @@ from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
 
-from .errors import DatasetError
+from ..errors import DatasetError
 
 _LABELS = ("annotations", "segments", "sem_seg_file_name", "labelling")
 

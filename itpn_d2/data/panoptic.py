@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..errors import DatasetError
 from .coco_check import JsonChecker, VerifyImages
 from .decode import BrokenImageError, open_image
-from .errors import DatasetError
 from .labels import IGNORED, read_segment_colours, segment_ids
 from .problems import Problem, read_json, settle
 from .registry import cleaned_json, is_registered, register, require_paths

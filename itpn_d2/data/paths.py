@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DatasetError
-from .registry import cache_root
+from ..errors import DatasetError
+from ..files import cache_root
 from .scenes import generate_scenes
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")

@@ -14,8 +14,9 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
 from omegaconf import DictConfig, OmegaConf
 
+from ..errors import DatasetError
+from ..files import cache_root, write_text
 from .coco_check import VerifyImages, check_coco
-from .errors import DatasetError
 
 logger = logging.getLogger(__name__)
 _registered: dict[str, tuple[Any, ...]] = {}
@@ -23,19 +24,6 @@ _ASKED = {
     "num_semantic_classes": "stuff",
     "num_keypoints": "keypoints (names under 'keypoints' in its categories)",
 }
-
-
-def cache_root() -> Path:
-    """``$ITPN_D2_CACHE``, else ``~/.cache/itpn_d2``."""
-    return Path(os.environ.get("ITPN_D2_CACHE") or Path.home() / ".cache" / "itpn_d2")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` so that ``path`` is either absent, old, or whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def is_registered(name: str, arguments: tuple[Any, ...]) -> bool:
@@ -129,7 +117,7 @@ def cleaned_json(path: Path, data: dict[str, Any]) -> str:
     text = json.dumps(data)
     target = cache_root() / "cleaned" / f"{path.stem}_{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if not target.is_file():
-        write_atomically(target, text)
+        write_text(target, text)
     return str(target)
 
 

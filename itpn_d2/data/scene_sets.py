@@ -6,8 +6,9 @@ from typing import Literal
 from detectron2.data import MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
+from ..files import cache_root
 from .panoptic import register_panoptic
-from .registry import cache_root, register, set_keypoints
+from .registry import register, set_keypoints
 from .scenes import CLASSES, KEYPOINTS, generate_scenes
 from .semantic import register_semantic
 

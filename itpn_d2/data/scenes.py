@@ -6,11 +6,8 @@ colour, texture, size, angle and light are drawn independently, so a detector ha
 keypoints of every shape are the ends of its outline in the picture: the topmost point, and so on.
 """
 
-import json
 import logging
-import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,8 @@ import numpy as np
 import pycocotools.mask as mask_util
 from tqdm import tqdm
 
-from .registry import write_atomically
+from ..errors import OutputError
+from ..files import commit, partial_name, remove_partials, write_json
 
 logger = logging.getLogger(__name__)
 CLASSES = ("disc", "square", "triangle", "star", "ring")
@@ -168,14 +166,17 @@ def generate_scenes(root: Path, split: str, num_images: int, size: int, seed: in
     target = root / f"scenes_v{_FORMAT}_{split}_{num_images}x{size}_seed{seed}"
     if (target / "instances.json").is_file():
         return target
-    root.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=root))
+    folder = partial_name(target)
+    remove_partials(root)  # of processes that were killed while they drew
     try:
+        folder.mkdir()
         _fill(folder, split, num_images, size, seed)
-        os.replace(folder, target)
-    except OSError:
+        commit(folder, target)
+    except (OSError, OutputError) as error:
         if not (target / "instances.json").is_file():  # else another process was first
-            raise
+            if isinstance(error, OutputError):
+                raise
+            raise OutputError(f"{target}: the scenes can't be written ({error})") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return target
@@ -238,13 +239,8 @@ def _fill(folder: Path, split: str, num_images: int, size: int, seed: int) -> No
         )
         panoptic.append({"image_id": image["id"], "file_name": f"{stem}.png", "segments_info": segments})
     info = {"description": f"generated scenes, {split}, seed {seed}"}
-    write_atomically(
-        folder / "panoptic.json",
-        json.dumps({"info": info, "images": images, "annotations": panoptic, "categories": categories}),
-    )
-    write_atomically(
-        folder / "instances.json",
-        json.dumps(
-            {"info": info, "images": images, "annotations": annotations, "categories": categories[:-1]}
-        ),
+    common = {"info": info, "images": images}
+    write_json(folder / "panoptic.json", {**common, "annotations": panoptic, "categories": categories}, None)
+    write_json(
+        folder / "instances.json", {**common, "annotations": annotations, "categories": categories[:-1]}, None
     )

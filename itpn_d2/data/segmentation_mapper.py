@@ -9,7 +9,7 @@ from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances
 
-from .errors import DatasetError
+from ..errors import DatasetError
 from .labels import IGNORED, read_labels, read_segment_colours, segment_ids
 from .mapper import seeded
 

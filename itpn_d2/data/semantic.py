@@ -9,9 +9,9 @@ from typing import Any
 from detectron2.data.datasets.builtin_meta import ADE20K_SEM_SEG_CATEGORIES
 from tqdm import tqdm
 
+from ..errors import DatasetError
 from .coco_check import VerifyImages
 from .decode import BrokenImageError, decode, open_image, upright_size
-from .errors import DatasetError
 from .labels import IGNORED, MAX_CLASSES, Labelling
 from .paths import image_folder
 from .problems import Problem, settle

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import DatasetError
+from ..errors import DatasetError
 from .paths import ImageSource, image_folder, text_list
 
 

@@ -2,7 +2,7 @@
 
 from .allocator import keep_freed_memory
 from .cli import base_parser, errors_of_use, run_command
-from .config import ConfigError, load_config
+from .config import load_config
 from .launch import launch
 from .run import Run
 from .trainer import Trainer

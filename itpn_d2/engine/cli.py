@@ -1,13 +1,9 @@
-"""What the command lines share: where processes run, and how errors of use end."""
+"""What the command lines share: their arguments, and where processes run."""
 
 import argparse
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-from ..checkpoint import CheckpointError
-from ..data import DatasetError
-from .config import ConfigError
+from ..errors import add_debug, errors_of_use
 from .launch import launch
 
 
@@ -24,24 +20,16 @@ def base_parser(description: str | None) -> argparse.ArgumentParser:
     p.add_argument("--num-machines", type=int, default=1)
     p.add_argument("--machine-rank", type=int, default=0, help="the rank of this machine, from 0")
     p.add_argument("--dist-url", default="auto", help="address of the first machine: tcp://HOST:PORT")
+    add_debug(p)
     p.add_argument("opts", nargs=argparse.REMAINDER, metavar="key=value", help="overrides of the config")
     return p
-
-
-@contextmanager
-def errors_of_use() -> Iterator[None]:
-    """Within it, what a user can put right ends the program with its message, without a traceback."""
-    try:
-        yield
-    except (ConfigError, DatasetError, CheckpointError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
 
 
 def run_command(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
     """``main(arguments)`` in as many processes as they ask for; an error of use ends with its message."""
     # the processes are joined before the config is read: where they run has to be known here
     device = next((o.partition("=")[2] for o in arguments.opts if o.startswith("train.device=")), None)
-    with errors_of_use():
+    with errors_of_use(arguments.debug):
         launch(
             main,
             num_gpus=arguments.num_gpus,

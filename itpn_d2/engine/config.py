@@ -8,11 +8,10 @@ import yaml
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
 
+from ..errors import ConfigError
+from ..files import written_whole
+
 _SECTIONS = ("model", "dataset", "dataloader", "optimizer", "lr_multiplier", "train")
-
-
-class ConfigError(ValueError):
-    """A config file or an override that can't be used."""
 
 
 def load_config(path: str, overrides: list[str] | None = None) -> DictConfig:
@@ -42,6 +41,12 @@ def load_config(path: str, overrides: list[str] | None = None) -> DictConfig:
     for override in overrides or []:
         _check_override(cfg, override)
     return LazyConfig.apply_overrides(cfg, list(overrides or []))
+
+
+def save_config(cfg: DictConfig, path: Path) -> None:
+    """Write a config as yaml, which :func:`load_config` reads; whole or not at all."""
+    with written_whole(path) as partial:
+        LazyConfig.save(cfg, str(partial))
 
 
 def _of_run(path: str) -> DictConfig | None:

@@ -20,6 +20,7 @@ from torch import nn
 from ..backbone import Trunk
 from ..checkpoint import Checkpointer
 from ..evaluation import flatten, is_better, plot_curves, save_exit_picture, save_prediction_grid
+from ..files import written_whole
 from ..solver import WeightAverage
 from .calls import find_part
 from .exits import token_exits
@@ -183,7 +184,8 @@ class VisualizePredictions(HookBase):
         if due(self.trainer.iter, self.period, self.trainer.max_iter) and comm.is_main_process():
             with not_worth_a_run("predictions"):
                 drawn = self.draw(f"predictions_{self.trainer.iter + 1:07d}.png")
-                shutil.copyfile(drawn, drawn.with_name("predictions.png"))
+                with written_whole(drawn.with_name("predictions.png")) as partial:
+                    shutil.copyfile(drawn, partial)
 
     def draw(self, name: str) -> Path:
         """Write the picture into ``train.output_dir`` and return its path."""

@@ -24,7 +24,8 @@ from detectron2.engine import launch as launch_gpus
 from detectron2.utils import comm
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from .config import ConfigError
+from ..errors import ConfigError
+from ..files import written_whole
 
 # Longer than the main process alone takes to compute COCO's metrics, while the others wait.
 TIMEOUT = datetime.timedelta(minutes=30)
@@ -163,9 +164,8 @@ class _Reporting:
         except Exception as error:
             report = Path(self.folder) / f"{time.monotonic_ns():020d}_{os.getpid()}"
             content = pickle.dumps((_pickled(error), traceback.format_exc()))
-            partial = report.with_suffix(".partial")
-            partial.write_bytes(content)
-            os.replace(partial, report)
+            with written_whole(report) as partial:
+                partial.write_bytes(content)
             raise
 
 
@@ -185,7 +185,7 @@ def _first_failure() -> Iterator[str]:
         try:
             yield folder
         except (mp.ProcessRaisedException, mp.ProcessExitedException) as failure:
-            reports = sorted(p for p in Path(folder).iterdir() if p.suffix != ".partial")
+            reports = sorted(p for p in Path(folder).iterdir() if not p.name.startswith("."))
             if not reports:  # killed, or failed before its main began
                 raise
             _raise_again(reports[0].read_bytes(), failure)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from omegaconf import DictConfig
@@ -15,8 +15,9 @@ from torch import nn
 
 from ..checkpoint import Checkpointer
 from ..data import prepare_datasets
+from ..errors import ConfigError
 from ..solver import WeightAverage, group_table, parameter_rules, rule_options
-from .config import ConfigError
+from .config import save_config
 from .evaluate import evaluate
 from .hooks import BestCheckpoint, Curves, Evaluation, SaveOnSignal, ValidationLoss, VisualizePredictions
 from .prepare import distribute, prepare, say_where, writers
@@ -41,7 +42,7 @@ class Run:
         self.output_dir, self.device, self.dtype = prepare(cfg)
         prepare_datasets(cfg.dataset)
         if comm.is_main_process():
-            LazyConfig.save(cfg, str(self.output_dir / "config.yaml"))
+            save_config(cfg, self.output_dir / "config.yaml")
         seed_step(cfg.train.seed)
         self.model = self._build_model()
         ema = cfg.train.ema

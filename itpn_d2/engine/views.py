@@ -14,7 +14,7 @@ from detectron2.structures import Boxes, Instances
 from omegaconf import DictConfig
 from torch import nn
 
-from .config import ConfigError
+from ..errors import ConfigError
 
 _TINY = 1e-12  # probability below which none is told apart
 

@@ -24,6 +24,7 @@ from ..data import (
     register_builtin,
     test_augmentations,
 )
+from ..errors import ConfigError
 from ..evaluation import build_evaluator
 from ..meta_arch import GeneralizedRCNN, ImageSegmentor, PanopticFPN, ProposalNetwork, RetinaNet
 from ..solver import parameter_groups
@@ -63,8 +64,6 @@ def load_yacs(path: str, overrides: list[str]) -> DictConfig:
     The datasets are the registered names of ``DATASETS.TRAIN[0]`` and ``DATASETS.TEST[0]``; the optimizer is
     AdamW with layer decay, the schedule that of ``SOLVER``.
     """
-    from .config import ConfigError
-
     cfg = add_itpn_config(get_cfg())
     cfg.merge_from_file(path)
     cfg.merge_from_list(_pairs(overrides))

@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from ..data.registry import write_atomically
+from ..files import write_text
 
 _TOP = 5
 Row = tuple[str, int, list[int], float, float]  # file, label, best classes, score of the best, loss
@@ -65,7 +65,7 @@ class ClassificationEvaluator(DatasetEvaluator):
             raise ValueError(f"dataset {self.dataset_name!r}: no image was evaluated")
         ordered = [rows[i] for i in sorted(rows)]
         if self.output_dir is not None:
-            write_atomically(Path(self.output_dir) / "predictions.csv", self._table(ordered))
+            write_text(Path(self.output_dir) / "predictions.csv", self._table(ordered))
         missing = len(DatasetCatalog.get(self.dataset_name)) - len(ordered)
         return OrderedDict(classification={**self._metrics(ordered), "images_not_read": float(missing)})
 

@@ -1,13 +1,12 @@
 """The run as a picture: losses, learning rate and metrics over iterations."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .files import partial_name
+from ..files import written_whole
 
 Series = dict[str, tuple[np.ndarray, np.ndarray]]
 _METRICS = ("bbox/AP", "segm/AP", "sem_seg/mIoU", "panoptic_seg/PQ", "classification/top1")
@@ -106,6 +105,5 @@ def plot_curves(metrics: str | Path, picture: str | Path) -> None:
         axis.grid(alpha=0.3, which="both" if axis is losses else "major")
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=7, ncols=2 if axis is losses else 1)
-    partial = partial_name(Path(picture))
-    figure.savefig(partial, dpi=100)
-    os.replace(partial, picture)
+    with written_whole(picture) as partial:
+        figure.savefig(partial, dpi=100)

@@ -1,6 +1,5 @@
-"""Writing pictures and tables whole or not at all, and what all pictures have."""
+"""What all pictures have: colours, captions, grids, and how they are saved."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,21 +7,24 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..errors import OutputError
+from ..files import written_whole
+
 _CAPTION, _GAP = 22, 8  # pixels
 
 
-def partial_name(path: Path) -> Path:
-    """Where to write before the rename; keeps the suffix, by which writers choose the format."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-
-
 def save_png(path: Path, image: np.ndarray) -> None:
-    """Write an RGB uint8 image."""
-    partial = partial_name(path)
-    if not cv2.imwrite(str(partial), np.ascontiguousarray(image[..., ::-1])):
-        raise OSError(f"{path}: could not be written")
-    os.replace(partial, path)
+    """Write an RGB uint8 image, whole or not at all.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    good, content = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
+    if not good:
+        raise OutputError(f"{path}: an image of shape {image.shape} can't be written as PNG")
+    # not cv2.imwrite, which breaks off at names that are not UTF-8
+    with written_whole(path) as partial:
+        partial.write_bytes(content.tobytes())
 
 
 def captioned(image: np.ndarray, text: str) -> np.ndarray:

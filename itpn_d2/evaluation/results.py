@@ -1,13 +1,11 @@
 """One file and one table of results, and metrics by name."""
 
-import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .files import partial_name
+from ..files import write_json
 
 
 def flatten(results: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -62,10 +60,7 @@ def write_results(path: str | Path, results: Mapping[str, Any]) -> str:
     Rows are tasks (with ``ema/`` for the moving average), columns the metrics they share.
     """
     flat = flatten(results)
-    strict = {k: v if math.isfinite(v) else None for k, v in flat.items()}
-    partial = partial_name(Path(path))
-    partial.write_text(json.dumps(strict, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_json(path, flat)
     return table(flat)
 
 

@@ -11,10 +11,10 @@ import pycocotools.mask as mask_util
 from detectron2.data.catalog import Metadata
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
-from ..data.registry import write_atomically
-from ..engine.config import ConfigError
+from ..errors import ConfigError
 from ..evaluation.drawing import semantic_map
 from ..evaluation.files import save_png
+from ..files import write_json
 
 Record = dict[str, Any]
 
@@ -173,5 +173,5 @@ class ResultFiles:
         paths = []
         for name, content in contents.items():
             paths.append(self.folder / f"{name}.json")
-            write_atomically(paths[-1], json.dumps(content))
+            write_json(paths[-1], content, indent=None)
         return paths

@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from .. import model_zoo
 from ..data import prepare_datasets
-from ..engine.config import ConfigError, load_config
+from ..engine.config import load_config
+from ..errors import ConfigError
 from ..model_zoo.paths import PREFIX
 from ..model_zoo.registry import trained_weights
 

@@ -1,6 +1,5 @@
 """Predictions of many files: pictures, videos and COCO results, whatever some of the files are like."""
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -10,9 +9,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.registry import write_atomically
 from ..evaluation import draw_prediction
 from ..evaluation.files import save_png
+from ..files import write_json
 from .coco import ResultFiles
 from .inputs import Inputs
 from .predictor import Prediction, Predictor
@@ -94,7 +93,7 @@ class Job:
         finally:
             if results.images:
                 summary.written += map(str, results.save())
-            write_atomically(self.output / "summary.json", json.dumps(asdict(summary), indent=1) + "\n")
+            write_json(self.output / "summary.json", asdict(summary))
         return summary
 
     def _images(self, inputs: Inputs, results: ResultFiles, summary: Summary) -> None:

@@ -23,9 +23,9 @@ from ..backbone.checkpointing import Block
 from ..checkpoint import Checkpointer
 from ..data.decode import BrokenImageError
 from ..engine.calls import find_part
-from ..engine.config import ConfigError
 from ..engine.exits import token_exits
 from ..engine.precision import autocast, resolve_device, resolve_dtype
+from ..errors import ConfigError
 from .configs import class_metadata, find_config
 from .images import ChannelOrder, Source, read_image
 from .stages import Seconds, stages_of

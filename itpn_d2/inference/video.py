@@ -1,13 +1,12 @@
 """Videos as frames, and back, by OpenCV."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ..evaluation.files import partial_name
+from ..files import commit, partial_name
 
 _FPS = 25.0  # where a file does not tell
 
@@ -96,5 +95,5 @@ class VideoWriter:
         """Finish the file and give it its name; nothing without a frame."""
         if self._writer is not None:
             self._writer.release()
-            os.replace(self._partial, self.path)
+            commit(self._partial, self.path)
             self._writer = None

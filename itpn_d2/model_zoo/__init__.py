@@ -9,9 +9,9 @@ On the command line: ``python -m itpn_d2.model_zoo list | show | download | veri
 ``itpn://`` and ``hf://`` known to Detectron2's PathManager. All numbers and licences: ``MODEL_ZOO.md``.
 """
 
+from ..errors import ZooError
 from .cache import cache_folder
 from .entry import Entry, ImageStatistics, Metric, Weights
-from .errors import ZooError
 from .paths import register_path_handlers
 from .registry import get_entry
 from .registry import list_entries as list  # noqa: A004  (as Detectron2's and timm's users expect)

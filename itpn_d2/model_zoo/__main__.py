@@ -14,9 +14,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..checkpoint import CheckpointError, load_state_file
+from ..checkpoint import load_state_file
 from ..checkpoint.loading import load_contents, local_path
-from ..data.registry import write_atomically
+from ..errors import CheckpointError, add_debug, errors_of_use
+from ..files import write_text
 from .cache import cache_folder, placed, sha256_of
 from .entries import WEIGHTS
 from .entry import TASKS, Weights
@@ -47,12 +48,13 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--load", action="store_true", help="load each into the model it belongs to, too")
     page = commands.add_parser("table", help="all models as Markdown")
     page.add_argument("target", nargs="?", type=Path, metavar="FILE", help="none: print it")
+    add_debug(p)
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
-    try:
+    with errors_of_use(args.debug):
         if args.command == "list":
             print("\n".join(summary(get_entry(n)) for n in list_entries(args.task, args.pretrained)))
         elif args.command == "show":
@@ -64,12 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
             if args.target is None:
                 print(document(), end="")
             else:
-                write_atomically(args.target, document())
+                write_text(args.target, document())
         else:
             return _verify(args.names, args.load)
-    except (CheckpointError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
     return 0
 
 

@@ -4,8 +4,8 @@ import hashlib
 import logging
 from pathlib import Path
 
-from ..data.registry import cache_root
-from .errors import ZooError
+from ..errors import ZooError
+from ..files import cache_root
 
 logger = logging.getLogger(__name__)
 _CHUNK = 1 << 22  # bytes

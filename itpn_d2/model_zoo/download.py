@@ -15,8 +15,9 @@ from typing import Any
 from iopath.common.file_io import file_lock
 from tqdm import tqdm
 
+from ..errors import ZooError
+from ..files import commit
 from .cache import verify
-from .errors import ZooError
 
 logger = logging.getLogger(__name__)
 _CHUNK = 1 << 20  # bytes
@@ -79,7 +80,7 @@ def download(
                 except ZooError as error:
                     partial.remove()
                     raise ZooError(f"{url}: {error}") from error
-            os.replace(partial.path, target)
+            commit(partial.path, target)
             partial.remove()
             logger.info("Downloaded %s to %s", url, target)
     return target

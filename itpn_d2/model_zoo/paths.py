@@ -6,10 +6,10 @@ from typing import IO, Any
 
 from detectron2.utils.file_io import PathHandler, PathManager
 
+from ..errors import ZooError
 from .cache import cache_folder, placed
 from .download import download
 from .entry import Weights
-from .errors import ZooError
 from .hub import hub_file
 from .registry import find_weights
 

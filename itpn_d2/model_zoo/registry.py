@@ -3,9 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+from ..errors import ZooError
 from .entries import ENTRIES, WEIGHTS
 from .entry import NONE_PUBLISHED, TASKS, Entry, Task, Weights
-from .errors import ZooError
 
 
 def list_entries(task: Task | None = None, pretrained: bool | None = None) -> list[str]:

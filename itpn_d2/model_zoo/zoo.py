@@ -15,7 +15,7 @@ from ..backbone.classifier import TrunkClassifier
 from ..checkpoint import Checkpointer, load_pretrained
 from ..engine import load_config
 from ..engine.precision import resolve_device
-from .errors import ZooError
+from ..errors import ZooError
 from .paths import PREFIX
 from .registry import get_entry, trained_weights
 

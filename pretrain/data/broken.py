@@ -6,7 +6,7 @@ from typing import Any
 from detectron2.utils import comm
 
 from itpn_d2.data.paths import ImageSource
-from itpn_d2.data.registry import write_atomically
+from itpn_d2.files import write_text
 
 
 class BrokenImages:
@@ -48,4 +48,4 @@ class BrokenImages:
 
     def write(self, path: Path) -> None:
         """Write ``path<tab>reason`` of every broken image to a file, which appears whole or not at all."""
-        write_atomically(Path(path), "".join(f"{line}\n" for line in self._lines()))
+        write_text(Path(path), "".join(f"{line}\n" for line in self._lines()))

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from itpn_d2.data import DatasetError
 from itpn_d2.data.decode import BrokenImageError, open_image
 from itpn_d2.data.paths import ImageSource
 from itpn_d2.data.sampler import Place, stand_ins
+from itpn_d2.errors import DatasetError
 
 View = Callable[[Image.Image, int], dict[str, torch.Tensor]]
 Sample = dict[str, Any]

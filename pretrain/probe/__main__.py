@@ -8,23 +8,22 @@ A PLACE is a folder with one sub-folder per class, or a text file with lines pat
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from itpn_d2.backbone import create_model
-from itpn_d2.checkpoint import CheckpointError, load_pretrained
+from itpn_d2.checkpoint import load_pretrained
 from itpn_d2.data import as_classes, labelled_source
-from itpn_d2.data.registry import write_atomically
+from itpn_d2.errors import CheckpointError, config_errors, errors_of_use
+from itpn_d2.files import write_json
 
 from ..data import BrokenImages, TestView, build_image_loader
 from .classifiers import Accuracy, knn_accuracy, linear_probe
-from .command import start_parser, status_of
+from .command import start_parser
 from .config import expand
 from .features import LEVELS, TrunkFeatures, extract_features
 
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Everything the command reports, as plain numbers.
 
     Raises:
-        DatasetError, CheckpointError, ValueError, KeyError: with what to change.
+        UseError, ValueError, KeyError: with what to change.
     """
     sources = {split: labelled_source(getattr(args, split), args.root) for split in ("train", "test")}
     model, view = _model(args), TestView(args.image_size, args.crop_fraction)
@@ -116,14 +115,14 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    def work() -> None:
-        args = parser().parse_args(expand(arguments))
-        result = run(args)
+    args = parser().parse_args(expand(arguments))
+    with errors_of_use(args.debug):
+        with config_errors():
+            result = run(args)
         print(table(result))
         if args.json:
-            write_atomically(Path(args.json), json.dumps(result, indent=2) + "\n")
-
-    return status_of(work)
+            write_json(args.json, result, indent=2)
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,11 +1,8 @@
-"""What the probing commands share: where the weights come from, and how errors of use end."""
+"""What the probing commands share: where the weights come from."""
 
 import argparse
-import sys
-from collections.abc import Callable
 
-from itpn_d2.checkpoint import CheckpointError
-from itpn_d2.data import DatasetError
+from itpn_d2.errors import add_debug
 
 
 def start_parser(program: str, description: str | None) -> argparse.ArgumentParser:
@@ -17,17 +14,5 @@ def start_parser(program: str, description: str | None) -> argparse.ArgumentPars
     start.add_argument("--weights", metavar="FILE", help="checkpoint of any known layout")
     start.add_argument("--random", action="store_true", help="no weights: what the random trunk gives")
     p.add_argument("--name", required=True, help="variant, such as fast_itpn_nano")
+    add_debug(p)
     return p
-
-
-def status_of(work: Callable[[], None]) -> int:
-    """Run ``work``; the exit status: 1 after an error of use, whose message is printed."""
-    try:
-        work()
-    except (DatasetError, CheckpointError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyError as error:
-        print(f"error: {error.args[0]}", file=sys.stderr)
-        return 1
-    return 0

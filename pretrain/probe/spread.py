@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from itpn_d2.backbone import create_model
 from itpn_d2.checkpoint import load_pretrained
+from itpn_d2.errors import config_errors, errors_of_use
 
 from ..data import TestView, build_image_loader, image_folder
-from .command import start_parser, status_of
+from .command import start_parser
 from .features import LEVELS, PIXEL_MEAN, PIXEL_STD
 
 
@@ -102,8 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     p.add_argument("--fpn-dim", type=int, default=128, help="width of the pyramid (default: %(default)s)")
     args = p.parse_args(arguments)
-
-    def work() -> None:
+    with errors_of_use(args.debug), config_errors():
         torch.manual_seed(0)
         model = create_model(args.name, pyramid=True, fpn_dim=args.fpn_dim).eval()
         if args.weights:
@@ -115,8 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sum(map(len, batches)) >= args.num_images:
                 break
         print(table(measure(model, torch.cat(batches)[: args.num_images])))
-
-    return status_of(work)
+    return 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itpn_d2.checkpoint import CheckpointError, load_state_file, unwrap
+from itpn_d2.checkpoint import load_state_file, unwrap
+from itpn_d2.errors import CheckpointError
 
 from .activation import check_activation
 

@@ -20,6 +20,7 @@ from itpn_d2.checkpoint import (
     load_state_file,
     to_native,
 )
+from itpn_d2.errors import OutputError
 
 NARROW = dict(channels=(8, 16, 32), num_heads=2, pos_grid=(4, 4))
 SMALL = dict(NARROW, depths=(1, 1, 2))
@@ -235,7 +236,7 @@ def test_overwriting_is_atomic(backbone_file, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(OutputError, match="there.pth: can't be written .disk full"):
             convert(backbone_file, target, overwrite=True)
     assert target.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
     convert(backbone_file, target, overwrite=True)

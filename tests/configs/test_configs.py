@@ -12,7 +12,8 @@ from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import OmegaConf
 from PIL import Image
 
-from itpn_d2.engine.config import ConfigError, load_config
+from itpn_d2.engine.config import load_config
+from itpn_d2.errors import ConfigError
 from itpn_d2.meta_arch import ImageClassifier, MaskDINO
 from itpn_d2.solver import parameter_rules
 from pretrain.schedule import ProgressiveSchedule

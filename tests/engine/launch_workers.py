@@ -12,8 +12,8 @@ from detectron2.utils import comm
 
 from itpn_d2 import create_model
 from itpn_d2.data import register_scenes
-from itpn_d2.engine import ConfigError
 from itpn_d2.engine.launch import launch
+from itpn_d2.errors import ConfigError
 from itpn_d2.evaluation import build_evaluator
 
 

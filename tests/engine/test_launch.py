@@ -10,9 +10,9 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from itpn_d2.engine import ConfigError
 from itpn_d2.engine import launch as launch_function
 from itpn_d2.engine.launch import ChildTraceback, _first_failure, _no_cuda, _Reporting, launch
+from itpn_d2.errors import ConfigError
 
 HERE = Path(__file__).parent
 

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from itpn_d2 import model_zoo
-from itpn_d2.engine import ConfigError
 from itpn_d2.engine.views import DenseViews, SemanticViews, TwoStageViews, in_views, views_of
+from itpn_d2.errors import ConfigError
 
 TINY = ["model.backbone.channels=[8,16,32]", "model.backbone.depths=[1,1,1]", "model.backbone.num_heads=2"]
 

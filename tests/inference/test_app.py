@@ -57,8 +57,8 @@ def test_errors_are_said_on_the_page(models, bad):
     "options, reason",
     [(["--weights", "a"], "1 for 2 configs"), (["--names", "x", "x"], "x, x: each needs a name")],
 )
-def test_choices_that_do_not_fit(app, options, reason):
-    with pytest.raises(SystemExit, match=reason):
+def test_choices_that_do_not_fit(app, options, reason, refused):
+    with refused(reason):
         app.main(["--config-file", "A.py", "B.py", *options])
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
-from itpn_d2.engine import ConfigError
+from itpn_d2.errors import ConfigError
 from itpn_d2.inference import Categories, ResultFiles, instance_results, semantic_results
 
 SIZE = (20, 30)

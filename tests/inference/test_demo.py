@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from itpn_d2.engine import ConfigError
+from itpn_d2.errors import ConfigError
 from itpn_d2.inference.inputs import find_inputs
 from itpn_d2.inference.video import VideoError, VideoReader, VideoWriter
 
@@ -105,9 +105,9 @@ def test_a_video_that_ends_in_mid_frame(command, tmp_path, capsys):
     assert "note:   cut.avi: the video ends early" in capsys.readouterr().out
 
 
-def test_weights_of_another_config(command, main, trained, good, tmp_path):
+def test_weights_of_another_config(command, main, trained, good, tmp_path, refused):
     fixed = ["--weights", str(trained / "model_final.pth"), "--output", str(tmp_path), "--device", "cpu"]
-    with pytest.raises(SystemExit, match="CheckpointError.*another size"):
+    with refused("CheckpointError.*another size"):
         main(
             [
                 "--config-file",
@@ -117,9 +117,9 @@ def test_weights_of_another_config(command, main, trained, good, tmp_path):
                 str(good[0]),
             ]
         )
-    with pytest.raises(SystemExit, match="CheckpointError.*no such file"):
+    with refused("CheckpointError.*no such file"):
         command(good[0], weights="other.pth")
-    with pytest.raises(SystemExit, match="nothing to do.*no such file"):
+    with refused("nothing to do.*no such file"):
         command(tmp_path / "nothing.jpg")
 
 

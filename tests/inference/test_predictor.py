@@ -18,7 +18,8 @@ from torch import nn
 import itpn_d2
 from itpn_d2.checkpoint import CheckpointError, atomic_save
 from itpn_d2.data import LabelledImageMapper, TestMapper
-from itpn_d2.engine import ConfigError, load_config
+from itpn_d2.engine import load_config
+from itpn_d2.errors import ConfigError
 from itpn_d2.inference import Predictor, read_image
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

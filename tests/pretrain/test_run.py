@@ -15,7 +15,8 @@ from detectron2.config import instantiate
 
 from itpn_d2.checkpoint import load_pretrained, load_state_file
 from itpn_d2.data.scenes import draw_scene
-from itpn_d2.engine import ConfigError, load_config
+from itpn_d2.engine import load_config
+from itpn_d2.errors import ConfigError
 from pretrain.run import PretrainRun
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -327,7 +327,7 @@ def test_command_line(faked, tmp_path, capsys):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_was_measured_is_not_measured_again(faked, tmp_path):
+def test_what_was_measured_is_not_measured_again(faked, tmp_path, refused):
     out = str(tmp_path / "out.json")
     given = options(tmp_path, "--dtypes", "fp32", "--modes", "forward", "--json", out)
     benchmark.main([*given, "--cases", "acceleration"])
@@ -336,16 +336,16 @@ def test_what_was_measured_is_not_measured_again(faked, tmp_path):
     assert [pair.case for *_, pair in faked[6:]] == ["peers"] * 12
     benchmark.main([*given, "--cases", "peers", "--resume"])  # only what failed
     assert [pair.name for *_, pair in faked[18:]] == ["Hiera-B"] * 2
-    with pytest.raises(SystemExit, match="--resume: .* has setting"):
+    with refused("--resume: .* has setting"):
         benchmark.main([*given, "--cases", "peers", "--resume", "--rounds", "2"])
 
 
-def test_the_documentation_is_one_command(faked, tmp_path, monkeypatch):
+def test_the_documentation_is_one_command(faked, tmp_path, monkeypatch, refused):
     monkeypatch.setattr(benchmark_docs, "cpu_has", lambda feature: False)
     page = tmp_path / "benchmarks.md"
     page.write_text("# Benchmarks\n\nOther things.\n")
     given = options(tmp_path, "--docs", str(tmp_path))
-    with pytest.raises(SystemExit, match="something measured"):
+    with refused("something measured"):
         benchmark.main([*given, "--cases"])
     benchmark.main([*given, "--cases", "acceleration", "peers"])
     first = page.read_text()
@@ -368,7 +368,7 @@ def test_the_documentation_is_one_command(faked, tmp_path, monkeypatch):
     assert len(faked) == before and second.endswith("<!-- backbone: end -->\n\nAfter.\n")
     assert "### GPU" in second and "a GPU, torch" in second and "### CPU" in second
     page.write_text("<!-- backbone: begin -->")
-    with pytest.raises(SystemExit, match="once each, or neither"):
+    with refused("once each, or neither"):
         benchmark.main([*given, "--cases"])
 
 
@@ -379,8 +379,8 @@ def test_a_plot_of_nothing_is_refused(tmp_path):
         draw(tmp_path / "out.png", Table(TINY).content())
 
 
-def test_an_exponent_needs_two_sizes():
-    with pytest.raises(SystemExit, match="needs two --growth-sizes"):
+def test_an_exponent_needs_two_sizes(refused):
+    with refused("needs two --growth-sizes"):
         benchmark.main(["backbone", "--growth-sizes", "64", "64", "--cases", "growth"])
 
 

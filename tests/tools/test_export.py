@@ -12,7 +12,8 @@ import export
 from export_formats import FORMATS, formats_of, load_program, write_program
 from itpn_d2 import create_model
 from itpn_d2.checkpoint import atomic_save
-from itpn_d2.engine import ConfigError, load_config
+from itpn_d2.engine import load_config
+from itpn_d2.errors import ConfigError
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "Quickstart"
 SMALL = [

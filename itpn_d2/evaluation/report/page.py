@@ -1,7 +1,6 @@
 """The sections of the page, and the page."""
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,8 +15,9 @@ from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
 from ...data.decode import BrokenImageError, decode, open_image
+from ...files import write_text
 from ..drawing import draw_labels
-from ..files import captioned, partial_name
+from ..files import captioned
 from ..results import flatten
 from ..segmentation_grid import segmentation_grid
 from ..visualize import prediction_grid
@@ -244,9 +244,7 @@ def render(path: Path, facts: Mapping[str, str], sections: Sequence[Section]) ->
     page = environment.get_template("report.html").render(
         facts={**facts, "made": datetime.now().strftime("%Y-%m-%d %H:%M")}, sections=sections
     )
-    partial = partial_name(path)
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, page)
 
 
 def _value(value: Any, plain: bool = False) -> str:

@@ -49,7 +49,7 @@ def test_prints_and_writes(places, capsys):
     assert probe(places) == result
 
 
-def test_a_classifiers_config_says_what_to_probe(places, tmp_path, capsys):
+def test_a_classifiers_config_says_what_to_probe(places, tmp_path, refused):
     config = ["--config-file", str(ROOT / "configs" / "Custom" / "linear_probe_fast_itpn_nano.py")]
     options = ["--num-workers", "0", "--k", "3", "--device", "cpu", "--json", str(places / "out.json")]
     opts = ["--opts", *(f"dataset.{a}.images={places / b}" for a, b in (("train", "train"), ("val", "test")))]
@@ -61,12 +61,11 @@ def test_a_classifiers_config_says_what_to_probe(places, tmp_path, capsys):
         main([*config, *options, *opts, "dataloader.image.size=32", f"train.init_checkpoint={weights}"]) == 0
     )
     assert json.loads((places / "out.json").read_text())["weights"] == str(weights)
-    capsys.readouterr()
-    assert main([*config, "--random", *opts[:2]]) == 1
-    assert "names no images: add --opts dataset.val.images=PLACE" in capsys.readouterr().err
+    with refused("names no images: add --opts dataset.val.images=PLACE"):
+        main([*config, "--random", *opts[:2]])
     detector = str(ROOT / "configs" / "Custom" / "mask_rcnn_fast_itpn_nano.py")
-    assert main(["--config-file", detector, "--random"]) == 1
-    assert "model.network.name is missing" in capsys.readouterr().err
+    with refused("model.network.name is missing"):
+        main(["--config-file", detector, "--random"])
 
 
 def test_reads_lists(places):

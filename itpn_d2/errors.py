@@ -1,0 +1,71 @@
+"""Errors that a user can put right, and how a command ends with one. Imports nothing of the project."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+logger = logging.getLogger(__name__)
+EXIT_CODE = 2  # of every command that ends with an error of use, as argparse has it
+
+
+class UseError(ValueError):
+    """Something that a user can put right; the message names the file or key, the reason and the remedy."""
+
+
+class ConfigError(UseError):
+    """A config file, an override or an argument can't be used."""
+
+
+class DatasetError(UseError):
+    """A dataset can't be used; the message names the file and the record."""
+
+
+class CheckpointError(UseError):
+    """A checkpoint can't be used; the message names the file."""
+
+
+class ZooError(CheckpointError):
+    """No such entry of the model zoo, no weights for it, or a file that can't be had."""
+
+
+class OutputError(UseError):
+    """A file can't be written: a full disk, a missing permission, a folder in its place."""
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """Give a command ``--debug``, which :func:`errors_of_use` understands."""
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error instead of its message alone"
+    )
+
+
+@contextmanager
+def config_errors(section: str = "") -> Iterator[None]:
+    """Within it, a ``ValueError`` or ``KeyError`` of a part that is built from what a user gave becomes a
+    :class:`ConfigError`, which begins with the ``section`` of the config."""
+    try:
+        yield
+    except UseError:
+        raise
+    except (ValueError, KeyError) as error:
+        message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        raise ConfigError(f"{section}: {message}" if section else message) from error
+
+
+@contextmanager
+def errors_of_use(debug: bool = False) -> Iterator[None]:
+    """Within it, a :class:`UseError` ends the program with its message and exit code 2.
+
+    Args:
+        debug: let the error pass, so that Python prints its traceback.
+    """
+    try:
+        yield
+    except UseError as error:
+        if debug:
+            raise
+        logger.debug("ended by an error of use", exc_info=True)
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(EXIT_CODE)
