@@ -45,6 +45,7 @@ setup(
         # The headless build: the other one needs libGL and libxcb from the system, which servers lack.
         "opencv-python-headless>=4.6",
         "Pillow>=9.1",
+        "portalocker>=2.7",
         "pycocotools>=2.0.6",
         "rich>=13.0",
         "safetensors>=0.4",

@@ -92,9 +92,9 @@ class EpochCheckpoints(HookBase):
     """``model_<iteration>.pth`` every so many epochs, of which the last few are kept, and
     ``model_final.pth``."""
 
-    def __init__(self, checkpointer: Any, clock: Clock, period: float, max_to_keep: int | None):
+    def __init__(self, checkpointer: Any, clock: Clock, period: float):
         self.clock, self.period = clock, period
-        self.writer = PeriodicCheckpointer(checkpointer, 1, clock.max_iter, max_to_keep)
+        self.writer = PeriodicCheckpointer(checkpointer, 1, clock.max_iter)
 
     def after_step(self) -> None:
         if self.clock.due(self.trainer.iter, self.period or self.clock.epochs):

@@ -18,11 +18,12 @@ from itpn_d2.checkpoint import load_state_file
 from itpn_d2.data import labelled_source
 from itpn_d2.engine import Trainer, load_config
 from itpn_d2.engine.config import save_config
+from itpn_d2.engine.fingerprint import Fingerprint
 from itpn_d2.engine.hooks import Curves, SaveOnSignal
 from itpn_d2.engine.prepare import distribute, prepare, say_where, writers
 from itpn_d2.engine.progress import ProgressBar
 from itpn_d2.engine.seed import seed_step
-from itpn_d2.errors import ConfigError
+from itpn_d2.errors import ConfigError, config_errors
 from itpn_d2.solver import WeightAverage, group_table, parameter_rules, rule_options
 
 from .clock import Clock, ClockedScheduler
@@ -54,7 +55,8 @@ class PretrainRun:
 
     def __init__(self, cfg: DictConfig):
         self.cfg = cfg
-        self.output_dir, self.device, self.dtype = prepare(cfg)
+        self.lock, self.device, self.dtype = prepare(cfg)
+        self.output_dir = self.lock.folder
         self.source = instantiate(cfg.dataset.train)
         logger.info("Images: %s", self.source.summary)
         self._set_learning_rate()
@@ -63,7 +65,8 @@ class PretrainRun:
         if comm.is_main_process():
             save_config(cfg, self.output_dir / "config.yaml")
         seed_step(cfg.train.seed)
-        self.method: Method = instantiate(cfg.model).to(self.device)
+        with config_errors("model"):
+            self.method: Method = instantiate(cfg.model).to(self.device)
         trained = sum(p.numel() for p in self.method.parameters() if p.requires_grad)
         logger.info("%s with %.2f M trained parameters", type(self.method).__name__, trained / 1e6)
         ema = cfg.train.ema
@@ -97,6 +100,10 @@ class PretrainRun:
 
         Returns the last value of every metric.
         """
+        with self.lock:
+            return self._train(resume)
+
+    def _train(self, resume: bool) -> dict[str, float]:
         cfg = self.cfg
         origin = self._origin()
         start = self._start(resume)
@@ -105,7 +112,8 @@ class PretrainRun:
             if isinstance(follower, Method):
                 follower.set_input_size((size, size))  # before a state of that size is loaded
         cfg.optimizer.params.model = self.method
-        optimizer = instantiate(cfg.optimizer)
+        with config_errors("optimizer"):
+            optimizer = instantiate(cfg.optimizer)
         cfg.optimizer.params.model = None
         if cfg.train.show_groups:
             rules = parameter_rules(self.method, **rule_options(cfg.optimizer.params))
@@ -120,7 +128,12 @@ class PretrainRun:
             cfg.train.seed,
         )
         checkpointer = MethodCheckpointer(
-            self.method, str(self.output_dir), trainer=trainer, pretraining=origin
+            self.method,
+            str(self.output_dir),
+            cfg.train.checkpointer.max_to_keep,
+            trainer=trainer,
+            pretraining=origin,
+            fingerprint=Fingerprint(cfg, images=len(self.source)),
         )
         self._register_hooks(trainer, optimizer, checkpointer, origin)
         if start:
@@ -131,6 +144,7 @@ class PretrainRun:
                 self.average.load_state_dict(self.method.state_dict())
         if start >= self.clock.max_iter:
             logger.info("Nothing to do: %d of %d iterations are done", start, self.clock.max_iter)
+            checkpointer.complete(start - 1)
             return {}
         trainer.set_data(self._batches(start))
         trainer.train(start, self.clock.max_iter)
@@ -223,8 +237,7 @@ class PretrainRun:
             registered.append(Curves(self.clock.segments[0].steps_per_epoch, str(self.output_dir)))
 
         # last, so that what a checkpoint holds includes what the other hooks remember of this iteration
-        kept = train.checkpointer
-        registered.append(EpochCheckpoints(checkpointer, self.clock, kept.epochs, kept.max_to_keep))
+        registered.append(EpochCheckpoints(checkpointer, self.clock, train.checkpointer.epochs))
         registered.append(SaveOnSignal(checkpointer))
         trainer.register_hooks(registered)
 

@@ -17,8 +17,8 @@ from detectron2.config import instantiate
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
-from itpn_d2.data.registry import write_atomically
 from itpn_d2.engine import load_config
+from itpn_d2.files import write_text
 
 BEGIN, END = "<!-- mmpretrain: begin -->", "<!-- mmpretrain: end -->"
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "Pretrain" / "mmpretrain"
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(table())
     else:
         page = docs / "pretraining.md"
-        write_atomically(page, with_table(page.read_text(encoding="utf-8")))
+        write_text(page, with_table(page.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """The training engine's checkpoints: whole or absent, and safe to load."""
 
+import collections
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.utils import comm
 from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from ..backbone import TokenGathering, TokenMigration
@@ -17,12 +20,25 @@ from .report import LoadReport, summary
 from .safe_load import load_state_file
 
 logger = logging.getLogger(__name__)
+_NUMBERED = re.compile(r"model_\d{7,}\.pth")
 
 
 def atomic_save(content: Any, path: str | Path) -> None:
     """``torch.save`` so that ``path`` is either absent, old, or whole, also after a power cut."""
     with written_whole(path) as partial:
-        torch.save(content, partial)
+        torch.save(plain(content), partial)
+
+
+def plain(content: Any) -> Any:
+    """The content with configs in it as the dicts and lists that they stand for. An optimizer, for one, keeps
+    the ``betas`` of its config, and a file with a config node in it is refused when it is read."""
+    if isinstance(content, DictConfig | ListConfig):
+        return OmegaConf.to_container(content, resolve=True)
+    if type(content) in (dict, collections.OrderedDict):
+        return type(content)((key, plain(item)) for key, item in content.items())
+    if type(content) in (list, tuple):
+        return type(content)(map(plain, content))
+    return content
 
 
 class Checkpointer(FvcoreCheckpointer):
@@ -30,10 +46,17 @@ class Checkpointer(FvcoreCheckpointer):
 
     A file that this class wrote restores the model exactly, and the ``checkpointables`` that are asked for;
     any other is loaded as by :func:`load_pretrained`, with a report in the log.
+
+    Args:
+        max_to_keep: how many ``model_<iteration>.pth``, the newest, stay in ``save_dir``; they are counted in
+            the folder, so that it holds over restarts. None: all.
     """
 
-    def __init__(self, model: nn.Module, save_dir: str = "", **checkpointables: Any):
+    def __init__(
+        self, model: nn.Module, save_dir: str = "", max_to_keep: int | None = None, **checkpointables: Any
+    ):
         super().__init__(model, save_dir, save_to_disk=comm.is_main_process(), **checkpointables)
+        self.max_to_keep = max_to_keep
 
     def save(self, name: str, **kwargs: Any) -> None:
         if not self.save_dir or not self.save_to_disk:
@@ -44,6 +67,20 @@ class Checkpointer(FvcoreCheckpointer):
         logger.info("Saving checkpoint to %s", path)
         atomic_save(content, path)
         self.tag_last_checkpoint(path.name)
+        self._remove_old(path)
+
+    def complete(self, iteration: int) -> None:
+        """Write ``model_final`` of a run that had ended before it could; nothing where it is there."""
+        if not (Path(self.save_dir) / "model_final.pth").is_file():
+            self.save("model_final", iteration=iteration)
+
+    def _remove_old(self, newest: Path) -> None:
+        if self.max_to_keep is None:
+            return
+        numbered = sorted(p for p in newest.parent.iterdir() if _NUMBERED.fullmatch(p.name))
+        for path in numbered[: -self.max_to_keep]:
+            if path != newest:
+                path.unlink(missing_ok=True)
 
     def save_weights(self, name: str, **kwargs: Any) -> None:
         """Write the weights alone, without making them the checkpoint to resume from."""
@@ -89,6 +126,8 @@ class Checkpointer(FvcoreCheckpointer):
                 _require_all(report, self.model)
         for key in wanted:
             if key not in content:
+                if getattr(self.checkpointables[key], "optional", False):
+                    continue
                 raise CheckpointError(f"{path}: holds no {key!r} to resume from")
             self.checkpointables[key].load_state_dict(content[key])
         return {k: v for k, v in content.items() if k not in {"model", *self.checkpointables}}

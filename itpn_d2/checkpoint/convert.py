@@ -14,10 +14,8 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..files import written_whole
 from .architecture import architecture
-from .checkpointer import atomic_save
 from .detector_models import detector_sizes
 from .detectors import detector_layout, from_native_detector, to_native_detector
-from ..errors import CheckpointError
 from .key_maps import OURS, Mapped, from_native, to_native
 from .loading import local_path
 from .report import summary
@@ -219,7 +217,7 @@ def _write(state: State, path: Path, wrapper: str, origin: dict[str, Any] | None
         content: dict[str, Any] = {wrapper: state} if wrapper else dict(state)
         if origin is not None:
             content["pretraining"] = origin
-        atomic_save(content, path)
+        torch.save(content, path)
 
 
 def _verify(path: Path, written: State, expected: State, target: Path, network: str) -> None:

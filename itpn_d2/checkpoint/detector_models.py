@@ -13,11 +13,11 @@ from typing import Any
 from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
+from ..errors import CheckpointError
 from ..meta_arch.dino import DINO, Decoder, Encoder
 from ..meta_arch.dino.decoder import DecoderLayer
 from ..meta_arch.mask_dino import MaskDINO
 from .detectors import FeatureOrder, MappedDetector, to_native_detector
-from .errors import CheckpointError
 from .report import LoadReport
 from .state import Stored
 

@@ -14,8 +14,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ..errors import CheckpointError
 from .detector_layouts import DETECTORS, DETREX, MASK_DINO, DetectorLayout
-from .errors import CheckpointError
 from .report import summary
 
 State = dict[str, Tensor]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .detectors import MappedDetector, detector_layout
 from ..errors import CheckpointError
+from .detectors import MappedDetector, detector_layout
 from .layouts import FAST_ITPN, ITPN_V1, MMPRETRAIN, Layout
 from .report import summary
 from .timm_trunks import TimmFile, read_timm

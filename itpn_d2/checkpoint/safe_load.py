@@ -10,7 +10,7 @@ import torch
 
 from ..errors import CheckpointError
 from .archive import check_archive, check_storages
-from .stand_ins import allowed
+from .stand_ins import allowed, without_nodes
 
 _REMEDY = (
     "If you trust its origin, rewrite its tensors as .safetensors on a machine of your own, "
@@ -56,7 +56,7 @@ def _load_torch(path: Path) -> Any:
     available = check_archive(path) if zipped else path.stat().st_size
     try:
         with torch.serialization.safe_globals(allowed()):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            content = without_nodes(torch.load(path, map_location="cpu", weights_only=True, mmap=zipped))
     except pickle.UnpicklingError as error:
         name = _refused(str(error))
         if name:

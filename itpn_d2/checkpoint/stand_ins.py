@@ -59,12 +59,61 @@ class Settings:
         return collections.OrderedDict()
 
 
+class OmegaNode:
+    """A node of an OmegaConf config, which older runs left in the state of their optimizer.
+
+    Its plain value is in :attr:`value` after reading; :func:`without_nodes` puts that in its place.
+    """
+
+    value: Any = None
+
+    def __new__(cls, *args: Any) -> "OmegaNode":
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        self.value = state.get("_content", state.get("_val")) if isinstance(state, dict) else None
+
+
+def without_nodes(content: Any, known: dict[int, Any] | None = None) -> Any:
+    """The content with the values of :class:`OmegaNode` in their place. What occurs twice is converted once,
+    so that a file of lists within lists takes no more time than it has parts."""
+    known = {} if known is None else known
+    if id(content) in known:
+        return known[id(content)]
+    if isinstance(content, OmegaNode):
+        known[id(content)] = found = without_nodes(content.value, known)
+        return found
+    if type(content) is tuple:
+        known[id(content)] = parts = tuple(without_nodes(item, known) for item in content)
+        return parts
+    if type(content) not in (dict, collections.OrderedDict, list):
+        return content
+    known[id(content)] = new = type(content)()  # before its items, of which one may be itself
+    if isinstance(new, list):
+        new.extend(without_nodes(item, known) for item in content)
+    else:
+        new.update((key, without_nodes(item, known)) for key, item in content.items())
+    return new
+
+
 _BY_NAME: dict[str, Any] = {
     "numpy.dtype": NumberType,
     "numpy.ndarray": Unread,
     "yacs.config.CfgNode": Settings,
     "fvcore.common.config.CfgNode": Settings,
     "detectron2.config.config.CfgNode": Settings,
+    "omegaconf.listconfig.ListConfig": OmegaNode,
+    "omegaconf.dictconfig.DictConfig": OmegaNode,
+    # types that those nodes name as those of their contents
+    **{f"builtins.{kind}": Unread for kind in ("dict", "list", "int", "str", "float")},
+    **{f"__builtin__.{kind}": Unread for kind in ("dict", "list", "long", "int", "str", "unicode", "float")},
+    "typing.Any": Unread,
+    "omegaconf.base.ContainerMetadata": Unread,
+    "omegaconf.base.Metadata": Unread,
+    **{f"omegaconf.nodes.{kind}Node": OmegaNode for kind in ("Any", "Integer", "Float", "String", "Boolean")},
     "mmengine.logging.history_buffer.HistoryBuffer": Unread,
     "deepspeed.runtime.fp16.loss_scaler.LossScaler": Unread,
     "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler": Unread,
@@ -85,5 +134,6 @@ def allowed() -> list[Any]:
         collections.defaultdict,
         Unread,
         NumberType,
+        OmegaNode,
         *((stand_in, name) for name, stand_in in _BY_NAME.items()),
     ]

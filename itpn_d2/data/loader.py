@@ -1,7 +1,11 @@
 """Data loaders over registered datasets."""
 
 import logging
+import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
+from functools import cache
+from multiprocessing import util
 from typing import Any
 
 import numpy as np
@@ -24,39 +28,69 @@ class MappedRecords(Dataset):
     workers share one copy.
 
     Where the mapper raises :class:`BrokenImageError`, that is logged and another record stands in.
+
+    Args:
+        replace: also stand in for records whose mapper raises :class:`DatasetError`, which in training is
+            better than to lose the run. The sample then has ``instead_of``: (file, reason) of each.
     """
 
-    def __init__(self, records: Sequence[dict[str, Any]], mapper: Mapper):
+    def __init__(self, records: Sequence[dict[str, Any]], mapper: Mapper, replace: bool = False):
         listed = isinstance(records, list)
         self.records = DatasetFromList(records, copy=False, serialize=True) if listed else records
         self.mapper = mapper
+        self.caught = (BrokenImageError, DatasetError) if replace else (BrokenImageError,)
+        self.replace = replace
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, place: int | Place) -> dict[str, Any]:
         position, index = place if isinstance(place, tuple) else (int(place), int(place))
+        broken: list[tuple[str, str]] = []
         for candidate in stand_ins(index, position, len(self)):
             record = self.records[candidate]
             try:
-                return self.mapper(record, position)
-            except BrokenImageError as error:
+                sample = self.mapper(record, position)
+            except self.caught as error:
                 logger.warning("%s: left out, it can't be read (%s)", record["file_name"], error)
+                broken.append((str(record["file_name"]), str(error)))
+                continue
+            return {**sample, "instead_of": broken} if broken and self.replace else sample
         raise DatasetError(
             f"{self.records[index]['file_name']}: it can't be read, nor can what was drawn instead of it; "
             f"check that the folder is there"
         )
 
 
-def one_thread(worker: int) -> None:
-    """``worker_init_fn`` of every loader: workers share the cores."""
+def start_worker(worker: int) -> None:
+    """``worker_init_fn`` of every loader: workers share the cores, and leave signals to the main process.
+
+    A terminal, systemd or Slurm signals the whole process group. Workers that died of it would end the run in
+    the middle of an iteration, before the main process has saved its checkpoint; they end with it anyway.
+    """
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@cache
+def end_workers_at_exit() -> None:
+    """Let this process kill its workers when it ends: multiprocessing would ask them by SIGTERM, and wait for
+    ever for workers that leave signals to this process."""
+    util.Finalize(None, _kill_workers, exitpriority=100)
+
+
+def _kill_workers() -> None:
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def _workers(num_workers: int) -> dict[str, Any]:
     if num_workers == 0:
         return {"num_workers": 0}
-    return {"num_workers": num_workers, "worker_init_fn": one_thread, "persistent_workers": True}
+    end_workers_at_exit()
+    return {"num_workers": num_workers, "worker_init_fn": start_worker, "persistent_workers": True}
 
 
 def _not_crowd(record: dict[str, Any]) -> bool:
@@ -146,7 +180,10 @@ def build_train_loader(
         repeats=repeats,
     )
     return DataLoader(
-        MappedRecords(records, mapper), batch_sampler=sampler, collate_fn=list, **_workers(num_workers)
+        MappedRecords(records, mapper, replace=True),
+        batch_sampler=sampler,
+        collate_fn=list,
+        **_workers(num_workers),
     )
 
 

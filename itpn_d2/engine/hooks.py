@@ -3,6 +3,8 @@
 import logging
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,7 @@ from .exits import token_exits
 from .precision import autocast
 
 logger = logging.getLogger(__name__)
+_ONE_REQUEST = 3.0  # seconds
 _EXITS = 4  # images in the picture of tokens that left
 _RANDOM_LAYERS = (
     "BatchAugmentation",
@@ -248,24 +251,48 @@ class Curves(HookBase):
                 plot_curves(self.output_dir / "metrics.json", self.output_dir / "curves.png")
 
 
+class SaveBeforeEvaluation(HookBase):
+    """Before every evaluation, a checkpoint: an evaluation that fails costs no training.
+
+    ``period`` is that of the evaluation. The last one is preceded by ``model_final``.
+    """
+
+    def __init__(self, period: int, checkpointer: Checkpointer):
+        self.period, self.checkpointer = period, checkpointer
+
+    def after_step(self) -> None:
+        done, end = self.trainer.iter, self.trainer.max_iter
+        if due(done, self.period, end):
+            name = "model_final" if done + 1 >= end else f"model_{done:07d}"
+            self.checkpointer.save(name, iteration=done)
+
+
 class SaveOnSignal(HookBase):
     """On SIGTERM or Ctrl-C finish the iteration, save a checkpoint and leave, so that ``--resume`` loses
-    nothing."""
+    nothing.
+
+    A second request does not wait for the end of the iteration. What comes within ``_ONE_REQUEST`` seconds is
+    the same request: a process gets it from its group and again from the process that started it.
+    """
 
     def __init__(self, checkpointer: Checkpointer):
         self.checkpointer = checkpointer
-        self._received: int | None = None
+        self._received: float | None = None  # when, on the monotonic clock
         self._previous: dict[int, Any] = {}
 
     def before_train(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # only the main thread of a process can have handlers
         for number in (signal.SIGTERM, signal.SIGINT):
             self._previous[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: Any) -> None:
-        if self._received is not None:  # a second request does not wait
+        now = time.monotonic()
+        if self._received is None:
+            self._received = now
+            logger.warning("signal %d: stopping after this iteration, with a checkpoint", number)
+        elif now - self._received > _ONE_REQUEST:
             raise KeyboardInterrupt
-        self._received = number
-        logger.warning("signal %d: stopping after this iteration, with a checkpoint", number)
 
     def after_step(self) -> None:
         received = self._received is not None

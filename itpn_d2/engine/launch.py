@@ -6,13 +6,16 @@ Detectron2 0.6 can only start processes on GPUs; on the CPU and under torchrun t
 
 import datetime
 import gc
+import multiprocessing
 import os
 import pickle
+import signal
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -71,7 +74,7 @@ def launch(
     processes = 1 if num_processes is None else num_processes
     _check(num_gpus, num_machines, machine_rank, dist_url, processes, device)
     if num_gpus * num_machines > 1:
-        with _first_failure() as reports:
+        with _first_failure() as reports, _passing_signals_on():
             launch_gpus(
                 _Reporting(main, reports), num_gpus, num_machines, machine_rank, dist_url, args, TIMEOUT
             )
@@ -82,13 +85,14 @@ def launch(
     meeting = dist.TCPStore("127.0.0.1", 0, None, True, TIMEOUT, False) if dist_url == "auto" else None
     address = dist_url if meeting is None else meeting.port
     threads = max(1, torch.get_num_threads() // processes)
-    with _first_failure() as reports:
+    with _first_failure() as reports, _passing_signals_on():
         worker_args = (main, args, processes, num_machines, machine_rank, address, threads)
         with _no_cuda():
             context = mp.start_processes(
                 _Reporting(_cpu_worker, reports), worker_args, processes, join=False, start_method="spawn"
             )
-        _wait(context)
+        while not context.join():
+            pass
     return None
 
 
@@ -134,18 +138,29 @@ def _no_cuda() -> Iterator[None]:
             os.environ[name] = before
 
 
-def _wait(context: Any) -> None:
-    """Join all processes. The first Ctrl-C reaches the children as well, which may be saving: wait for
-    them."""
-    interrupted = False
-    while True:
-        try:
-            if context.join():
-                return
-        except KeyboardInterrupt:
-            if interrupted:
-                raise
-            interrupted = True
+@contextmanager
+def _passing_signals_on() -> Iterator[None]:
+    """Within it, this process hands SIGTERM and Ctrl-C to the processes it has started and waits for them:
+    they save a checkpoint, and its own end would interrupt that.
+
+    Processes that a signal to the whole group has reached already take the second one for the same request.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def pass_on(number: int, frame: Any) -> None:
+        for child in multiprocessing.active_children():
+            with suppress(ProcessLookupError):
+                if child.pid is not None:
+                    os.kill(child.pid, number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass

@@ -13,28 +13,43 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from torch import nn
 
+from ..errors import ConfigError, config_errors
+from ..files import remove_partials
 from .allocator import keep_freed_memory
+from .lock import FolderLock
 from .precision import resolve_device, resolve_dtype
 
 logger = logging.getLogger(__name__)
 
 
-def prepare(cfg: DictConfig) -> tuple[Path, torch.device, torch.dtype]:
-    """Make ``train.output_dir``, send the logs to its ``log.txt``, and choose device and precision."""
+def prepare(cfg: DictConfig) -> tuple[FolderLock, torch.device, torch.dtype]:
+    """Make ``train.output_dir`` and claim it, send the logs to its ``log.txt``, and choose device and
+    precision.
+
+    Raises:
+        ConfigError: the folder can't be made, another run writes there, or there is no such device or type.
+    """
     output_dir = Path(cfg.train.output_dir)
+    lock = FolderLock(output_dir, wanted=comm.is_main_process())
     if comm.is_main_process():
-        output_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except OSError as error:
+            raise ConfigError(f"train.output_dir={output_dir}: {error.strerror}") from error
+        remove_partials(output_dir)
     comm.synchronize()
     for name in ("itpn_d2", "pretrain", "detectron2", "fvcore"):
         setup_logger(str(output_dir), distributed_rank=comm.get_rank(), name=name)
     logger.info("Environment:\n%s", collect_env_info())
-    device = resolve_device(cfg.train.device)
-    dtype = resolve_dtype(cfg.train.amp.dtype, device)
+    with config_errors():
+        device = resolve_device(cfg.train.device)
+        dtype = resolve_dtype(cfg.train.amp.dtype, device)
     if device.type == "cpu" and cfg.train.get("keep_freed_memory", True):
         keep_freed_memory()
     kind, count = str(dtype).removeprefix("torch."), comm.get_world_size()
     logger.info("%s, %s, %d process(es), output in %s", device, kind, count, output_dir)
-    return output_dir, device, dtype
+    return lock, device, dtype
 
 
 def distribute(model: nn.Module, cfg: DictConfig, device: torch.device) -> nn.Module:

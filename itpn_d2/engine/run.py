@@ -15,11 +15,21 @@ from torch import nn
 
 from ..checkpoint import Checkpointer
 from ..data import prepare_datasets
-from ..errors import ConfigError
+from ..errors import ConfigError, config_errors
 from ..solver import WeightAverage, group_table, parameter_rules, rule_options
+from .broken import ReplacedRecords
 from .config import save_config
 from .evaluate import evaluate
-from .hooks import BestCheckpoint, Curves, Evaluation, SaveOnSignal, ValidationLoss, VisualizePredictions
+from .fingerprint import Fingerprint
+from .hooks import (
+    BestCheckpoint,
+    Curves,
+    Evaluation,
+    SaveBeforeEvaluation,
+    SaveOnSignal,
+    ValidationLoss,
+    VisualizePredictions,
+)
 from .prepare import distribute, prepare, say_where, writers
 from .progress import ProgressBar
 from .seed import seed_step
@@ -39,7 +49,8 @@ class Run:
 
     def __init__(self, cfg: DictConfig):
         self.cfg = cfg
-        self.output_dir, self.device, self.dtype = prepare(cfg)
+        self.lock, self.device, self.dtype = prepare(cfg)
+        self.output_dir = self.lock.folder
         prepare_datasets(cfg.dataset)
         if comm.is_main_process():
             save_config(cfg, self.output_dir / "config.yaml")
@@ -47,9 +58,11 @@ class Run:
         self.model = self._build_model()
         ema = cfg.train.ema
         self.average = WeightAverage(self.model, ema.decay) if ema.enabled else None
+        self.broken = ReplacedRecords()
 
     def _build_model(self) -> nn.Module:
-        model = instantiate(self.cfg.model).to(self.device)
+        with config_errors("model"):
+            model = instantiate(self.cfg.model).to(self.device)
         if self.device.type != "cuda" and any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
             logger.info("SyncBN needs CUDA: per-process BatchNorm takes its place on %s", self.device)
             model = _without_sync_bn(model)
@@ -71,12 +84,13 @@ class Run:
 
     def evaluate(self) -> OrderedDict[str, Any]:
         """``--eval-only``: load ``train.init_checkpoint`` and evaluate it; draws predictions too."""
-        self.load_weights("--eval-only")
-        results = evaluate(self.cfg, self.model, self.dtype)
-        images = self.cfg.train.visualize.images
-        if comm.is_main_process() and images:
-            drawer = VisualizePredictions(0, self.cfg, self.model, self.dtype, images)
-            print(f"predictions: {drawer.draw('predictions.png')}")
+        with self.lock:
+            self.load_weights("--eval-only")
+            results = evaluate(self.cfg, self.model, self.dtype)
+            images = self.cfg.train.visualize.images
+            if comm.is_main_process() and images:
+                drawer = VisualizePredictions(0, self.cfg, self.model, self.dtype, images)
+                print(f"predictions: {drawer.draw('predictions.png')}")
         return results
 
     def train(self, resume: bool = False, more_hooks: Sequence[HookBase] = ()) -> OrderedDict[str, Any]:
@@ -84,10 +98,18 @@ class Run:
         there is one. ``more_hooks`` run after the others.
 
         Returns the results of the last evaluation (empty when evaluation is off).
+
+        Raises:
+            ConfigError: an optimizer or schedule can't be built so, or ``resume`` meets other classes.
         """
+        with self.lock:
+            return self._train(resume, more_hooks)
+
+    def _train(self, resume: bool, more_hooks: Sequence[HookBase]) -> OrderedDict[str, Any]:
         cfg = self.cfg
         cfg.optimizer.params.model = self.model
-        optimizer = instantiate(cfg.optimizer)
+        with config_errors("optimizer"):
+            optimizer = instantiate(cfg.optimizer)
         if cfg.train.show_groups:
             rules = parameter_rules(self.model, **rule_options(cfg.optimizer.params))
             logger.info("Parameter groups\n%s", group_table(rules, cfg.optimizer.lr))
@@ -102,7 +124,13 @@ class Run:
             self.average,
             cfg.train.seed,
         )
-        checkpointer = Checkpointer(self.model, str(self.output_dir), trainer=trainer)
+        checkpointer = Checkpointer(
+            self.model,
+            str(self.output_dir),
+            cfg.train.checkpointer.max_to_keep,
+            trainer=trainer,
+            fingerprint=Fingerprint(cfg),
+        )
         results: OrderedDict[str, Any] = OrderedDict()
         self._register_hooks(trainer, optimizer, checkpointer, results)
         trainer.register_hooks(list(more_hooks))
@@ -117,9 +145,11 @@ class Run:
                 self.average.load_state_dict(self.model.state_dict())
         if start >= cfg.train.max_iter:
             logger.info("Nothing to do: %d of %d iterations are done", start, cfg.train.max_iter)
+            checkpointer.complete(start - 1)
             return results
-        trainer.set_data(self._training_batches(start))
+        trainer.set_data(self.broken.watch(self._training_batches(start)))
         trainer.train(start, cfg.train.max_iter)
+        self.broken.report(self.output_dir)
         if trainer.stop_requested:
             logger.info("Stopped after iteration %d; go on with --resume", trainer.iter - 1)
         else:
@@ -162,6 +192,7 @@ class Run:
             if train.validation_loss:
                 loader = instantiate(cfg.dataloader.val_loss)
                 registered.append(ValidationLoss(period, loader, self.model, self.dtype))
+            registered.append(SaveBeforeEvaluation(period, checkpointer))
             registered.append(Evaluation(period, evaluate_now))
             if train.best_metric:
                 registered.append(BestCheckpoint(period, train.best_metric, checkpointer, self.average))
@@ -178,10 +209,7 @@ class Run:
             registered.append(Curves(period or train.checkpointer.period, str(self.output_dir)))
 
         # last, so that what a checkpoint holds includes what the other hooks remember of this iteration
-        periodic = hooks.PeriodicCheckpointer(
-            checkpointer, train.checkpointer.period, max_to_keep=train.checkpointer.max_to_keep
-        )
-        registered.append(periodic)
+        registered.append(hooks.PeriodicCheckpointer(checkpointer, train.checkpointer.period))
         registered.append(SaveOnSignal(checkpointer))
         trainer.register_hooks(registered)
 

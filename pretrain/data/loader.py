@@ -8,17 +8,19 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from itpn_d2.data import ResumableBatchSampler
-from itpn_d2.data.loader import one_thread
+from itpn_d2.data.loader import end_workers_at_exit, start_worker
 from itpn_d2.data.paths import ImageSource
 
 from .dataset import ImageDataset, View, collate
 
 
 def _options(num_workers: int) -> dict[str, Any]:
+    if num_workers:
+        end_workers_at_exit()
     return {
         "collate_fn": collate,
         "num_workers": num_workers,
-        "worker_init_fn": one_thread,
+        "worker_init_fn": start_worker,
         "pin_memory": torch.cuda.is_available(),
     }
 

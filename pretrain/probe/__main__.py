@@ -115,9 +115,10 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(expand(arguments))
-    with errors_of_use(args.debug):
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with errors_of_use("--debug" in given):
         with config_errors():
+            args = parser().parse_args(expand(given))
             result = run(args)
         print(table(result))
         if args.json:

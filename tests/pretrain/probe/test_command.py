@@ -79,17 +79,18 @@ def test_reads_lists(places):
     assert found["knn"] == expected["knn"] and found["linear"] == expected["linear"]
 
 
-def test_test_set_may_lack_classes(places):
+def test_test_set_may_lack_classes(places, refused):
     for file in (places / "test" / "blue").iterdir():
         file.unlink()
     (places / "test" / "blue").rmdir()
     result = probe(places)  # green is class 0 there, and class 1 in training
     assert result["knn"]["top1"] == 100.0 and result["sources"]["test"]["images"] == 4
     (places / "test" / "green").rename(places / "test" / "violet")
-    assert main(arguments(places)) == 1
+    with refused("class violet has no training image"):
+        main(arguments(places))
 
 
-def test_loads_weights(places, capsys):
+def test_loads_weights(places, refused):
     torch.manual_seed(3)
     path = places / "weights.pt"
     torch.save({"model": create_model("fast_itpn_nano", pyramid=True).state_dict()}, path)
@@ -97,25 +98,26 @@ def test_loads_weights(places, capsys):
         result = probe(places, "--level", level, start=("--weights", str(path)))
         assert result["weights"] == str(path) and result["level"] == level
     torch.save(create_model("fast_itpn_nano").state_dict(), path)
-    assert main(arguments(places, "--level", "p2", start=("--weights", str(path)))) == 1
-    assert "its pyramid is missing or incomplete; choose --level f3" in capsys.readouterr().err
+    with refused("its pyramid is missing or incomplete; choose --level f3"):
+        main(arguments(places, "--level", "p2", start=("--weights", str(path))))
 
 
 @pytest.mark.parametrize(
     "more, message",
     [
-        (("--train", "/nowhere"), "error: /nowhere: no such folder"),
-        (("--name", "none"), "error: unknown variant 'none'"),
-        (("--image-size", "0"), "error: size=0"),
+        (("--train", "/nowhere"), "Error: /nowhere: no such folder"),
+        (("--name", "none"), "Error: unknown variant 'none'"),
+        (("--image-size", "0"), "Error: size=0"),
     ],
 )
-def test_errors_are_one_line(places, capsys, more, message):
-    assert main(arguments(places, *more)) == 1
-    assert capsys.readouterr().err.startswith(message)
+def test_errors_are_one_line(places, refused, more, message):
+    with refused(message):
+        main(arguments(places, *more))
 
 
-def test_weights_or_random(places):
+def test_weights_or_random(places, refused):
     for start in ((), ("--random", "--weights", "x")):
         with pytest.raises(SystemExit):
             parser().parse_args(arguments(places, start=start))
-    assert main(arguments(places, start=("--weights", "/nowhere.pt"))) == 1
+    with refused("/nowhere.pt: no such file"):
+        main(arguments(places, start=("--weights", "/nowhere.pt")))
