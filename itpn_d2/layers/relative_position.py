@@ -46,7 +46,7 @@ class TableBias(nn.Module):
         else:
             table = self._of_each(grids, grid)
         bias = table[:, rows[:, None, :, None], columns[None, :, None, :]]  # (B, h, w, h, w, heads)
-        return bias.reshape(len(table), h * w, h * w, -1).permute(0, 3, 1, 2).to(q.dtype)
+        return bias.reshape(table.shape[0], h * w, h * w, -1).permute(0, 3, 1, 2).to(q.dtype)
 
     def _of_each(self, grids: Tensor, grid: Grid) -> Tensor:
         """The table ``(B, 2h-1, 2w-1, heads)`` of every image, by offset."""

@@ -111,7 +111,7 @@ def check_alone(model, run, smallest=0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["dense"])
+@pytest.mark.parametrize("form", FORMS)
 def test_one_graph_serves_all_padded_batches(micro, form):
     name, options = FORMS[form]
     model, graphs = micro(name, **options), []
@@ -134,7 +134,7 @@ def test_traced_padded_batches(micro, form):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["dense", "table"])
+@pytest.mark.parametrize("form", ["dense", "table", "decomposed"])
 def test_exported_padded_batches(micro, form):
     """With free height, width and number of images, one included. Maps of one cell, of sides below 128, are
     a case of their own."""

@@ -364,7 +364,7 @@ class Maps:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fcos"])
+@pytest.mark.parametrize("name", ["fcos", "mask_rcnn", "dino"])
 def test_a_compiled_backbone(name):
     """A graph is recorded for few kinds of padded batch, not for each size."""
     model, graphs = build(name, *FEW.get(name, ())), []
