@@ -14,6 +14,7 @@ from itpn_d2 import create_model
 from itpn_d2.checkpoint import load_pretrained
 from itpn_d2.errors import CheckpointError
 from itpn_d2.files import write_text
+from pages import rewrite_section
 
 BEGIN, END = "<!-- reports: begin -->", "<!-- reports: end -->"
 
@@ -56,14 +57,8 @@ def section() -> str:
 
 
 def with_section(page: str) -> str:
-    """``page`` with what stands between the marks written anew.
-
-    Raises:
-        ValueError: the marks are not there once each.
-    """
-    if (page.count(BEGIN), page.count(END)) != (1, 1):
-        raise ValueError(f"give {BEGIN} and {END} once each")
-    return re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{section()}\n{END}", page, flags=re.DOTALL)
+    """``page`` with what stands between the marks written anew; see :func:`pages.rewrite_section`."""
+    return rewrite_section(page, BEGIN, END, section())
 
 
 def main(arguments: list[str] | None = None) -> None:

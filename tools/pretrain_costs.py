@@ -7,7 +7,6 @@ python tools/pretrain_costs.py --docs docs     # write it into docs/pretraining.
 import argparse
 import logging
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from itpn_d2.engine import load_config
 from itpn_d2.files import write_text
+from pages import rewrite_section
 
 BEGIN, END = "<!-- mmpretrain: begin -->", "<!-- mmpretrain: end -->"
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "Pretrain" / "mmpretrain"
@@ -160,14 +160,8 @@ def table() -> str:
 
 
 def with_table(page: str) -> str:
-    """``page`` with what stands between the marks written anew.
-
-    Raises:
-        ValueError: the marks are not there once each.
-    """
-    if (page.count(BEGIN), page.count(END)) != (1, 1):
-        raise ValueError(f"give {BEGIN} and {END} once each")
-    return re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{table()}\n{END}", page, flags=re.DOTALL)
+    """``page`` with what stands between the marks written anew; see :func:`pages.rewrite_section`."""
+    return rewrite_section(page, BEGIN, END, table())
 
 
 def main(arguments: list[str] | None = None) -> None:
