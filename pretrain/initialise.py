@@ -6,13 +6,11 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from itpn_d2.backbone import FastITPN
+from itpn_d2.backbone import FastITPN, IntegralBackbone
 from itpn_d2.layers import Attention, Mlp, SwiGLU
 
-from .encoders import Backbone
 
-
-def fast_itpn_start(backbone: Backbone) -> None:
+def fast_itpn_start(backbone: IntegralBackbone) -> None:
     """Fill all weights of a Fast-iTPN trunk and its pyramid anew, in place; meta tensors have none to fill.
 
     - Linear layers that stand for convolutions (stages 1-2, merges, pyramid): PyTorch's default, biases
@@ -63,7 +61,7 @@ def cut_normal(tensor: torch.Tensor, std: float = 0.02) -> None:
     nn.init.trunc_normal_(tensor, std=std, a=-std, b=std)
 
 
-def _rescaled(backbone: Backbone) -> Iterator[torch.Tensor]:
+def _rescaled(backbone: IntegralBackbone) -> Iterator[torch.Tensor]:
     """Weights and biases of every MLP (the pyramid's, too, though they have no inner norm) and of attention's
     values and output; queries and keys are not among them."""
     for layer in backbone.modules():

@@ -15,20 +15,16 @@ inputs are random or generated: no data set and no weights are needed.
 import argparse
 from pathlib import Path
 
-import benchmark_backbone
-import benchmark_deformable
-import benchmark_heads
-import benchmark_pretrain
-import benchmark_train
+from benchmarks import backbone, deformable, heads, pretraining, training
 from itpn_d2.errors import add_debug, errors_of_use
 from itpn_d2.files import write_json, write_text
 
 MODES = {
-    "backbone": benchmark_backbone,
-    "train": benchmark_train,
-    "pretrain": benchmark_pretrain,
-    "deformable": benchmark_deformable,
-    "heads": benchmark_heads,
+    "backbone": backbone,
+    "train": training,
+    "pretrain": pretraining,
+    "deformable": deformable,
+    "heads": heads,
 }
 
 

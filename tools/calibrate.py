@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmark_clock import machine
-from calibrate_grid import (
+from benchmarks.clock import machine
+from calibration.grid import (
     DENSE,
     DEPTHS,
     KEEP,
@@ -37,8 +37,8 @@ from calibrate_grid import (
     default_windows,
     numbers,
 )
-from calibrate_measure import Bench, learned_parameters
-from calibrate_report import Point, command, fastest, front, markdown, overrides, plot, points
+from calibration.measure import Bench, learned_parameters
+from calibration.report import Point, command, fastest, front, markdown, overrides, plot, points
 from itpn_d2.checkpoint.loading import local_path
 from itpn_d2.engine import Run, load_config
 from itpn_d2.errors import ConfigError, add_debug, errors_of_use

@@ -16,27 +16,24 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-import parity_backbones
-import parity_criteria
-import parity_detectors
-import parity_fastmim
-import parity_pretrain
-from itpn_d2.errors import CheckpointError
-from parity_backbones import Outputs, Unsupported
+from itpn_d2.errors import CheckpointError, UseError, add_debug, errors_of_use
+from parity import backbones, criteria, detectors, fastmim, pretraining
+from parity.backbones import Outputs, Unsupported
 
 
 def runner(build: dict[str, Any], case: dict[str, Any] | None = None) -> ModuleType:
     """The module whose ``run_case`` and ``run_check`` know this kind of fixture, or this case of it."""
-    if build["task"] in parity_criteria.TASKS or (case and parity_criteria.makes_results(case)):
-        return parity_criteria
-    if build["family"] in parity_fastmim.FAMILIES:
-        return parity_fastmim
-    if build["family"] in parity_detectors.FAMILIES:
-        return parity_detectors
-    return parity_pretrain if build["task"] in parity_pretrain.TASKS else parity_backbones
+    if build["task"] in criteria.TASKS or (case and criteria.makes_results(case)):
+        return criteria
+    if build["family"] in fastmim.FAMILIES:
+        return fastmim
+    if build["family"] in detectors.FAMILIES:
+        return detectors
+    return pretraining if build["task"] in pretraining.TASKS else backbones
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,18 +42,30 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("fixture", type=Path)
     parser.add_argument("--strict", action="store_true", help="outputs that can't be compared fail")
+    add_debug(parser)
     args = parser.parse_args(arguments)
-    sidecar_path = args.fixture.with_suffix(".json")
-    for path in (args.fixture, sidecar_path):
+    with errors_of_use(args.debug):
+        sidecar, tensors = read(args.fixture)
+        try:
+            return compare(sidecar, tensors, args.strict)
+        except (Unsupported, CheckpointError, KeyError) as error:
+            raise UseError(f"{args.fixture}: can't be checked: {type(error).__name__}: {error}") from error
+
+
+def read(fixture: Path) -> tuple[dict[str, Any], Outputs]:
+    """The sidecar and the tensors of a fixture.
+
+    Raises:
+        UseError: one of its two files is missing or can't be read.
+    """
+    sidecar = fixture.with_suffix(".json")
+    for path in (fixture, sidecar):
         if not path.is_file():
-            print(f"{path}: no such file; a fixture is a pair NAME.safetensors, NAME.json")
-            return 2
-    sidecar, tensors = json.loads(sidecar_path.read_text()), load_file(str(args.fixture))
+            raise UseError(f"{path}: no such file; a fixture is a pair NAME.safetensors, NAME.json")
     try:
-        return compare(sidecar, tensors, args.strict)
-    except (Unsupported, CheckpointError, KeyError) as error:
-        print(f"{args.fixture}: can't be checked: {type(error).__name__}: {error}")
-        return 2
+        return json.loads(sidecar.read_text(encoding="utf-8")), load_file(str(fixture))
+    except (ValueError, SafetensorError) as error:
+        raise UseError(f"{fixture}: it can't be read: {error}") from error
 
 
 def distance(computed: Tensor, expected: Tensor, entry: dict[str, Any]) -> tuple[float, float, str]:

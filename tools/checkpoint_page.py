@@ -9,14 +9,11 @@ import re
 import tempfile
 from pathlib import Path
 
-from checkpoint_examples import EXAMPLES, REFUSALS, SIZES, Example, Refusal
+from checkpoints.examples import EXAMPLES, REFUSALS, SIZES, Example, Refusal
 from itpn_d2 import create_model
 from itpn_d2.checkpoint import load_pretrained
 from itpn_d2.errors import CheckpointError
-from itpn_d2.files import write_text
 from pages import rewrite_section
-
-BEGIN, END = "<!-- reports: begin -->", "<!-- reports: end -->"
 
 
 def report(example: Example, folder: Path) -> str:
@@ -56,11 +53,6 @@ def section() -> str:
     return "\n".join(lines)
 
 
-def with_section(page: str) -> str:
-    """``page`` with what stands between the marks written anew; see :func:`pages.rewrite_section`."""
-    return rewrite_section(page, BEGIN, END, section())
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -70,8 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     if docs is None:
         print(section())
     else:
-        page = docs / "checkpoints.md"
-        write_text(page, with_section(page.read_text(encoding="utf-8")))
+        rewrite_section(docs / "checkpoints.md", "reports", section())
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import torch
 from detectron2.engine import HookBase
 from tqdm import tqdm
 
-from benchmark_clock import MeasurementError, machine, own_process
+from benchmarks.clock import MeasurementError, machine, own_process
 from itpn_d2.engine import Run, load_config
 from itpn_d2.errors import add_debug, errors_of_use
 from itpn_d2.evaluation import read_metrics

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmark_clock import interleave, machine
+from benchmarks.clock import interleave, machine
 from export_formats import FORMATS, STEP, Call, Detector, Features, Queries, formats_of
 from itpn_d2.errors import ConfigError, add_debug, errors_of_use
 from itpn_d2.files import write_json, write_text

@@ -17,10 +17,8 @@ from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
 from itpn_d2.engine import load_config
-from itpn_d2.files import write_text
 from pages import rewrite_section
 
-BEGIN, END = "<!-- mmpretrain: begin -->", "<!-- mmpretrain: end -->"
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "Pretrain" / "mmpretrain"
 
 
@@ -112,7 +110,7 @@ def count(config: str) -> Counted:
     tower = sum(p.numel() for p in teacher.parameters()) if teacher is not None else 0
     everything = sum(p.numel() for p in method.parameters())
     decoder = getattr(method, "decoder", None)
-    size = cfg.model.backbone.image_size
+    size = 16 * cfg.model.backbone.pos_grid[0]
     image = torch.zeros(1, 3, size, size)
     cells = (size // 16) ** 2
     ratio = cfg.model.masking.get("ratio")
@@ -159,11 +157,6 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def with_table(page: str) -> str:
-    """``page`` with what stands between the marks written anew; see :func:`pages.rewrite_section`."""
-    return rewrite_section(page, BEGIN, END, table())
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -174,8 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     if docs is None:
         print(table())
     else:
-        page = docs / "pretraining.md"
-        write_text(page, with_table(page.read_text(encoding="utf-8")))
+        rewrite_section(docs / "pretraining.md", "mmpretrain", table())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ lr_multiplier.warmup_length=5/300). The teacher's weights are a local file: mode
 
 from detectron2.config import LazyCall as L
 
-from pretrain.encoders import build_backbone
+from itpn_d2 import create_model
 from pretrain.masking import BlockMasking
 from pretrain.methods import CLIPDistillation
 from pretrain.targets import CLIPTeacher
@@ -15,11 +15,12 @@ from ..common.pretrain import dataloader, dataset, optimizer, train
 from ..common.schedule import warm_cosine
 
 model = L(CLIPDistillation)(
-    backbone=L(build_backbone)(
+    backbone=L(create_model)(
         name="itpn_base",
+        pyramid=True,
         fpn_dim=256,
         fpn_depth=1,
-        image_size=224,
+        pos_grid=(14, 14),
         rel_pos="table",
         layer_scale=0.1,
         drop_path=0.1,

@@ -2,7 +2,7 @@
 
 from .clip_distillation_itpn_large import dataloader, dataset, lr_multiplier, model, optimizer, train
 
-model.backbone.image_size = 256
+model.backbone.pos_grid = (16, 16)
 model.teacher.image_size = 224
 dataloader.train.view.update(size=256, teacher_size=224)
 train.output_dir = "output/clip_distillation_itpn_large_256"

@@ -7,7 +7,7 @@ of 768, as projected tokens need it: model.teacher.features=projected.
 
 from detectron2.config import LazyCall as L
 
-from pretrain.encoders import build_backbone
+from itpn_d2 import create_model
 from pretrain.masking import BlockMasking
 from pretrain.methods import FeatureDistillation
 from pretrain.targets import CLIPTeacher
@@ -16,7 +16,9 @@ from ..common.pretrain import dataloader, dataset, optimizer, train
 from ..common.schedule import warm_cosine
 
 model = L(FeatureDistillation)(
-    backbone=L(build_backbone)(name="fast_itpn_base", fpn_dim=256, image_size=224, drop_path=0.1),
+    backbone=L(create_model)(
+        name="fast_itpn_base", pyramid=True, fpn_dim=256, pos_grid=(14, 14), drop_path=0.1
+    ),
     # 196 pixels in patches of 14 give the student's 14x14 grid
     teacher=L(CLIPTeacher)(
         # quickgelu: OpenAI's weights

@@ -2,7 +2,8 @@
 
 from detectron2.config import LazyCall as L
 
-from pretrain.encoders import PyramidEncoder, build_backbone
+from itpn_d2 import create_model
+from pretrain.encoders import PyramidEncoder
 from pretrain.masking import GridMasking
 from pretrain.methods import FastMIM
 from pretrain.targets import HOG
@@ -11,7 +12,8 @@ from ..common.pretrain import dataloader, dataset, optimizer, train, warm_cosine
 
 model = L(FastMIM)(
     encoder=L(PyramidEncoder)(
-        backbone=L(build_backbone)(name="fast_itpn_base", fpn_dim=256, image_size=128), drop_last=0
+        backbone=L(create_model)(name="fast_itpn_base", pyramid=True, fpn_dim=256, pos_grid=(8, 8)),
+        drop_last=0,
     ),
     target=L(HOG)(),
     masking=L(GridMasking)(ratio=0.75, block=16),

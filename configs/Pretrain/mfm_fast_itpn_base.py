@@ -3,14 +3,14 @@ ours)."""
 
 from detectron2.config import LazyCall as L
 
-from pretrain.encoders import build_backbone
+from itpn_d2 import create_model
 from pretrain.masking import RandomMasking
 from pretrain.methods import MFM
 
 from ..common.pretrain import dataloader, dataset, lr_multiplier, optimizer, train
 
 model = L(MFM)(
-    backbone=L(build_backbone)(name="fast_itpn_base", fpn_dim=256, image_size=224),
+    backbone=L(create_model)(name="fast_itpn_base", pyramid=True, fpn_dim=256, pos_grid=(14, 14)),
     masking=L(RandomMasking)(ratio=0.75),
     feature_weight=1.0,
     pixel_weight=1.0,

@@ -3,7 +3,7 @@
 from .mfm_fast_itpn_base import model
 from .pixel_mim_fast_itpn_nano import dataloader, dataset, lr_multiplier, optimizer, train
 
-model.backbone.update(name="fast_itpn_nano", fpn_dim=128, image_size=128)
+model.backbone.update(name="fast_itpn_nano", fpn_dim=128, pos_grid=(8, 8))
 model.update(decoder_dim=128, decoder_depths=(1, 1, 2), decoder_heads=4)
 model.momentum = [(0, 0.99), (100, 0.999)]  # a short run has no time for a slower teacher
 # a short run's features shrink without these, see docs/pretraining.md

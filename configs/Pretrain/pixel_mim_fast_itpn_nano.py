@@ -3,7 +3,7 @@
 from ..common.pixel_mim import dataloader, dataset, model, optimizer, train
 from ..common.schedule import warm_cosine
 
-model.backbone.update(name="fast_itpn_nano", fpn_dim=128, image_size=128)
+model.backbone.update(name="fast_itpn_nano", fpn_dim=128, pos_grid=(8, 8))
 model.update(decoder_dim=128, decoder_depth=2, decoder_heads=4)
 # short runs on few images need these, see docs/pretraining.md
 model.update(visible_weight=1.0, xavier_decoder=True)

@@ -2,14 +2,14 @@
 
 from detectron2.config import LazyCall as L
 
-from pretrain.encoders import build_backbone
+from itpn_d2 import create_model
 from pretrain.masking import RandomMasking
 from pretrain.methods import PixelMIM
 
 from .pretrain import dataloader, dataset, lr_multiplier, optimizer, train
 
 model = L(PixelMIM)(
-    backbone=L(build_backbone)(name="itpn_base", fpn_dim=256, image_size=224),
+    backbone=L(create_model)(name="itpn_base", pyramid=True, fpn_dim=256, pos_grid=(14, 14)),
     masking=L(RandomMasking)(ratio=0.75),
     decoder_dim=512,
     decoder_depth=8,

@@ -8,6 +8,7 @@ from .classifier import TrunkClassifier
 from .create import create_model
 from .fast_itpn import FastITPN
 from .gathering import TokenGathering
+from .integral import IntegralBackbone
 from .itpn import ITPN
 from .migration import METRICS, TokenMigration
 from .pyramid import IntegralPyramid
@@ -20,6 +21,7 @@ __all__ = [
     "METRICS",
     "VARIANTS",
     "FastITPN",
+    "IntegralBackbone",
     "IntegralPyramid",
     "TokenGathering",
     "TokenMigration",

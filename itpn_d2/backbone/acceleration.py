@@ -1,15 +1,14 @@
 """Stage 3 with token migration, token gathering, or both."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..layers.units import gather_units
 from ..layers.windows import WindowLayout, Windows, cut_windows
-
-if TYPE_CHECKING:
-    from .trunk import Grid, Trunk
+from .gathering import TokenGathering
+from .migration import TokenMigration
 
 
 class TokenState:
@@ -61,16 +60,22 @@ class TokenState:
 
 
 def run_stage3(
-    trunk: "Trunk", tokens: Tensor, grid: "Grid", content: Tensor | None, grids: Tensor | None
+    blocks: Iterable[nn.Module],
+    migration: TokenMigration | None,
+    gathering: TokenGathering | None,
+    tokens: Tensor,
+    grid: tuple[int, int],
+    content: Tensor | None,
+    grids: Tensor | None,
 ) -> TokenState:
-    """Stage 3 by what the trunk's ``migration`` and ``gathering`` say.
+    """Stage 3 with migration, gathering, or both.
 
     Args:
+        blocks: of stage 3, called with tokens, mask, grid (none) and the layout of windows.
         tokens: ``(B, N, C3)``, row-major over ``grid``, with positions.
         content: ``(B, N)``, False on padding; None where nothing is padded.
         grids: ``(B, 2)`` rows and columns of tokens of each image, where the batch is padded.
     """
-    migration, gathering = trunk.migration, trunk.gathering
     batch, device = len(tokens), tokens.device
     windows, order = Windows.single(tokens.shape[1], device), None
     cells = torch.arange(tokens.shape[1], device=device)[None]
@@ -83,9 +88,9 @@ def run_stage3(
         tokens = torch.cat((tokens, shared), 1)
     state = TokenState(tokens, cells, content, windows, ordered=order is not None)
     layouts: dict[bool, WindowLayout] = {}
-    for number, block in enumerate(trunk.stage3):
+    for number, block in enumerate(blocks):
         for drop in migration.drops_before(number) if migration is not None else ():
-            if _drop(trunk, state, drop, number):
+            if _drop(migration, state, drop, number):
                 layouts = {}
         mask, layout = None, None
         if gathering is not None:
@@ -99,9 +104,8 @@ def run_stage3(
     return state
 
 
-def _drop(trunk: "Trunk", state: TokenState, number: int, block: int) -> bool:
+def _drop(migration: TokenMigration | None, state: TokenState, number: int, block: int) -> bool:
     """Let tokens leave at drop ``number``, before ``block``; whether any did."""
-    migration = trunk.migration
     assert migration is not None
     tokens, batch = state.tokens(), len(state.x)
     split = migration.split(tokens, state.content, state.windows, number)

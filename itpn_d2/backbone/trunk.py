@@ -19,7 +19,7 @@ from ..layers import (
     token_mask,
 )
 from ..layers.units import map_to_tokens, tokens_to_map
-from .acceleration import run_stage3
+from .acceleration import TokenState, run_stage3
 from .checkpointing import Block, CheckpointingSpec, set_checkpointing
 from .gathering import TokenGathering
 from .migration import TokenMigration
@@ -174,7 +174,8 @@ class Trunk(nn.Module):
         """
         f1, f2, tokens, grid, content, grids = self._before_stage3(image, image_sizes)
         if self.migration is not None or self.gathering is not None:
-            tokens = self.norm(run_stage3(self, tokens, grid, content, grids).gathered())
+            state = self._accelerated_stage3(tokens, grid, content, grids)
+            tokens = self.norm(state.gathered())
         else:
             key_mask = None if content is None else content[:, None, None]
             tokens = self.global_stage(tokens, key_mask, grid, grids)
@@ -184,8 +185,13 @@ class Trunk(nn.Module):
         """``(B, H/16, W/16)`` how many blocks of stage 3 each token goes through before it migrates;
         arguments as of :meth:`forward`."""
         _, _, tokens, grid, content, grids = self._before_stage3(image, image_sizes)
-        state = run_stage3(self, tokens, grid, content, grids)
+        state = self._accelerated_stage3(tokens, grid, content, grids)
         return tokens_to_map(state.exits(self.depths[2]), grid)
+
+    def _accelerated_stage3(
+        self, tokens: Tensor, grid: Grid, content: Tensor | None, grids: Tensor | None
+    ) -> TokenState:
+        return run_stage3(self.stage3, self.migration, self.gathering, tokens, grid, content, grids)
 
     def _before_stage3(
         self, image: Tensor, image_sizes: ImageSizes | None

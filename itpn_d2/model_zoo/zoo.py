@@ -150,9 +150,6 @@ def _backbone_options(node: DictConfig) -> dict[str, Any]:
     """Arguments of ``create_model`` for a backbone, from those of a detector, classifier or pre-training."""
     head = {*inspect.signature(TrunkClassifier).parameters, "final_norm", "pyramid", "_target_"}
     options = {str(key): node[key] for key in node if key not in head}
-    if "image_size" in options:
-        size = options.pop("image_size")
-        options["pos_grid"] = (size // 16, size // 16)
     return {k: tuple(v) if OmegaConf.is_list(v) else v for k, v in options.items()}
 
 

@@ -10,17 +10,15 @@ pre-trained (partial encoder of FastMIM); the names of the remaining ones do not
 from .base import Encoder, xavier_linears
 from .masked import Features, encode_masked_patches, encode_visible, trunk_visible, visible_patches
 from .networks import SwinEncoder, TimmEncoder, ViTEncoder
-from .pyramid import Backbone, PyramidEncoder, build_backbone
+from .pyramid import PyramidEncoder
 
 __all__ = [
-    "Backbone",
     "Encoder",
     "Features",
     "PyramidEncoder",
     "SwinEncoder",
     "TimmEncoder",
     "ViTEncoder",
-    "build_backbone",
     "encode_masked_patches",
     "encode_visible",
     "trunk_visible",

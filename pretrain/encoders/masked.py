@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itpn_d2.backbone import Trunk
+from itpn_d2.backbone import IntegralBackbone, Trunk
 from itpn_d2.layers.units import gather_units, image_to_cells, map_to_units
 
 from ..targets.base import token_grid
-from .pyramid import Backbone
 
 
 @dataclass
@@ -63,7 +62,7 @@ def trunk_visible(trunk: Trunk, image: Tensor, visible: Tensor) -> tuple[Tensor,
     return _stages(trunk, embedded, positions, None)
 
 
-def encode_visible(backbone: Backbone, image: Tensor, visible: Tensor) -> Features:
+def encode_visible(backbone: IntegralBackbone, image: Tensor, visible: Tensor) -> Features:
     """Drop the masked patches before the patch embedding, so that they cost nothing at all.
 
     Args:
@@ -78,7 +77,7 @@ def encode_visible(backbone: Backbone, image: Tensor, visible: Tensor) -> Featur
 
 
 def encode_masked_patches(
-    backbone: Backbone,
+    backbone: IntegralBackbone,
     image: Tensor,
     mask: Tensor | None = None,
     token: Tensor | None = None,

@@ -1,44 +1,12 @@
 """Trunk and pyramid as one encoder."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
-from itpn_d2.backbone import IntegralPyramid, Trunk, get_variant
+from itpn_d2.backbone import IntegralBackbone
 from itpn_d2.layers.units import map_to_units
 
 from ..fusion import UNITS, LevelFusion
 from .base import Encoder, check_drop
-
-
-class Backbone(nn.Module):
-    """Trunk and pyramid under the names they have in a detector."""
-
-    def __init__(self, trunk: Trunk, pyramid: IntegralPyramid):
-        super().__init__()
-        self.trunk, self.pyramid = trunk, pyramid
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """``(B, 3, H, W)`` to p4, p3, p2, channel-last maps at strides 16, 8, 4."""
-        return self.pyramid.top_down(*self.trunk(image))
-
-
-def build_backbone(
-    name: str, fpn_dim: int = 256, fpn_depth: int | None = None, image_size: int = 224, **trunk: Any
-) -> Backbone:
-    """Any registered variant with its pyramid.
-
-    Args:
-        fpn_depth: blocks after each addition of the pyramid, None for the family's own number.
-        image_size: pixels; the position table has one entry per 16 of them.
-        trunk: options of the trunk's constructor.
-    """
-    variant = get_variant(name)
-    pyramid: dict[str, Any] = {"fpn_dim": fpn_dim, "channels": trunk.get("channels", variant.channels)}
-    if fpn_depth is not None:
-        pyramid["fpn_depth"] = fpn_depth
-    grid = (image_size // 16, image_size // 16)
-    return Backbone(variant.trunk(**{"pos_grid": grid, **trunk}), variant.pyramid(**pyramid))
 
 
 class PyramidEncoder(Encoder):
@@ -53,10 +21,10 @@ class PyramidEncoder(Encoder):
         drop_last: stage-3 blocks left out at the end.
     """
 
-    backbone: Backbone
+    backbone: IntegralBackbone
 
     def __init__(
-        self, backbone: Backbone, width: int | None = None, drop_last: int = 0, norm_eps: float = 1e-6
+        self, backbone: IntegralBackbone, width: int | None = None, drop_last: int = 0, norm_eps: float = 1e-6
     ):
         super().__init__()
         trunk = backbone.trunk
@@ -70,5 +38,7 @@ class PyramidEncoder(Encoder):
         self.norm = nn.LayerNorm(self.width, eps=norm_eps)
 
     def forward(self, image: Tensor) -> Tensor:
-        p4, p3, p2 = (map_to_units(x, unit) for x, unit in zip(self.backbone(image), UNITS, strict=True))
+        p4, p3, p2 = (
+            map_to_units(x, unit) for x, unit in zip(self.backbone.top_down(image), UNITS, strict=True)
+        )
         return self.norm(sum(self.fusion((p4, p3, p2))))

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from itpn_d2.backbone import ITPN
+from itpn_d2.backbone import ITPN, IntegralBackbone
 from itpn_d2.backbone.trunk import init_linears
 from itpn_d2.layers.units import map_to_units
 
-from ..encoders import Backbone
 from ..fusion import Form, LevelFusion
 from ..masking import BlockMasking, Masking
 from ..targets.base import Teacher, token_grid
@@ -42,7 +41,7 @@ class CLIPDistillation(Method):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: IntegralBackbone,
         teacher: Teacher | None = None,
         teacher_dim: int | None = None,
         masking: Masking | None = None,

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from itpn_d2.backbone import FastITPN
+from itpn_d2.backbone import FastITPN, IntegralBackbone
 
-from ..encoders import Backbone, Features, encode_masked_patches
+from ..encoders import Features, encode_masked_patches
 from ..fusion import Form, LevelFusion
 from ..initialise import cut_normal, fast_itpn_start, xavier_normal_linear
 from ..masking import BlockMasking, Masking
@@ -36,7 +36,7 @@ class FeatureDistillation(Method):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: IntegralBackbone,
         teacher: Teacher | None = None,
         teacher_dim: int | None = None,
         masking: Masking | None = None,

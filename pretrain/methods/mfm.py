@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from itpn_d2.backbone import IntegralBackbone
+
 from ..decoder import MaskFill, TokenDecoder
-from ..encoders import Backbone, encode_visible, trunk_visible, visible_patches
+from ..encoders import encode_visible, trunk_visible, visible_patches
 from ..fusion import UNITS, Form, LevelFusion
 from ..masking import Masking, RandomMasking
 from ..targets import Pixels
@@ -72,7 +74,7 @@ class MFM(Method):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: IntegralBackbone,
         masking: Masking | None = None,
         feature_weight: float | Sequence[float] = 1.0,
         pixel_weight: float = 1.0,

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itpn_d2.backbone import IntegralBackbone
+
 from ..decoder import MaskFill, TokenDecoder
-from ..encoders import Backbone, encode_visible, visible_patches
+from ..encoders import encode_visible, visible_patches
 from ..fusion import Form, LevelFusion
 from ..masking import Masking, RandomMasking
 from ..positions import sincos_2d
@@ -36,7 +38,7 @@ class PixelMIM(Method):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: IntegralBackbone,
         masking: Masking | None = None,
         target: Pixels | None = None,
         decoder_dim: int = 512,

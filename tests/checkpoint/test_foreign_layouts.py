@@ -16,10 +16,7 @@ from safetensors.torch import save_file
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
-from itpn_d2 import create_model
-from itpn_d2.backbone.adapt import adapt_bands
-from itpn_d2.checkpoint import CheckpointError, create_from_checkpoint, from_native, load_pretrained
-from layout_names import (
+from checkpoints.names import (
     CHANNELS,
     SIDE,
     classifier_names,
@@ -30,6 +27,9 @@ from layout_names import (
     shapes,
     v1_names,
 )
+from itpn_d2 import create_model
+from itpn_d2.backbone.adapt import adapt_bands
+from itpn_d2.checkpoint import CheckpointError, create_from_checkpoint, from_native, load_pretrained
 
 FAST = dict(channels=CHANNELS, depths=(1, 1, 2), num_heads=2, pos_grid=(SIDE, SIDE))
 FINE_TUNED = dict(

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from itpn_d2.backbone import FastITPN, IntegralPyramid
-from pretrain.encoders import Backbone, PyramidEncoder, SwinEncoder, TimmEncoder, ViTEncoder
+from itpn_d2.backbone import FastITPN, IntegralBackbone, IntegralPyramid
+from pretrain.encoders import PyramidEncoder, SwinEncoder, TimmEncoder, ViTEncoder
 
 
 def image(size=64, batch=2, device="cpu"):
@@ -27,7 +27,7 @@ def swin(**options):
 def pyramid(**options):
     channels = (8, 12, 16)
     trunk = FastITPN(channels, (1, 1, 3), 2, pos_grid=(4, 4))
-    return PyramidEncoder(Backbone(trunk, IntegralPyramid(channels, fpn_dim=24)), **options)
+    return PyramidEncoder(IntegralBackbone(trunk, IntegralPyramid(channels, fpn_dim=24)), **options)
 
 
 def convnet():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pretrain.encoders import build_backbone
+from itpn_d2.backbone import create_model
 from pretrain.initialise import fast_itpn_start
 from pretrain.methods import FeatureDistillation
 
@@ -16,11 +16,11 @@ GAIN = math.sqrt(math.log(48))  # 24 blocks in stage 3
 def base():
     """Fast-iTPN-B as pre-training starts it."""
     torch.manual_seed(0)
-    return FeatureDistillation(build_backbone("fast_itpn_base"), teacher_dim=768)
+    return FeatureDistillation(create_model("fast_itpn_base", pyramid=True), teacher_dim=768)
 
 
 def small(name="fast_itpn_nano"):
-    return build_backbone(name, fpn_dim=32, depths=(1, 1, 2))
+    return create_model(name, pyramid=True, fpn_dim=32, depths=(1, 1, 2))
 
 
 def std_of(base, name):
@@ -121,5 +121,5 @@ def test_other_trunks():
 
 def test_on_the_meta_device():
     with torch.device("meta"):
-        method = FeatureDistillation(build_backbone("fast_itpn_nano"), teacher_dim=8)
+        method = FeatureDistillation(create_model("fast_itpn_nano", pyramid=True), teacher_dim=8)
     assert method.head.weight.is_meta

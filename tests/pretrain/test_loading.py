@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import parity_fastmim
-import parity_pretrain
 from itpn_d2.checkpoint import CheckpointError
+from parity import fastmim as parity_fastmim
+from parity import pretraining as parity_pretrain
 from pretrain.loading import MethodCheckpointer
 
 FIXTURES = Path(__file__).resolve().parents[1] / "data" / "fixtures"

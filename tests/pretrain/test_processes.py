@@ -20,7 +20,7 @@ TINY = [
     "depths=[1,1,2]",
     "num_heads=2",
     "fpn_dim=16",
-    "image_size=64",
+    "pos_grid=[4,4]",
 ]
 
 

@@ -47,7 +47,7 @@ def shrink(cfg, size):
     encoder = model.get("encoder")
     if encoder is None or "backbone" in encoder:
         backbone = (encoder or model).backbone
-        backbone.update(**TRUNK, fpn_dim=16, image_size=size)
+        backbone.update(**TRUNK, fpn_dim=16, pos_grid=(size // 16, size // 16))
         if "drop_path" in backbone:
             backbone.drop_path = 0.0
     elif "Swin" in str(encoder._target_):
@@ -152,15 +152,14 @@ def test_from_two_steps_to_fine_tuning(path, pretrained, tmp_path):
 
 def trunk_and_pyramid(file, options):
     options = {k: v for k, v in OmegaConf.to_container(options).items() if not k.startswith("_")}
-    size = options.pop("image_size") // 16
-    options.update(pos_grid=(size, size))
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     own = ("pos_resample",)
     options = {k: v for k, v in options.items() if k not in own}
-    detector = torch.nn.ModuleDict({"backbone": create_model(**options, pyramid=True)})
+    detector = torch.nn.ModuleDict({"backbone": create_model(**options)})
     assert missing(detector, file) == []
     assert all(p.isfinite().all() for p in detector.parameters())
     name = options.pop("name")
+    options.pop("pyramid")
     for key in ("fpn_dim", "fpn_depth"):
         options.pop(key, None)
     classifier = create_model(name, num_classes=3, **options)

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 import benchmark
-import benchmark_cases
-import benchmark_pretrain
-import benchmark_train
-from benchmark_cases import INPUTS, Setting, distillation, fastmim, pixel_mim, step_of
-from benchmark_clock import MeasurementError, compare, interleave, own_process, peak_mib, resident_mib, timed
-from benchmark_pretrain import CASES, MEASURES, markdown, measure_compile, measure_hog
-from benchmark_table import Measure, single
+from benchmarks import cases as benchmark_cases
+from benchmarks import pretraining as benchmark_pretrain
+from benchmarks import training as benchmark_train
+from benchmarks.cases import INPUTS, Setting, distillation, fastmim, pixel_mim, step_of
+from benchmarks.clock import MeasurementError, compare, interleave, own_process, peak_mib, resident_mib, timed
+from benchmarks.pretraining import CASES, MEASURES, markdown, measure_compile, measure_hog
+from benchmarks.table import Measure, single
 from itpn_d2.engine import keep_freed_memory
 
 CPU = torch.device("cpu")

@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 import benchmark
-import benchmark_backbone
-import benchmark_docs
-from benchmark_backbone import (
+from benchmarks import backbone as benchmark_backbone
+from benchmarks import docs as benchmark_docs
+from benchmarks.backbone import (
     DENSE,
     EXPLICIT,
     PEER_SIDES,
@@ -25,9 +25,9 @@ from benchmark_backbone import (
     measure_pair,
     with_memory,
 )
-from benchmark_clock import MeasurementError
-from benchmark_docs import body, draw, matrix, measured_file, place_name, throughput
-from benchmark_models import (
+from benchmarks.clock import MeasurementError
+from benchmarks.docs import body, draw, matrix, measured_file, place_name, throughput
+from benchmarks.models import (
     ACCELERATED,
     PEERS,
     BackboneSetting,
@@ -39,9 +39,9 @@ from benchmark_models import (
     inputs,
     step_for,
 )
-from benchmark_plot import throughput_plot
-from benchmark_table import single
-from benchmark_targets import PLACES, TARGETS, Target, applies, target_rows
+from benchmarks.plot import throughput_plot
+from benchmarks.table import single
+from benchmarks.targets import PLACES, TARGETS, Target, applies, target_rows
 
 S32, S64, S128, WIDE = Size(32, 32), Size(64, 64), Size(128, 128), Size(64, 100)
 TINY = BackboneSetting(
@@ -100,7 +100,7 @@ def test_steps_train_or_do_not(monkeypatch, side, training):
         made.append(build(*arguments))
         return made[-1]
 
-    monkeypatch.setattr("benchmark_models.build", noting)
+    monkeypatch.setattr("benchmarks.models.build", noting)
     fused = []
     original = F.scaled_dot_product_attention
     monkeypatch.setattr(
@@ -117,7 +117,7 @@ def test_steps_train_or_do_not(monkeypatch, side, training):
 
 def test_half_precision_without_gradients_has_half_precision_weights(monkeypatch):
     made = []
-    monkeypatch.setattr("benchmark_models.build", lambda *a: made.append(build(*a)) or made[-1])
+    monkeypatch.setattr("benchmarks.models.build", lambda *a: made.append(build(*a)) or made[-1])
     step_for(Side("both"), S64, False, replace(TINY, dtype="bf16"))(0)
     assert {p.dtype for p in made[0].parameters()} == {torch.bfloat16}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import benchmark
-import benchmark_deformable
-from benchmark_deformable import OPERATORS, Setting, dino_peak, level_shapes, measures, operator_step
+from benchmarks import deformable as benchmark_deformable
+from benchmarks.deformable import OPERATORS, Setting, dino_peak, level_shapes, measures, operator_step
 from itpn_d2.layers import sample_levels
 
 SMALL = Setting(height=48, width=64, rounds=1, device="cpu")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import benchmark
-import benchmark_heads
-from benchmark_clock import MeasurementError
-from benchmark_heads import HEADS, table, train_head
+from benchmarks import heads as benchmark_heads
+from benchmarks.clock import MeasurementError
+from benchmarks.heads import HEADS, table, train_head
 from tests.tools.small_run import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import benchmark_backbone
-from benchmark_backbone import DENSE, EXPLICIT, Table, measure_profile
-from benchmark_docs import body, matrix
-from benchmark_models import BackboneSetting, Size
-from benchmark_profile import KINDS, OTHER, kind_of, profile_table, profiled
+from benchmarks import backbone as benchmark_backbone
+from benchmarks.backbone import DENSE, EXPLICIT, Table, measure_profile
+from benchmarks.docs import body, matrix
+from benchmarks.models import BackboneSetting, Size
+from benchmarks.profile import KINDS, OTHER, kind_of, profile_table, profiled
 
 TINY = BackboneSetting("fast_itpn_nano", sizes=(Size(64, 64),), rounds=1, device="cpu", dtype="fp32")
 

@@ -8,10 +8,10 @@ import torch
 from detectron2.config import instantiate
 
 import calibrate
-import calibrate_measure
-from calibrate_grid import DENSE, Acceleration, build_grid, combine, default_windows, numbers
-from calibrate_measure import Options, accelerate, learned_parameters, twin_of
-from calibrate_report import Point, command, fastest, front, overrides, points
+from calibration import measure as calibrate_measure
+from calibration.grid import DENSE, Acceleration, build_grid, combine, default_windows, numbers
+from calibration.measure import Options, accelerate, learned_parameters, twin_of
+from calibration.report import Point, command, fastest, front, overrides, points
 from itpn_d2 import create_model
 from itpn_d2.engine import load_config
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import checkpoint_page
-from checkpoint_examples import EXAMPLES, REFUSALS, Refusal
+from checkpoints.examples import EXAMPLES, REFUSALS, Refusal
+from checkpoints.names import fast_names, filled
 from itpn_d2.checkpoint.report import STATUSES
-from layout_names import fast_names, filled
 
 PAGE = Path("docs/checkpoints.md")
 
@@ -37,8 +37,3 @@ def test_what_is_taken_is_no_refusal(tmp_path):
     good = Refusal("good", "good.pth", lambda path: torch.save(filled(fast_names()), path))
     with pytest.raises(RuntimeError, match=r"good\.pth \(good\) was taken"):
         checkpoint_page.refusal(good, tmp_path)
-
-
-def test_marks_are_needed():
-    with pytest.raises(ValueError, match="once each"):
-        checkpoint_page.with_section("no marks")

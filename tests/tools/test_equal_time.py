@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import equal_time
-from benchmark_clock import MeasurementError
+from benchmarks.clock import MeasurementError
 from tests.tools.small_run import SMALL
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Quickstart"

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 import transfer
+from itpn_d2.backbone import create_model
 from itpn_d2.checkpoint import load_pretrained
-from pretrain.encoders import build_backbone
 
-SIZES = dict(channels=(8, 16, 32), depths=(1, 1, 2), num_heads=2, fpn_dim=16, image_size=64)
+SIZES = dict(channels=(8, 16, 32), depths=(1, 1, 2), num_heads=2, fpn_dim=16, pyramid=True, pos_grid=(4, 4))
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def commands(monkeypatch):
         folder = Path(next(c for c in command if c.startswith("train.output_dir=")).split("=", 1)[1])
         if "-m pretrain" in text:
             torch.manual_seed(0)
-            backbone = build_backbone("fast_itpn_nano", **SIZES)
+            backbone = create_model("fast_itpn_nano", **SIZES)
             state = {f"backbone.{k}": v for k, v in backbone.state_dict().items()}
             torch.save({"model": state, "pretraining": {}}, folder / "model_final.pth")
         final = 30.0 if "init_checkpoint" in text else 20.0
@@ -60,7 +60,7 @@ def test_the_trunk_alone_has_no_pyramid(commands, tmp_path):
     path = tmp_path / "pretrain_pixel_1" / "trunk.safetensors"
     assert {k.split(".")[0] for k in load_file(path)} == {"trunk"}
     assert f"train.init_checkpoint={path}" in commands[-1]
-    report = load_pretrained(build_backbone("fast_itpn_nano", **SIZES), path)
+    report = load_pretrained(create_model("fast_itpn_nano", **SIZES), path)
     assert report.missing and all(k.startswith("pyramid.") for k in report.missing)
 
 

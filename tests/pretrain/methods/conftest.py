@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pretrain.encoders import build_backbone
+from itpn_d2.backbone import create_model
 
-SIZES = dict(channels=(16, 16, 32), depths=(1, 1, 4), num_heads=2, fpn_dim=16, image_size=64)
+SIZES = dict(channels=(16, 16, 32), depths=(1, 1, 4), num_heads=2, fpn_dim=16, pyramid=True, pos_grid=(4, 4))
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def micro():
 
     def build(name="fast_itpn_nano", **options):
         torch.manual_seed(0)
-        return build_backbone(name, **{**SIZES, **options})
+        return create_model(name, **{**SIZES, **options})
 
     return build
 

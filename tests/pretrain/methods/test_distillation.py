@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pretrain.encoders import build_backbone
+from itpn_d2.backbone import create_model
 from pretrain.masking import BlockMasking
 from pretrain.methods import CLIPDistillation, FeatureDistillation
 from pretrain.targets.base import Teacher
@@ -145,5 +145,5 @@ def test_published_sizes(name):
     """Parameters of the reference's pre-training model with 768-wide targets."""
     expected = {"tiny": 28_782_386, "small": 44_465_330, "base": 90_235_602, "large": 319_123_730}
     with torch.device("meta"):
-        method = FeatureDistillation(build_backbone(name), teacher_dim=768)
+        method = FeatureDistillation(create_model(name, pyramid=True), teacher_dim=768)
     assert sum(p.numel() for p in method.parameters()) == expected[name.rsplit("_", 1)[1]]

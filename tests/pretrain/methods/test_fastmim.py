@@ -6,9 +6,9 @@ from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from torch import nn
 
-from itpn_d2.backbone import FastITPN, IntegralPyramid
+from itpn_d2.backbone import FastITPN, IntegralBackbone, IntegralPyramid
 from itpn_d2.checkpoint.key_maps import to_native
-from pretrain.encoders import Backbone, Encoder, PyramidEncoder, SwinEncoder, TimmEncoder, ViTEncoder
+from pretrain.encoders import Encoder, PyramidEncoder, SwinEncoder, TimmEncoder, ViTEncoder
 from pretrain.masking import BlockMasking, GridMasking, RandomMasking
 from pretrain.methods import FastMIM
 from pretrain.targets import HOG, Pixels
@@ -35,7 +35,7 @@ def batch(size=(64, 64), count=2, seed=0):
 def pyramid_method(**options):
     torch.manual_seed(0)
     channels = (8, 12, 16)
-    backbone = Backbone(
+    backbone = IntegralBackbone(
         FastITPN(channels, (1, 1, 2), 2, pos_grid=(4, 4)), IntegralPyramid(channels, fpn_dim=24)
     )
     return FastMIM(PyramidEncoder(backbone), **SMALL, **options)
@@ -197,7 +197,7 @@ def test_lazy_config():
     torch.manual_seed(0)
     node = L(FastMIM)(
         encoder=L(PyramidEncoder)(
-            backbone=L(Backbone)(
+            backbone=L(IntegralBackbone)(
                 trunk=L(FastITPN)(channels=(8, 12, 16), depths=(1, 1, 2), num_heads=2),
                 pyramid=L(IntegralPyramid)(channels=(8, 12, 16), fpn_dim=24),
             ),

@@ -5,11 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import parity_backbones
+from itpn_d2.backbone import IntegralBackbone
 from itpn_d2.errors import CheckpointError
 from itpn_d2.layers.units import units_to_map
-from parity_backbones import Block, Outputs
-from pretrain.encoders import Backbone, visible_patches
+from parity import backbones
+from parity.backbones import Block, Outputs
+from pretrain.encoders import visible_patches
 from pretrain.key_maps import itpn_to_native
 from pretrain.methods import CLIPDistillation, FeatureDistillation, PixelMIM
 from pretrain.positions import sincos_2d
@@ -23,9 +24,7 @@ TASKS: dict[str, type] = {
 
 
 def build_method(build: Block, variant: Block, grid: tuple[int, int]) -> Method:
-    backbone = Backbone(
-        parity_backbones.build_trunk(build, variant, grid), parity_backbones.build_pyramid(build)
-    )
+    backbone = IntegralBackbone(backbones.build_trunk(build, variant, grid), backbones.build_pyramid(build))
     # the stored images are normalised already
     shared: dict[str, Any] = {"pixel_mean": [0.0] * 3, "pixel_std": [1.0] * 3, "norm_eps": build["norm_eps"]}
     if build["task"] == "pretrain_fast":
@@ -64,9 +63,9 @@ def load(method: Method, weights: Outputs) -> None:
 def run_case(build: Block, variant: Block, case: Block, tensors: Outputs) -> Outputs:
     """Outputs of one case; a case without a mask is a backbone's."""
     if "mask" not in case["inputs"]:
-        return parity_backbones.run_case(build, variant, case, tensors)
-    weights = parity_backbones.variant_weights(variant, case, tensors)
-    method = build_method(build, variant, parity_backbones.shape_positions(build, case, weights)).eval()
+        return backbones.run_case(build, variant, case, tensors)
+    weights = backbones.variant_weights(variant, case, tensors)
+    method = build_method(build, variant, backbones.shape_positions(build, case, weights)).eval()
     load(method, weights)
     given = {role: tensors[key] for role, key in case["inputs"].items()}
     image, mask = tensors[case["image"]], given["mask"].bool()
@@ -74,7 +73,7 @@ def run_case(build: Block, variant: Block, case: Block, tensors: Outputs) -> Out
     found: Outputs = {}
     units = build["family"] == "itpn"
     grid = (case["size"][0] // 16, case["size"][1] // 16)
-    handles = parity_backbones.watch(method.backbone.trunk, found, True)
+    handles = backbones.watch(method.backbone.trunk, found, True)
     handles += watch_heads(method, found)
     with torch.no_grad():
         if isinstance(method, PixelMIM):
@@ -113,7 +112,7 @@ def run_pixels(
     found["target"] = method.target.tokens(batch["image"], 16)
     found["pos_embed_used"] = method.backbone.trunk.positions(grid).flatten(1, 2)
     # the reference embeds all patches before it drops some
-    found["patch_embed"] = parity_backbones.map_to_units(method.backbone.trunk.patch_embed(batch["image"]), 4)
+    found["patch_embed"] = backbones.map_to_units(method.backbone.trunk.patch_embed(batch["image"]), 4)
 
 
 def watch_heads(method: Method, found: Outputs) -> list[Any]:
@@ -154,4 +153,4 @@ def run_check(check: Block, tensors: Outputs, build: Block) -> Tensor | None:
     """A stored tensor that needs no network, recomputed."""
     if check["op"] == "sincos_2d":
         return sincos_2d(check["dim"], tuple(check["grid"]), int(check["class_row"]))
-    return parity_backbones.run_check(check, tensors, build)
+    return backbones.run_check(check, tensors, build)

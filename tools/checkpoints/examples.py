@@ -18,9 +18,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from itpn_d2 import create_model
-from itpn_d2.backbone import TimmBackbone
-from layout_names import (
+from checkpoints.names import (
     CHANNELS,
     DEPTHS,
     SIDE,
@@ -32,6 +30,8 @@ from layout_names import (
     pyramid_names,
     v1_names,
 )
+from itpn_d2 import create_model
+from itpn_d2.backbone import TimmBackbone
 from pretrain.encoders import TimmEncoder
 from pretrain.methods import FastMIM
 

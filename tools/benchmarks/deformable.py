@@ -18,15 +18,15 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from benchmark_clock import Step, compare, interleave, machine, own_process, peak_mib
-from benchmark_table import HEADER, Measure, Results, single
-from benchmark_train import synthetic_batch
+from benchmarks.clock import Step, compare, interleave, machine, own_process, peak_mib
+from benchmarks.table import HEADER, Measure, Results, single
+from benchmarks.training import synthetic_batch
 from itpn_d2.engine.precision import autocast, resolve_device, resolve_dtype
 from itpn_d2.engine.seed import seed_step
 from itpn_d2.layers import sample_points
 from itpn_d2.layers.deformable import Shapes, deformable_samples, sample_levels
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs" / "COCO-Detection" / "dino_fast_itpn_tiny_1x.py"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "COCO-Detection" / "dino_fast_itpn_tiny_1x.py"
 HEADS, DIM, POINTS = 8, 32, 4
 SIDES = {"cpu": ("stacked", "levels"), "cuda": ("torch", "triton")}
 Operator = Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from benchmark_clock import MeasurementError
-from benchmark_models import Size
+from benchmarks.clock import MeasurementError
+from benchmarks.models import Size
 from itpn_d2.files import written_whole
 
 _MARKERS = "osv^Dx*P"

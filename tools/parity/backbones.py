@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itpn_d2.backbone import ITPN, FastITPN, IntegralPyramid, Trunk, TrunkClassifier
+from itpn_d2.backbone import ITPN, FastITPN, IntegralBackbone, IntegralPyramid, Trunk, TrunkClassifier
 from itpn_d2.checkpoint import load_pretrained
 from itpn_d2.checkpoint.rules import square_grid
 from itpn_d2.errors import CheckpointError, UseError
@@ -26,18 +26,7 @@ class Unsupported(UseError):
     """The fixture describes a model this project does not have (yet)."""
 
 
-class BackboneParts(nn.Module):
-    """Trunk and pyramid with the names they have in a detector, without Detectron2."""
-
-    trunk: Trunk
-    pyramid: IntegralPyramid
-
-    def __init__(self, trunk: Trunk, pyramid: IntegralPyramid):
-        super().__init__()
-        self.trunk, self.pyramid = trunk, pyramid
-
-
-Model = TrunkClassifier | BackboneParts
+Model = TrunkClassifier | IntegralBackbone
 
 
 def build_trunk(build: Block, variant: Block, grid: tuple[int, int], pooling: str = "none") -> Trunk:
@@ -94,7 +83,7 @@ def build_model(build: Block, variant: Block, grid: tuple[int, int]) -> Model:
         trunk = build_trunk(build, variant, grid, variant["pooling"])
         return TrunkClassifier(trunk, build["num_classes"], variant["pooling"], build["norm_eps"])
     if build["task"] in ("pretrain_fast", "pyramid", "detection", "segmentation"):
-        return BackboneParts(build_trunk(build, variant, grid), build_pyramid(build))
+        return IntegralBackbone(build_trunk(build, variant, grid), build_pyramid(build))
     raise Unsupported(f"task {build['task']}")
 
 

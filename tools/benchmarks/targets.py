@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark_models import BackboneSetting
-from benchmark_table import SIGNS
+from benchmarks.models import BackboneSetting
+from benchmarks.table import SIGNS
 
 VARIANT = "fast_itpn_base"
 # where is measured; a CPU with AMX multiplies bfloat16 matrices so much faster that its ratios are others

@@ -10,8 +10,8 @@ import torch
 from detectron2.config import instantiate
 from torch import Tensor, nn
 
-from benchmark_clock import Step, compare, interleave
-from calibrate_grid import Acceleration
+from benchmarks.clock import Step, compare, interleave
+from calibration.grid import Acceleration
 from itpn_d2.backbone import Trunk
 from itpn_d2.backbone.backbone import ITPNBackbone
 from itpn_d2.checkpoint import load_state_file, to_native, unwrap

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark_cases import INPUTS, Setting, step_of, total
-from benchmark_clock import Step
+from benchmarks.cases import INPUTS, Setting, step_of, total
+from benchmarks.clock import Step
 from itpn_d2 import create_model
 from itpn_d2.engine.seed import seed_step
 
@@ -62,7 +62,7 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class BackboneSetting(Setting):
-    """As :class:`~benchmark_cases.Setting`, of images of several sizes.
+    """As :class:`~benchmarks.cases.Setting`, of images of several sizes.
 
     Attributes:
         growth: the sizes by which the growth of cost with resolution is measured.

@@ -26,12 +26,12 @@ from typing import Any
 
 import torch
 
-from benchmark_clock import MeasurementError, compare, interleave, machine, own_process, peak_mib, timed
-from benchmark_docs import body, cell, described, draw, measured_file, place_name, update_docs
-from benchmark_models import ACCELERATED, PEERS, BackboneSetting, Side, Size, count_macs, step_for
-from benchmark_profile import profiled
-from benchmark_table import single
-from benchmark_targets import applies, target_rows
+from benchmarks.clock import MeasurementError, compare, interleave, machine, own_process, peak_mib, timed
+from benchmarks.docs import body, cell, described, draw, measured_file, place_name, update_docs
+from benchmarks.models import ACCELERATED, PEERS, BackboneSetting, Side, Size, count_macs, step_for
+from benchmarks.profile import profiled
+from benchmarks.table import single
+from benchmarks.targets import applies, target_rows
 from itpn_d2.engine import keep_freed_memory
 from itpn_d2.files import write_json
 

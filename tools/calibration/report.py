@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from calibrate_grid import DENSE, Acceleration
+from calibration.grid import DENSE, Acceleration
 from itpn_d2.evaluation import named_metric
 from itpn_d2.files import written_whole
 

@@ -9,7 +9,7 @@ import torch
 from detectron2.config import LazyCall, LazyConfig, instantiate
 from torch import Tensor, nn
 
-from benchmark_clock import Step
+from benchmarks.clock import Step
 from itpn_d2.engine.precision import autocast, resolve_device, resolve_dtype
 from itpn_d2.engine.seed import seed_step
 from pretrain.encoders import encode_visible, visible_patches
@@ -17,7 +17,7 @@ from pretrain.masking import RandomMasking
 from pretrain.methods import FastMIM, FeatureDistillation, PixelMIM
 from pretrain.targets import Pixels
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "Pretrain"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Pretrain"
 INPUTS = 4  # batches that rounds take in turn
 TEACHER_DIM = 768  # width of the random targets of distillation
 
@@ -109,7 +109,7 @@ def fastmim(setting: Setting, target: str) -> tuple[FastMIM, list[Tensor], Step]
     size = 128
     if target == "pixels":
         size, cfg.target = 224, LazyCall(Pixels)()
-        cfg.encoder.backbone.image_size = size
+        cfg.encoder.backbone.pos_grid = (size // 16, size // 16)
     device, _ = setting.place()
     seed_step(0)
     method: FastMIM = instantiate(cfg).to(device).train()

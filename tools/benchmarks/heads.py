@@ -8,7 +8,6 @@ as well (--runs).
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,14 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark_clock import MeasurementError, machine, own_process
+from benchmarks.clock import MeasurementError, machine, own_process
 from itpn_d2.engine import Run, load_config
 from itpn_d2.engine.precision import resolve_device
 from itpn_d2.evaluation import read_metrics
-from itpn_d2.files import write_json, write_text
+from itpn_d2.files import write_json
+from pages import rewrite_section
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "Quickstart"
-_BEGIN, _END = "<!-- heads: begin -->", "<!-- heads: end -->"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Quickstart"
 
 
 @dataclass(frozen=True)
@@ -121,22 +120,10 @@ def update_docs(docs: Path, found: Mapping[str, Any]) -> None:
     """Write the section of ``benchmarks.md`` anew.
 
     Raises:
-        MeasurementError: there is no such file, or a half of its section's marks is missing.
+        UseError: there is no such file, or a half of its section's marks is missing.
     """
-    page = docs / "benchmarks.md"
-    text = page.read_text() if page.is_file() else ""
-    if not page.is_file() or (text.count(_BEGIN), text.count(_END)) not in ((0, 0), (1, 1)):
-        raise MeasurementError(
-            f"--docs {docs}: there has to be {page}, with {_BEGIN} and {_END} once or not at all"
-        )
-    section = "\n".join(
-        [_BEGIN, "## Heads", "", f"`{found['command']}` wrote this section.", "", table(found) + _END]
-    )
-    if _BEGIN in text:
-        text = re.sub(f"{_BEGIN}.*?{_END}", lambda _: section, text, flags=re.DOTALL)
-    else:
-        text = f"{text.rstrip()}\n\n{section}\n"
-    write_text(page, text)
+    text = f"## Heads\n\n`{found['command']}` wrote this section.\n\n{table(found)}"
+    rewrite_section(docs / "benchmarks.md", "heads", text)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

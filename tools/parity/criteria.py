@@ -12,7 +12,7 @@ from itpn_d2.meta_arch.dino import Criterion, HungarianMatcher
 from itpn_d2.meta_arch.dino.denoising import NoisyQueries
 from itpn_d2.meta_arch.dino.structures import MaskLogits, Match, Predictions, Targets
 from itpn_d2.meta_arch.mask_dino import MaskCriterion, MaskMatcher, inference
-from parity_backbones import Outputs, Unsupported
+from parity.backbones import Outputs, Unsupported
 
 TASKS = ("criterion",)
 # loss_ce_dn_0: which loss, of what, of which prediction; without a number the last

@@ -1,20 +1,19 @@
 """What the backbone benchmark measured, as Markdown and in the documentation."""
 
 import json
-import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmark_clock import MeasurementError
-from benchmark_models import BackboneSetting, Side, Size
-from benchmark_plot import throughput_plot
-from benchmark_profile import profile_table
-from benchmark_targets import PLACES, target_rows
-from itpn_d2.files import write_text
+from benchmarks.clock import MeasurementError
+from benchmarks.models import BackboneSetting, Side, Size
+from benchmarks.plot import throughput_plot
+from benchmarks.profile import profile_table
+from benchmarks.targets import PLACES, target_rows
 from itpn_d2.layers.products import cpu_has
+from pages import rewrite_section
 
 TEXTS = {
     "attention": "seconds, {} float32 attention / fused",
@@ -25,7 +24,6 @@ TEXTS = {
     "memory": "peak MiB, {}",
     "macs": "GMACs of an image, {}",
 }
-_BEGIN, _END = "<!-- backbone: begin -->", "<!-- backbone: end -->"
 
 
 def cell(found: Mapping[str, Any], form: str) -> str:
@@ -124,7 +122,7 @@ def draw(path: Path, found: Mapping[str, Any]) -> None:
 
 
 def place_name(setting: BackboneSetting) -> str:
-    """A key of :data:`~benchmark_targets.PLACES`: where, and with which handling of memory, a setting
+    """A key of :data:`~benchmarks.targets.PLACES`: where, and with which handling of memory, a setting
     measures."""
     device = setting.place()[0].type
     if device != "cpu":
@@ -133,7 +131,7 @@ def place_name(setting: BackboneSetting) -> str:
 
 
 def measured_file(docs: Path, place: str) -> Path:
-    """Where the documentation keeps what was measured at one of :data:`~benchmark_targets.PLACES`."""
+    """Where the documentation keeps what was measured at one of :data:`~benchmarks.targets.PLACES`."""
     return docs / "measured" / f"backbone_{place}.json"
 
 
@@ -141,18 +139,13 @@ def update_docs(docs: Path) -> None:
     """Write the section of ``benchmarks.md`` and its pictures anew, from what was measured at all places.
 
     Raises:
-        MeasurementError: there is no such file, a half of its section's marks is missing, or nothing was
-            measured.
+        UseError: there is no such file, a half of its section's marks is missing, or nothing was measured.
     """
     page = docs / "benchmarks.md"
     found = {k: json.loads(p.read_text()) for k in PLACES if (p := measured_file(docs, k)).is_file()}
     if not page.is_file() or not found:
         raise MeasurementError(f"--docs {docs}: there has to be {page}, and something measured")
-    text = page.read_text()
-    if (text.count(_BEGIN), text.count(_END)) not in ((0, 0), (1, 1)):
-        raise MeasurementError(f"{page}: give {_BEGIN} and {_END} once each, or neither")
     lines = [
-        _BEGIN,
         "## Backbone",
         "",
         "`python tools/benchmark.py backbone --docs docs` wrote this section.",
@@ -167,12 +160,7 @@ def update_docs(docs: Path) -> None:
             lines += [f"![throughput against resolution](images/{picture.name})", ""]
         except MeasurementError:  # a run of other cases, or of one size
             picture.unlink(missing_ok=True)
-    section = "\n".join([*lines, _END])
-    if _BEGIN in text:
-        text = re.sub(f"{_BEGIN}.*?{_END}", lambda _: section, text, flags=re.DOTALL)
-    else:
-        text = f"{text.rstrip()}\n\n{section}\n"
-    write_text(page, text)
+    rewrite_section(page, "backbone", "\n".join(lines))
 
 
 def described(setting: BackboneSetting) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark_cases import Setting, distillation, fastmim, pixel_mim, step_of
-from benchmark_clock import Step, compare, interleave, machine, own_process, peak_mib
-from benchmark_table import HEADER, Measure, Results, single
+from benchmarks.cases import Setting, distillation, fastmim, pixel_mim, step_of
+from benchmarks.clock import Step, compare, interleave, machine, own_process, peak_mib
+from benchmarks.table import HEADER, Measure, Results, single
 from itpn_d2.engine.precision import autocast
 
 MEASURES = {

@@ -13,7 +13,6 @@ from detectron2.modeling import Backbone
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-import parity_criteria
 from itpn_d2.checkpoint import CheckpointError
 from itpn_d2.checkpoint.detectors import to_native_detector
 from itpn_d2.meta_arch import DINO, MaskDINO
@@ -22,7 +21,8 @@ from itpn_d2.meta_arch.dino.denoising import NoisyQueries
 from itpn_d2.meta_arch.dino.geometry import Geometry, sine_embedding
 from itpn_d2.meta_arch.dino.reference import Name, Reference, reference_of
 from itpn_d2.meta_arch.dino.structures import Predictions, bounded_logit
-from parity_backbones import Block, Outputs, Unsupported, variant_weights
+from parity import criteria
+from parity.backbones import Block, Outputs, Unsupported, variant_weights
 
 FAMILIES = ("dino", "mask_dino")
 
@@ -317,7 +317,7 @@ def describe_results(
             stored = predictions.logits[number], predictions.masks.of(number), predictions.boxes[number]
             frames = padded, (int(image[0]), int(image[1])), size
             for prefix, transform in (("", build["inference"]["transform"]), ("no_transform/", False)):
-                results = parity_criteria.results_of(build, stored, frames, transform)
+                results = criteria.results_of(build, stored, frames, transform)
                 found |= {f"{prefix}results_{number}/{name}": x for name, x in results.items()}
     batch = [{"height": h, "width": w} for h, w in sizes]
     for number, result in enumerate(model.inference(predictions, batch, images)):

@@ -16,11 +16,11 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from benchmark_clock import machine, own_process, resident_mib, timed
+from benchmarks.clock import machine, own_process, resident_mib, timed
 from itpn_d2.engine.precision import autocast, resolve_device, resolve_dtype
 from itpn_d2.engine.seed import seed_step
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "Custom"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Custom"
 
 
 def synthetic_batch(count: int, size: int, seed: int) -> list[dict]:

@@ -1,0 +1,1 @@
+"""What tools/calibrate.py measures: settings of migration and gathering against accuracy."""
