@@ -8,7 +8,7 @@ torchrun --nproc_per_node 4 train_net.py --config-file F
 
 import argparse
 
-from itpn_d2.engine import Run, base_parser, load_config, run_command
+from itpn_d2.engine import TrainingRun, base_parser, load_config, run_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> None:
             if "skip_bad_records" in cfg.dataset.get(split, {}):
                 cfg.dataset[split].skip_bad_records = True
     cfg.train.show_groups = cfg.train.show_groups or args.show_groups
-    run = Run(cfg)
+    run = TrainingRun(cfg)
     if args.eval_only:
         run.evaluate()
     else:

@@ -29,7 +29,7 @@ from detectron2.engine import HookBase
 from tqdm import tqdm
 
 from benchmarks.clock import MeasurementError, machine, own_process
-from itpn_d2.engine import Run, load_config
+from itpn_d2.engine import TrainingRun, load_config
 from itpn_d2.errors import add_debug, errors_of_use
 from itpn_d2.evaluation import read_metrics
 from itpn_d2.files import write_json, write_text, written_whole
@@ -69,7 +69,7 @@ def seconds_per_iteration(arm: Arm) -> float:
     clock = IterationClock()
     with TemporaryDirectory() as folder:
         short = [f"train.max_iter={warm_up + measured}", "train.eval_period=0", f"train.output_dir={folder}"]
-        Run(load_config(arm.config, [*arm.overrides, *short])).train(more_hooks=[clock])
+        TrainingRun(load_config(arm.config, [*arm.overrides, *short])).train(more_hooks=[clock])
     return sum(clock.seconds[warm_up:]) / measured
 
 
@@ -86,7 +86,7 @@ def train(arm: Arm, iterations: int, evaluations: int, start: str | None, folder
         *([f"train.init_checkpoint={start}"] if start else []),
     ]
     before = time.process_time()
-    Run(load_config(arm.config, options)).train(resume=True)
+    TrainingRun(load_config(arm.config, options)).train(resume=True)
     stored = Path(folder) / "results.json"
     if not stored.is_file():
         raise MeasurementError(f"{folder} is trained to its end and has no results.json; remove it")
@@ -181,7 +181,7 @@ class Journal:
 def compare(
     arms: Sequence[Arm], starts: Mapping[str, str | None], minutes: float, evaluations: int, output: Path
 ) -> dict[str, Any]:
-    """Run what is not done yet.
+    """TrainingRun what is not done yet.
 
     Raises:
         MeasurementError: a run failed. Those before it are kept.

@@ -9,6 +9,7 @@ from .augmentation import (
     semantic_augmentations,
     test_augmentations,
 )
+from .broken import BrokenImages
 from .classification import LabelledImageMapper, LabelledRecords, register_labelled_images
 from .coco_check import CheckedCoco, check_coco
 from .labels import Labelling, read_labels
@@ -24,6 +25,7 @@ from .semantic import register_ade20k, register_semantic
 from .sources import as_classes, labelled_source
 
 __all__ = [
+    "BrokenImages",
     "CheckedCoco",
     "DatasetError",
     "LabelledImageMapper",

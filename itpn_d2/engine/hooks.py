@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.engine import HookBase
+from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
@@ -54,6 +54,20 @@ def not_worth_a_run(what: str) -> Iterator[None]:
         yield
     except Exception:
         logger.exception("%s could not be drawn; training goes on", what)
+
+
+class ScheduledRate(hooks.LRScheduler):
+    """Detectron2's hook for the learning rate, whose rates are those of the config also after a resume: of a
+    checkpoint it takes the place in the schedule alone."""
+
+    def before_train(self) -> None:
+        super().before_train()
+        rates = self.scheduler.get_lr()
+        for group, rate in zip(self.trainer.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.scheduler.last_epoch = state_dict["last_epoch"]
 
 
 class Evaluation(HookBase):

@@ -11,6 +11,7 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
+from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
 
 from ..errors import ConfigError, config_errors
@@ -60,6 +61,29 @@ def distribute(model: nn.Module, cfg: DictConfig, device: torch.device) -> nn.Mo
         device_ids=[device.index] if device.type == "cuda" else None,
         find_unused_parameters=cfg.train.ddp.find_unused_parameters,
     )
+
+
+def without_sync_bn(model: nn.Module) -> nn.Module:
+    """The model for a device that knows no SyncBN: with a batch norm of each process in its place."""
+    if any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
+        logger.info("SyncBN needs CUDA: per-process BatchNorm takes its place")
+        return _replaced(model)
+    return model
+
+
+def _replaced(module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.SyncBatchNorm):
+        sizes = module.num_features, module.eps, module.momentum, module.affine
+        if isinstance(module, SyncBatchNormAct):  # timm's, with the activation inside
+            plain: nn.Module = BatchNormAct2d(*sizes)
+            plain.act, plain.drop = module.act, module.drop
+        else:
+            plain = nn.BatchNorm2d(*sizes)
+        plain.load_state_dict(module.state_dict())
+        return plain
+    for name, child in module.named_children():
+        setattr(module, name, _replaced(child))
+    return module
 
 
 def writers(output_dir: Path, max_iter: int) -> list[EventWriter]:

@@ -1,36 +1,28 @@
-"""Train or evaluate what a LazyConfig describes: the work behind ``train_net.py``."""
+"""One training run of any kind: folder, device, model, optimizer, checkpoints, hooks, and the loop.
+
+Training (:class:`~itpn_d2.engine.training.TrainingRun`) and pre-training (``pretrain.run.PretrainRun``) are
+its two kinds; each says which data there are, what happens between iterations, and what is left at the end.
+"""
 
 import logging
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from detectron2.config import instantiate
 from detectron2.engine import HookBase, hooks
+from detectron2.solver.lr_scheduler import LRMultiplier
 from detectron2.utils import comm
+from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import DictConfig
-from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
 
 from ..checkpoint import Checkpointer
-from ..data import prepare_datasets
-from ..errors import ConfigError, config_errors
-from ..solver import WeightAverage, group_table, parameter_rules, rule_options
-from .broken import ReplacedRecords
+from ..data import BrokenImages
+from ..errors import config_errors
+from ..solver import WeightAverage, group_table
 from .config import save_config
-from .evaluate import evaluate
-from .fingerprint import Fingerprint
-from .hooks import (
-    BestCheckpoint,
-    Curves,
-    Evaluation,
-    SaveBeforeEvaluation,
-    SaveOnSignal,
-    ValidationLoss,
-    VisualizePredictions,
-)
-from .prepare import distribute, prepare, say_where, writers
+from .hooks import Curves, SaveOnSignal, ScheduledRate
+from .prepare import distribute, prepare, say_where, without_sync_bn, writers
 from .progress import ProgressBar
 from .seed import seed_step
 from .trainer import Trainer
@@ -39,65 +31,35 @@ logger = logging.getLogger(__name__)
 
 
 class Run:
-    """Everything of one run: model, precision, moving average, checkpoints. Building it prepares the
-    datasets.
+    """Everything of one run. Building it prepares the data; a kind overrides what begins with ``_``.
 
     Args:
         cfg: as from :func:`load_config`. ``train.output_dir`` is made and gets ``config.yaml`` and
-            ``log.txt``.
+            ``log.txt``; training adds ``metrics.json``, ``results.json``, checkpoints and pictures.
     """
 
     def __init__(self, cfg: DictConfig):
         self.cfg = cfg
         self.lock, self.device, self.dtype = prepare(cfg)
         self.output_dir = self.lock.folder
-        prepare_datasets(cfg.dataset)
+        self._prepare_data()
         if comm.is_main_process():
             save_config(cfg, self.output_dir / "config.yaml")
         seed_step(cfg.train.seed)
-        self.model = self._build_model()
+        with config_errors("model"):
+            model = instantiate(cfg.model).to(self.device)
+        self.model: nn.Module = model if self.device.type == "cuda" else without_sync_bn(model)
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        logger.info("%s with %.2f M trained parameters", type(self.model).__name__, trained / 1e6)
         ema = cfg.train.ema
         self.average = WeightAverage(self.model, ema.decay) if ema.enabled else None
-        self.broken = ReplacedRecords()
+        self.broken = BrokenImages()
 
-    def _build_model(self) -> nn.Module:
-        with config_errors("model"):
-            model = instantiate(self.cfg.model).to(self.device)
-        if self.device.type != "cuda" and any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
-            logger.info("SyncBN needs CUDA: per-process BatchNorm takes its place on %s", self.device)
-            model = _without_sync_bn(model)
-        count = sum(p.numel() for p in model.parameters())
-        logger.info("%s with %.2f M parameters", type(model).__name__, count / 1e6)
-        return model
-
-    def load_weights(self, what: str) -> None:
-        """Load ``train.init_checkpoint`` for evaluation.
-
-        Raises:
-            ConfigError: none is given; the message says that ``what`` needs one.
-        """
-        checkpoint = self.cfg.train.init_checkpoint
-        if not checkpoint:
-            raise ConfigError(f"{what} needs weights: train.init_checkpoint=FILE")
-        Checkpointer(self.model, str(self.output_dir)).load(checkpoint, checkpointables=[])
-        self.model.eval()
-
-    def evaluate(self) -> OrderedDict[str, Any]:
-        """``--eval-only``: load ``train.init_checkpoint`` and evaluate it; draws predictions too."""
-        with self.lock:
-            self.load_weights("--eval-only")
-            results = evaluate(self.cfg, self.model, self.dtype)
-            images = self.cfg.train.visualize.images
-            if comm.is_main_process() and images:
-                drawer = VisualizePredictions(0, self.cfg, self.model, self.dtype, images)
-                print(f"predictions: {drawer.draw('predictions.png')}")
-        return results
-
-    def train(self, resume: bool = False, more_hooks: Sequence[HookBase] = ()) -> OrderedDict[str, Any]:
+    def train(self, resume: bool = False, more_hooks: Sequence[HookBase] = ()) -> dict[str, Any]:
         """Train to ``train.max_iter``; with ``resume`` from the last checkpoint in the output folder, if
         there is one. ``more_hooks`` run after the others.
 
-        Returns the results of the last evaluation (empty when evaluation is off).
+        Returns the kind's results: see there.
 
         Raises:
             ConfigError: an optimizer or schedule can't be built so, or ``resume`` meets other classes.
@@ -105,18 +67,47 @@ class Run:
         with self.lock:
             return self._train(resume, more_hooks)
 
-    def _train(self, resume: bool, more_hooks: Sequence[HookBase]) -> OrderedDict[str, Any]:
+    def _train(self, resume: bool, more_hooks: Sequence[HookBase]) -> dict[str, Any]:
+        self._prepare_model(resume)
+        trainer = self._build_trainer()
+        checkpointer = self._build_checkpointer(trainer)
+        trainer.register_hooks([*self._all_hooks(trainer, checkpointer), *more_hooks])
+        start = 0
+        if resume and checkpointer.has_checkpoint():
+            checkpointer.resume_or_load("", resume=True)
+            start = trainer.iter + 1
+        elif self.cfg.train.init_checkpoint:
+            checkpointer.load(self.cfg.train.init_checkpoint, checkpointables=[])
+            if self.average is not None:
+                self.average.load_state_dict(self.model.state_dict())
+        max_iter = self.cfg.train.max_iter
+        if start >= max_iter:
+            logger.info("Nothing to do: %d of %d iterations are done", start, max_iter)
+            checkpointer.complete(start - 1)
+            return {}
+        trainer.set_data(self._batches(start))
+        trainer.train(start, max_iter)
+        self.broken.report(self.output_dir)
+        if trainer.stop_requested:
+            logger.info("Stopped after iteration %d; go on with --resume", trainer.iter - 1)
+            return {}
+        results = self._results(trainer)
+        say_where(self.output_dir)
+        return results
+
+    def _prepare_model(self, resume: bool) -> None:
+        """What has to be done to the model before an optimizer takes its parameters."""
+
+    def _build_trainer(self) -> Trainer:
         cfg = self.cfg
         cfg.optimizer.params.model = self.model
         with config_errors("optimizer"):
             optimizer = instantiate(cfg.optimizer)
-        if cfg.train.show_groups:
-            rules = parameter_rules(self.model, **rule_options(cfg.optimizer.params))
-            logger.info("Parameter groups\n%s", group_table(rules, cfg.optimizer.lr))
         cfg.optimizer.params.model = None
-        distributed = distribute(self.model, cfg, self.device)
-        trainer = Trainer(
-            distributed,
+        if cfg.train.show_groups:
+            logger.info("Parameter groups\n%s", group_table(optimizer, self.model))
+        return Trainer(
+            distribute(self.model, cfg, self.device),
             optimizer,
             self.dtype,
             cfg.train.accumulate,
@@ -124,112 +115,46 @@ class Run:
             self.average,
             cfg.train.seed,
         )
-        checkpointer = Checkpointer(
-            self.model,
-            str(self.output_dir),
-            cfg.train.checkpointer.max_to_keep,
-            trainer=trainer,
-            fingerprint=Fingerprint(cfg),
-        )
-        results: OrderedDict[str, Any] = OrderedDict()
-        self._register_hooks(trainer, optimizer, checkpointer, results)
-        trainer.register_hooks(list(more_hooks))
-        resumed = resume and checkpointer.has_checkpoint()
-        start = 0
-        if resumed:
-            checkpointer.resume_or_load("", resume=True)
-            start = trainer.iter + 1
-        elif cfg.train.init_checkpoint:
-            checkpointer.load(cfg.train.init_checkpoint, checkpointables=[])
-            if self.average is not None:
-                self.average.load_state_dict(self.model.state_dict())
-        if start >= cfg.train.max_iter:
-            logger.info("Nothing to do: %d of %d iterations are done", start, cfg.train.max_iter)
-            checkpointer.complete(start - 1)
-            return results
-        trainer.set_data(self.broken.watch(self._training_batches(start)))
-        trainer.train(start, cfg.train.max_iter)
-        self.broken.report(self.output_dir)
-        if trainer.stop_requested:
-            logger.info("Stopped after iteration %d; go on with --resume", trainer.iter - 1)
-        else:
-            say_where(self.output_dir)
-        return results
 
-    def _training_batches(self, start: int) -> Any:
-        total, accumulate = self.cfg.dataloader.train.total_batch_size, self.cfg.train.accumulate
-        if total % accumulate:
-            raise ConfigError(
-                f"dataloader.train.total_batch_size={total} is not divisible by train.accumulate={accumulate}"
-            )
-        loader = self.cfg.dataloader.train.copy()
-        loader._set_parent(self.cfg.dataloader)  # interpolations reach the whole config
-        loader.total_batch_size = total // accumulate
-        loader.start_iter = start * accumulate
-        return instantiate(loader)
-
-    def _register_hooks(
-        self,
-        trainer: Trainer,
-        optimizer: torch.optim.Optimizer,
-        checkpointer: Checkpointer,
-        results: OrderedDict[str, Any],
-    ) -> None:
-        cfg, train = self.cfg, self.cfg.train
-
-        def evaluate_now() -> OrderedDict[str, Any]:
-            results.clear()
-            results.update(evaluate(cfg, self.model, self.dtype, self.average))
-            return results
-
-        scheduler = _build_scheduler(cfg, optimizer)
-        registered: list[Any] = [
-            hooks.IterationTimer(),
-            hooks.LRScheduler(optimizer, scheduler),
-        ]
-        period = train.eval_period
-        if period:
-            if train.validation_loss:
-                loader = instantiate(cfg.dataloader.val_loss)
-                registered.append(ValidationLoss(period, loader, self.model, self.dtype))
-            registered.append(SaveBeforeEvaluation(period, checkpointer))
-            registered.append(Evaluation(period, evaluate_now))
-            if train.best_metric:
-                registered.append(BestCheckpoint(period, train.best_metric, checkpointer, self.average))
-        if train.visualize.period:
-            registered.append(
-                VisualizePredictions(
-                    train.visualize.period, cfg, self.model, self.dtype, train.visualize.images, self.average
-                )
-            )
+    def _all_hooks(self, trainer: Trainer, checkpointer: Checkpointer) -> list[Any]:
+        train = self.cfg.train
+        with config_errors("lr_multiplier"):
+            schedule = LRMultiplier(trainer.optimizer, self._schedule(), train.max_iter)
+        found: list[Any] = [hooks.IterationTimer(), ScheduledRate(trainer.optimizer, schedule)]
+        found += self._hooks(trainer, checkpointer)
         if comm.is_main_process():
             logs = writers(self.output_dir, train.max_iter)
-            registered.append(hooks.PeriodicWriter(logs, period=train.log_period))
-            registered.append(hooks.PeriodicWriter([ProgressBar(train.max_iter)], period=1))
-            registered.append(Curves(period or train.checkpointer.period, str(self.output_dir)))
-
+            found.append(hooks.PeriodicWriter(logs, period=train.log_period))
+            found.append(hooks.PeriodicWriter([ProgressBar(train.max_iter)], period=1))
+            found.append(Curves(self._curves_period(), str(self.output_dir)))
         # last, so that what a checkpoint holds includes what the other hooks remember of this iteration
-        registered.append(hooks.PeriodicCheckpointer(checkpointer, train.checkpointer.period))
-        registered.append(SaveOnSignal(checkpointer))
-        trainer.register_hooks(registered)
+        return [*found, self._periodic_checkpoints(checkpointer), SaveOnSignal(checkpointer)]
 
+    def _schedule(self) -> ParamScheduler:
+        """The multiplier of the learning rate over the run."""
+        return instantiate(self.cfg.lr_multiplier)
 
-def _build_scheduler(cfg: DictConfig, optimizer: torch.optim.Optimizer) -> Any:
-    from detectron2.solver.lr_scheduler import LRMultiplier
+    def _prepare_data(self) -> None:
+        """Register or list the data; may complete the config."""
+        raise NotImplementedError
 
-    return LRMultiplier(optimizer, instantiate(cfg.lr_multiplier), cfg.train.max_iter)
+    def _batches(self, start: int) -> Iterable[Any]:
+        """Micro-batches from iteration ``start`` on, without end."""
+        raise NotImplementedError
 
+    def _build_checkpointer(self, trainer: Trainer) -> Checkpointer:
+        raise NotImplementedError
 
-def _without_sync_bn(module: nn.Module) -> nn.Module:
-    if isinstance(module, nn.SyncBatchNorm):
-        sizes = module.num_features, module.eps, module.momentum, module.affine
-        if isinstance(module, SyncBatchNormAct):  # timm's, with the activation inside
-            plain: nn.Module = BatchNormAct2d(*sizes)
-            plain.act, plain.drop = module.act, module.drop
-        else:
-            plain = nn.BatchNorm2d(*sizes)
-        plain.load_state_dict(module.state_dict())
-        return plain
-    for name, child in module.named_children():
-        setattr(module, name, _without_sync_bn(child))
-    return module
+    def _hooks(self, trainer: Trainer, checkpointer: Checkpointer) -> list[Any]:
+        """What happens between iterations, besides what happens in every run."""
+        raise NotImplementedError
+
+    def _curves_period(self) -> int:
+        raise NotImplementedError
+
+    def _periodic_checkpoints(self, checkpointer: Checkpointer) -> HookBase:
+        raise NotImplementedError
+
+    def _results(self, trainer: Trainer) -> dict[str, Any]:
+        """What a run that has come to its end returns."""
+        raise NotImplementedError

@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from ..errors import ConfigError
 from ..solver import WeightAverage
 from .precision import autocast
 from .seed import seed_step
@@ -168,8 +169,27 @@ class Trainer(TrainerBase):
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what a run has learnt so far. Its settings are not restored: those of the config hold, of
+        the optimizer's groups, too. A moving average that the run had not begins at the model's weights.
+
+        Raises:
+            ConfigError: the optimizer has other groups of parameters.
+        """
         super().load_state_dict(state)
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._load_optimizer(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        if self.average is not None and "average" in state:
-            self.average.load_state_dict(state["average"])
+        if self.average is not None:
+            self.average.load_state_dict(state.get("average") or self.bare_model.state_dict())
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        groups = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
+        sizes = [len(group["params"]) for group in self.optimizer.param_groups]
+        if sizes != [len(group["params"]) for group in state["param_groups"]]:
+            raise ConfigError(
+                "--resume: the optimizer has other groups of parameters than the checkpoint's: leave "
+                "optimizer.params (layer_decay, decayed, undecayed, ...) and what is frozen as they were, or "
+                "start in another train.output_dir from train.init_checkpoint=FILE"
+            )
+        self.optimizer.load_state_dict(state)
+        for group, settings in zip(self.optimizer.param_groups, groups, strict=True):
+            group.update(settings)

@@ -1,7 +1,7 @@
 """Optimizer groups and weight averaging."""
 
 from .ema import WeightAverage
-from .layer_decay import group_table, layer_id, parameter_groups, parameter_rules, rule_options
+from .layer_decay import group_table, layer_id, parameter_groups, parameter_rules
 
 __all__ = [
     "WeightAverage",
@@ -9,5 +9,4 @@ __all__ = [
     "layer_id",
     "parameter_groups",
     "parameter_rules",
-    "rule_options",
 ]

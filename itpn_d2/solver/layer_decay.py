@@ -11,10 +11,11 @@ position table at the full rate; this does neither. Networks of timm have the sa
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from timm.models import group_parameters
 from torch import nn
 
@@ -89,12 +90,6 @@ def parameter_rules(
                 scale = layer_decay ** (last - layer_id(name[len(start) :], trunk.depths, count_merges))
         rules.append((parameter, ParameterRule(name, scale, 0.0 if name in kept else weight_decay)))
     return rules
-
-
-def rule_options(params: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a config's ``optimizer.params`` :func:`parameter_rules` takes, the model apart."""
-    names = ("weight_decay", "layer_decay", "count_merges", "decayed", "undecayed")
-    return {name: params[name] for name in names if name in params}
 
 
 def _without_decay(model: nn.Module, decayed: Sequence[str], undecayed: Sequence[str]) -> set[str]:
@@ -181,15 +176,16 @@ def parameter_groups(
     return [groups[key] for key in sorted(groups)]
 
 
-def group_table(rules: Iterable[tuple[nn.Parameter, ParameterRule]], lr: float) -> str:
-    """The groups as a printable table: learning rate, scale, weight decay, tensors, parameters, an
-    example."""
-    rows: dict[tuple[float, float], list[tuple[nn.Parameter, ParameterRule]]] = {}
-    for parameter, rule in rules:
-        rows.setdefault((rule.lr_scale, rule.weight_decay), []).append((parameter, rule))
+def group_table(optimizer: torch.optim.Optimizer, model: nn.Module) -> str:
+    """The groups that an optimizer has as a printable table: learning rate, its part of the optimizer's own,
+    weight decay, tensors, parameters, first and last name in ``model``."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
     lines = [f"{'lr':>10} {'scale':>8} {'decay':>6} {'tensors':>8} {'parameters':>12}  first and last"]
-    for (scale, decay), members in sorted(rows.items()):
-        count = sum(p.numel() for p, _ in members)
-        span = f"{members[0][1].name} .. {members[-1][1].name}"
-        lines.append(f"{lr * scale:10.3g} {scale:8.4f} {decay:6.3g} {len(members):8d} {count:12,d}  {span}")
+    for group in optimizer.param_groups:
+        members, lr = group["params"], group["lr"]
+        scale = lr / optimizer.defaults["lr"] if optimizer.defaults.get("lr") else 1.0
+        count = sum(p.numel() for p in members)
+        span = f"{names.get(id(members[0]), '?')} .. {names.get(id(members[-1]), '?')}" if members else ""
+        decay = group.get("weight_decay", 0.0)
+        lines.append(f"{lr:10.3g} {scale:8.4f} {decay:6.3g} {len(members):8d} {count:12,d}  {span}")
     return "\n".join(lines)

@@ -1,9 +1,9 @@
 """Images for pre-training: sources, views and loaders."""
 
+from itpn_d2.data import BrokenImages
 from itpn_d2.data.decode import BrokenImageError
 from itpn_d2.data.paths import ImageSource, PathTable, coco_images, image_folder, scenes, text_list
 
-from .broken import BrokenImages
 from .dataset import ImageDataset, collate
 from .loader import build_image_loader, build_pretrain_loader
 from .views import TestView, TrainView

@@ -20,7 +20,8 @@ class ImageDataset(Dataset[Sample]):
     """Samples by index, or by the (position, index) of a sampler; the view draws from the position.
 
     A sample has the view's tensors, ``index`` (of the image that is shown), ``label`` where the source has
-    labels, and ``broken``: (index, reason) of images that could not be read and that this one stands in for.
+    labels, and ``broken``: (file name, reason) of images that could not be read and that this one stands in
+    for.
     """
 
     def __init__(self, source: ImageSource, view: View):
@@ -35,13 +36,13 @@ class ImageDataset(Dataset[Sample]):
             DatasetError: this image and all its stand-ins are broken.
         """
         position, index = place if isinstance(place, tuple) else (int(place), int(place))
-        broken: list[tuple[int, str]] = []
+        broken: list[tuple[str, str]] = []
         for candidate in stand_ins(index, position, len(self.source)):
             try:
                 with open_image(self.source.path(candidate)) as image:
                     sample: Sample = dict(self.view(image, position))
             except BrokenImageError as error:
-                broken.append((candidate, str(error)))
+                broken.append((str(self.source.path(candidate)), str(error)))
                 continue
             sample.update(index=candidate, broken=broken)
             if self.source.labels is not None:

@@ -75,11 +75,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     model, view = _model(args), TestView(args.image_size, args.crop_fraction)
     data: dict[str, tuple[Tensor, Tensor]] = {}
     for split, source in sources.items():
-        broken = BrokenImages(source)
+        broken = BrokenImages()
         loader = build_image_loader(source, view, args.batch_size, args.num_workers)
         data[split] = extract_features(model, loader, args.device, _DTYPES[args.dtype], broken)
         if len(broken):
-            print(broken.report(), file=sys.stderr)
+            print(broken.summary(), file=sys.stderr)
     classes = sources["train"].classes
     labels = as_classes(data["test"][1], sources["test"], classes)
     both = (*data["train"], data["test"][0], labels)

@@ -11,8 +11,7 @@ from tqdm import tqdm
 from itpn_d2.backbone import IntegralPyramid, Trunk
 from itpn_d2.backbone.padding import pad_to_multiple
 from itpn_d2.backbone.trunk import TOKEN_STRIDE
-
-from ..data import BrokenImages
+from itpn_d2.data import BrokenImages
 
 PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, RGB, 0..255
 LEVELS = ("f3", "p2", "p3", "p4")
@@ -91,7 +90,7 @@ def extract_features(
                 features.append(model(batch["image"].to(device, non_blocking=True)).float().cpu())
             labels.append(batch["label"])
             if broken is not None:
-                broken.add(batch)
+                broken.add(batch["broken"])
     finally:
         model.train(mode)
     if not features:

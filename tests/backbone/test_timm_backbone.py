@@ -22,7 +22,7 @@ from itpn_d2.checkpoint import (
     load_state_file,
 )
 from itpn_d2.engine import load_config
-from itpn_d2.engine.run import _without_sync_bn
+from itpn_d2.engine.prepare import without_sync_bn
 from itpn_d2.solver import parameter_rules
 from pretrain.encoders import SwinEncoder, TimmEncoder
 
@@ -237,7 +237,7 @@ def test_frozen_and_synchronised_batch_norms():
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         expected = build("efficientnet_b0").eval()(image)["res5"]
-        found = _without_sync_bn(synchronised).eval()(image)["res5"]  # what the engine does on a CPU
+        found = without_sync_bn(synchronised).eval()(image)["res5"]  # what the engine does on a CPU
     torch.testing.assert_close(found, expected)
 
 

@@ -15,7 +15,6 @@ from detectron2.utils.registry import locate
 from omegaconf import OmegaConf
 
 from itpn_d2.engine import load_config
-from itpn_d2.solver import parameter_rules, rule_options
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
 DATA = yaml.safe_load(Path(__file__).with_name("recipes.yaml").read_text(encoding="utf-8"))
@@ -41,9 +40,11 @@ def decays(name: str) -> dict[str, bool]:
         cfg.model.teacher.random = True
     with torch.device("meta"):
         model = instantiate(cfg.model)
-    return {
-        r.name: r.weight_decay > 0 for _, r in parameter_rules(model, **rule_options(cfg.optimizer.params))
-    }
+    params = cfg.optimizer.params.copy()
+    params._set_parent(cfg.optimizer)  # the rate is that of the optimizer
+    params.model = model
+    decayed = {id(p): g["weight_decay"] > 0 for g in instantiate(params) for p in g["params"]}
+    return {name: decayed[id(p)] for name, p in model.named_parameters() if id(p) in decayed}
 
 
 def derived(name: str, key: str) -> Any:

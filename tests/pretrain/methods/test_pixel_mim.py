@@ -29,7 +29,7 @@ def test_keeping_all_patches_is_the_dense_pass(name, micro, images):
     image = images(size=(64, 96)).float() / 64
     everything = torch.arange(24).expand(2, -1)
     features = encode_visible(backbone, image, everything)
-    dense = backbone(image)
+    dense = backbone.top_down(image)
     for units, grid in zip(features.levels, dense, strict=True):
         side = grid.shape[1] // 4
         cut = grid.unflatten(1, (4, side)).unflatten(3, (6, side)).transpose(2, 3).flatten(1, 2)

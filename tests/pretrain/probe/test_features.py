@@ -91,9 +91,9 @@ def test_runs_in_the_type_asked_for(tmp_path, backbone):
 def test_notes_broken_images(tmp_path):
     source = colours(tmp_path)
     (tmp_path / "a" / "2.png").write_bytes(b"broken")
-    broken = BrokenImages(source)
+    broken = BrokenImages()
     features, labels = extract_features(Mean(), build_image_loader(source, TestView(16), 4), broken=broken)
-    assert len(features) == len(labels) == 6 and list(broken.reasons) == [1]
+    assert len(features) == len(labels) == 6 and list(broken.reasons) == [source.path(1)]
 
 
 def test_needs_labels(tmp_path):

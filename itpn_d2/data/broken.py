@@ -1,0 +1,54 @@
+"""The images that could not be read, collected over a run."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from detectron2.utils import comm
+
+from ..files import write_text
+
+logger = logging.getLogger(__name__)
+_SHOWN = 10
+
+
+class BrokenImages:
+    """Each image that another one stood in for once, with the reason of its first failure.
+
+    Attributes:
+        reasons: reason by file name.
+    """
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def add(self, found: Iterable[tuple[str, str]]) -> None:
+        """Take note of (file name, reason) of images that could not be read."""
+        for name, reason in found:
+            self.reasons.setdefault(name, reason)
+
+    def lines(self) -> list[str]:
+        """``name<tab>reason`` of every image; a name that is no UTF-8 has its bytes as escapes."""
+        texts = (f"{name}\t{reason}" for name, reason in sorted(self.reasons.items()))
+        return [" ".join(text.encode("utf-8", "backslashreplace").decode().splitlines()) for text in texts]
+
+    def summary(self) -> str:
+        """The number, and the first few."""
+        lines = self.lines()
+        rest = f"; ... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        return (
+            f"{len(lines)} images could not be read, others were taken instead: "
+            f"{'; '.join(lines[:_SHOWN])}{rest}"
+        )
+
+    def report(self, folder: Path) -> None:
+        """Of all processes: log them, and write them to ``broken_images.txt``; nothing where there are none.
+        Every process has to call it."""
+        for reasons in comm.gather(self.reasons):
+            self.reasons = {**reasons, **self.reasons}
+        if self.reasons and comm.is_main_process():
+            write_text(folder / "broken_images.txt", "".join(f"{line}\n" for line in self.lines()))
+            logger.warning("%s (all in broken_images.txt)", self.summary())

@@ -1,0 +1,125 @@
+"""Train or evaluate what a LazyConfig describes: the work behind ``train_net.py``."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from detectron2.config import instantiate
+from detectron2.engine import HookBase, hooks
+from detectron2.utils import comm
+from omegaconf import DictConfig
+
+from ..checkpoint import Checkpointer
+from ..data import prepare_datasets
+from ..errors import ConfigError
+from .evaluate import evaluate
+from .fingerprint import Fingerprint
+from .hooks import (
+    BestCheckpoint,
+    Evaluation,
+    SaveBeforeEvaluation,
+    ValidationLoss,
+    VisualizePredictions,
+)
+from .run import Run
+from .trainer import Trainer
+
+
+class TrainingRun(Run):
+    """Training of a detector, segmentor or classifier on registered datasets; or its evaluation alone.
+
+    :meth:`train` returns the results of the last evaluation (empty when evaluation is off).
+    """
+
+    def __init__(self, cfg: DictConfig):
+        super().__init__(cfg)
+        self._evaluated: OrderedDict[str, Any] = OrderedDict()
+
+    def _prepare_data(self) -> None:
+        prepare_datasets(self.cfg.dataset)
+
+    def load_weights(self, what: str) -> None:
+        """Load ``train.init_checkpoint`` for evaluation.
+
+        Raises:
+            ConfigError: none is given; the message says that ``what`` needs one.
+        """
+        checkpoint = self.cfg.train.init_checkpoint
+        if not checkpoint:
+            raise ConfigError(f"{what} needs weights: train.init_checkpoint=FILE")
+        Checkpointer(self.model, str(self.output_dir)).load(checkpoint, checkpointables=[])
+        self.model.eval()
+
+    def evaluate(self) -> OrderedDict[str, Any]:
+        """``--eval-only``: load ``train.init_checkpoint`` and evaluate it; draws predictions too."""
+        with self.lock:
+            self.load_weights("--eval-only")
+            results = evaluate(self.cfg, self.model, self.dtype)
+            images = self.cfg.train.visualize.images
+            if comm.is_main_process() and images:
+                drawer = VisualizePredictions(0, self.cfg, self.model, self.dtype, images)
+                print(f"predictions: {drawer.draw('predictions.png')}")
+        return results
+
+    def _build_checkpointer(self, trainer: Trainer) -> Checkpointer:
+        return Checkpointer(
+            self.model,
+            str(self.output_dir),
+            self.cfg.train.checkpointer.max_to_keep,
+            trainer=trainer,
+            fingerprint=Fingerprint(self.cfg),
+        )
+
+    def _batches(self, start: int) -> Iterator[Any]:
+        total, accumulate = self.cfg.dataloader.train.total_batch_size, self.cfg.train.accumulate
+        if total % accumulate:
+            raise ConfigError(
+                f"dataloader.train.total_batch_size={total} is not divisible by train.accumulate={accumulate}"
+            )
+        loader = self.cfg.dataloader.train.copy()
+        loader._set_parent(self.cfg.dataloader)  # interpolations reach the whole config
+        loader.total_batch_size = total // accumulate
+        loader.start_iter = start * accumulate
+        return self._without_notes(instantiate(loader))
+
+    def _without_notes(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches, of whose samples ``instead_of`` is taken note of and taken away."""
+        for batch in batches:
+            if isinstance(batch, list):
+                for sample in batch:
+                    self.broken.add(sample.pop("instead_of", ()))
+            yield batch
+
+    def _hooks(self, trainer: Trainer, checkpointer: Checkpointer) -> list[Any]:
+        cfg, train = self.cfg, self.cfg.train
+
+        def evaluate_now() -> OrderedDict[str, Any]:
+            self._evaluated = evaluate(cfg, self.model, self.dtype, self.average)
+            return self._evaluated
+
+        found: list[Any] = []
+        period = train.eval_period
+        if period:
+            if train.validation_loss:
+                loader = instantiate(cfg.dataloader.val_loss)
+                found.append(ValidationLoss(period, loader, self.model, self.dtype))
+            found.append(SaveBeforeEvaluation(period, checkpointer))
+            found.append(Evaluation(period, evaluate_now))
+            if train.best_metric:
+                found.append(BestCheckpoint(period, train.best_metric, checkpointer, self.average))
+        if train.visualize.period:
+            found.append(
+                VisualizePredictions(
+                    train.visualize.period, cfg, self.model, self.dtype, train.visualize.images, self.average
+                )
+            )
+        return found
+
+    def _curves_period(self) -> int:
+        return self.cfg.train.eval_period or self.cfg.train.checkpointer.period
+
+    def _periodic_checkpoints(self, checkpointer: Checkpointer) -> HookBase:
+        return hooks.PeriodicCheckpointer(checkpointer, self.cfg.train.checkpointer.period)
+
+    def _results(self, trainer: Trainer) -> dict[str, Any]:
+        return self._evaluated

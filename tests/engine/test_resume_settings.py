@@ -1,0 +1,70 @@
+"""What ``--resume`` takes from the checkpoint (weights, moments), and what from the config (settings)."""
+
+import pytest
+import torch
+from detectron2.config import instantiate
+from detectron2.engine import HookBase
+
+from itpn_d2.checkpoint import load_state_file
+from itpn_d2.engine import TrainingRun
+from itpn_d2.errors import ConfigError
+from tests.engine.test_nothing_is_lost import small
+
+FOUR = ["train.max_iter=4", "train.checkpointer.period=2"]
+
+
+class Stop(HookBase):
+    def after_step(self):
+        self.trainer.stop_requested = self.trainer.iter == 1
+
+
+class Watch(HookBase):
+    """Notes the optimizer's groups and the average before the first step."""
+
+    def before_step(self):
+        if not hasattr(self, "groups"):
+            self.groups = [
+                {k: v for k, v in g.items() if k != "params"} for g in self.trainer.optimizer.param_groups
+            ]
+            average = self.trainer.average
+            self.average = {k: v.clone() for k, v in average.state_dict().items()} if average else None
+            self.moments = sum(s["exp_avg"].abs().sum() for s in self.trainer.optimizer.state.values())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ITPN_D2_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    TrainingRun(small(tmp_path, *FOUR)).train(more_hooks=[Stop()])
+    assert (tmp_path / "model_0000001.pth").is_file()
+    return tmp_path
+
+
+def test_rates_decay_and_schedule_are_the_configs(stopped):
+    changed = ["optimizer.lr=0.004", "optimizer.params.weight_decay=0.3", "optimizer.betas=[0.7,0.8]"]
+    run, watch = TrainingRun(small(stopped, *FOUR, *changed)), Watch()
+    run.train(resume=True, more_hooks=[watch])
+    expected = 0.004 * instantiate(run.cfg.lr_multiplier)(2 / 4)
+    assert max(g["lr"] for g in watch.groups) == pytest.approx(expected, rel=1e-9)
+    assert {g["weight_decay"] for g in watch.groups} == {0.0, 0.3}
+    assert all(tuple(g["betas"]) == (0.7, 0.8) for g in watch.groups)
+    assert watch.moments > 0
+
+
+def test_an_average_turned_on_later_starts_from_the_resumed_weights(stopped):
+    watch = Watch()
+    TrainingRun(small(stopped, *FOUR, "train.ema.enabled=True")).train(resume=True, more_hooks=[watch])
+    weights = load_state_file(stopped / "model_0000001.pth")["model"]
+    assert watch.average is not None
+    assert all(torch.equal(watch.average[name], value) for name, value in weights.items())
+
+
+def test_other_groups_of_parameters_are_refused(stopped):
+    run = TrainingRun(small(stopped, *FOUR, "optimizer.params.layer_decay=0.5"))
+    with pytest.raises(ConfigError, match="other groups of parameters.*layer_decay.*init_checkpoint"):
+        run.train(resume=True)
