@@ -54,6 +54,21 @@ def config_errors(section: str = "") -> Iterator[None]:
         raise ConfigError(f"{section}: {message}" if section else message) from error
 
 
+class ExitCode(int):
+    """:data:`EXIT_CODE`, whose text is the message: what a caller in the same process, a notebook say, shows
+    of a ``SystemExit``."""
+
+    def __new__(cls, message: str) -> "ExitCode":
+        code = super().__new__(cls, EXIT_CODE)
+        code.message = message
+        return code
+
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
 @contextmanager
 def errors_of_use(debug: bool = False) -> Iterator[None]:
     """Within it, a :class:`UseError` ends the program with its message and exit code 2.
@@ -67,5 +82,6 @@ def errors_of_use(debug: bool = False) -> Iterator[None]:
         if debug:
             raise
         logger.debug("ended by an error of use", exc_info=True)
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(EXIT_CODE)
+        message = f"{type(error).__name__}: {error}"
+        print(message, file=sys.stderr)
+        sys.exit(ExitCode(message))
