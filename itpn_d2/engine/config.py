@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..errors import ConfigError
 from ..files import written_whole
+from .overrides import apply_overrides
 
 _SECTIONS = ("model", "dataset", "dataloader", "optimizer", "lr_multiplier", "train")
 
@@ -40,7 +41,7 @@ def load_config(path: str, overrides: list[str] | None = None) -> DictConfig:
         )
     for override in overrides or []:
         _check_override(cfg, override)
-    return LazyConfig.apply_overrides(cfg, list(overrides or []))
+    return apply_overrides(cfg, overrides or [])
 
 
 def save_config(cfg: DictConfig, path: Path) -> None:
