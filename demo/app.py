@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from itpn_d2.backbone import Trunk
 from itpn_d2.data.decode import BrokenImageError
-from itpn_d2.engine.calls import find_part
+from itpn_d2.engine.parts import find_part
 from itpn_d2.errors import ConfigError, add_debug, errors_of_use
 from itpn_d2.evaluation import draw_prediction, exit_picture
 from itpn_d2.inference import Predictor

@@ -14,7 +14,7 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from itpn_d2.backbone.backbone import ITPNBackbone
-from itpn_d2.engine.calls import find_part
+from itpn_d2.engine.parts import find_part
 from itpn_d2.errors import ConfigError
 from itpn_d2.files import written_whole
 from itpn_d2.meta_arch import DINO

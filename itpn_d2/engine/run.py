@@ -21,9 +21,10 @@ from ..data import BrokenImages
 from ..errors import config_errors
 from ..solver import WeightAverage, group_table
 from .config import save_config
-from .hooks import Curves, SaveOnSignal, ScheduledRate
+from .hooks import Curves, ScheduledRate
 from .prepare import distribute, prepare, say_where, without_sync_bn, writers
 from .progress import ProgressBar
+from .saving import SaveOnSignal
 from .seed import seed_step
 from .trainer import Trainer
 

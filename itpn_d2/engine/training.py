@@ -14,14 +14,10 @@ from ..data import prepare_datasets
 from ..errors import ConfigError
 from .evaluate import evaluate
 from .fingerprint import Fingerprint
-from .hooks import (
-    BestCheckpoint,
-    Evaluation,
-    SaveBeforeEvaluation,
-    ValidationLoss,
-    VisualizePredictions,
-)
+from .hooks import Evaluation, ValidationLoss
+from .pictures import VisualizePredictions
 from .run import Run
+from .saving import BestCheckpoint, SaveBeforeEvaluation
 from .trainer import Trainer
 
 

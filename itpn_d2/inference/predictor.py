@@ -22,9 +22,9 @@ from ..backbone import Trunk
 from ..backbone.checkpointing import Block
 from ..checkpoint import Checkpointer
 from ..data.decode import BrokenImageError
-from ..engine.calls import find_part
-from ..engine.exits import token_exits
+from ..engine.parts import find_part
 from ..engine.precision import autocast, resolve_device, resolve_dtype
+from ..engine.token_exits import token_exits
 from ..errors import ConfigError
 from .configs import class_metadata, find_config
 from .images import ChannelOrder, Source, read_image

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..backbone import Trunk
 from ..backbone.pyramid import IntegralPyramid
-from ..engine.calls import find_part
+from ..engine.parts import find_part
 
 Seconds = dict[str, float]
 

@@ -17,8 +17,8 @@ from itpn_d2.backbone.backbone import ITPNBackbone
 from itpn_d2.checkpoint import load_state_file, to_native, unwrap
 from itpn_d2.checkpoint.loading import local_path
 from itpn_d2.engine import TrainingRun
-from itpn_d2.engine.calls import Call, calls_of, find_part
 from itpn_d2.engine.evaluate import evaluate_once
+from itpn_d2.engine.parts import Call, calls_of, find_part
 from itpn_d2.engine.precision import autocast
 from itpn_d2.errors import ConfigError
 from itpn_d2.evaluation import flatten, spread

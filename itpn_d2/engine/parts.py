@@ -1,4 +1,4 @@
-"""What a part of a model is called with."""
+"""Parts of a model by their kind, and what they are called with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

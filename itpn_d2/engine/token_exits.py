@@ -7,7 +7,7 @@ from torch import nn
 
 from ..backbone import Trunk
 from ..backbone.trunk import TOKEN_STRIDE
-from .calls import calls_of
+from .parts import calls_of
 
 
 def token_exits(model: nn.Module, trunk: Trunk, sample: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,124 @@
+"""When checkpoints are written: before an evaluation, when a metric is at its best, and on a signal."""
+
+import logging
+import signal
+import threading
+import time
+from typing import Any
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from ..checkpoint import Checkpointer
+from ..evaluation import is_better
+from ..solver import WeightAverage
+from .hooks import due
+
+logger = logging.getLogger(__name__)
+_ONE_REQUEST = 3.0  # seconds
+
+
+class SaveBeforeEvaluation(HookBase):
+    """Before every evaluation, a checkpoint: an evaluation that fails costs no training.
+
+    ``period`` is that of the evaluation. The last one is preceded by ``model_final``.
+    """
+
+    def __init__(self, period: int, checkpointer: Checkpointer):
+        self.period, self.checkpointer = period, checkpointer
+
+    def after_step(self) -> None:
+        done, end = self.trainer.iter, self.trainer.max_iter
+        if due(done, self.period, end):
+            name = "model_final" if done + 1 >= end else f"model_{done:07d}"
+            self.checkpointer.save(name, iteration=done)
+
+
+class BestCheckpoint(HookBase):
+    """Keep ``model_best.pth``: the weights with the best value so far of a named metric.
+
+    ``metric`` is a key as in metrics.json, e.g. ``segm/AP`` or ``ema/segm/AP``; the latter saves the averaged
+    weights.
+    """
+
+    def __init__(
+        self,
+        period: int,
+        metric: str,
+        checkpointer: Any,
+        average: WeightAverage | None = None,
+        mode: str = "max",
+    ):
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode {mode!r}: choose max or min")
+        self.period, self.metric, self.checkpointer, self.mode = period, metric, checkpointer, mode
+        self.average = average if metric.startswith("ema/") else None
+        self.best: float | None = None
+        self.best_iteration = -1
+
+    def after_step(self) -> None:
+        if not due(self.trainer.iter, self.period, self.trainer.max_iter) or not comm.is_main_process():
+            return
+        latest = self.trainer.storage.latest()
+        if self.metric not in latest:
+            known = ", ".join(
+                k for k in latest if "/AP" in k or "loss" in k or k.endswith(("mIoU", "PQ", "top1"))
+            )
+            logger.warning("train.best_metric=%s was not measured; there are: %s", self.metric, known)
+            return
+        value, iteration = latest[self.metric]
+        if iteration != self.trainer.iter or not is_better(value, self.best, self.mode):
+            return
+        self.best, self.best_iteration = float(value), int(iteration)
+        if self.average is not None:
+            with self.average.swapped_into(self.trainer.bare_model):
+                self.checkpointer.save_weights("model_best", metric=self.metric, value=self.best)
+        else:
+            self.checkpointer.save_weights("model_best", metric=self.metric, value=self.best)
+        logger.info("Best %s so far: %.3f, saved as model_best.pth", self.metric, self.best)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_iteration": self.best_iteration}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.best_iteration = state["best"], state["best_iteration"]
+
+
+class SaveOnSignal(HookBase):
+    """On SIGTERM or Ctrl-C finish the iteration, save a checkpoint and leave, so that ``--resume`` loses
+    nothing.
+
+    A second request does not wait for the end of the iteration. What comes within ``_ONE_REQUEST`` seconds is
+    the same request: a process gets it from its group and again from the process that started it.
+    """
+
+    def __init__(self, checkpointer: Checkpointer):
+        self.checkpointer = checkpointer
+        self._received: float | None = None  # when, on the monotonic clock
+        self._previous: dict[int, Any] = {}
+
+    def before_train(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # only the main thread of a process can have handlers
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        now = time.monotonic()
+        if self._received is None:
+            self._received = now
+            logger.warning("signal %d: stopping after this iteration, with a checkpoint", number)
+        elif now - self._received > _ONE_REQUEST:
+            raise KeyboardInterrupt
+
+    def after_step(self) -> None:
+        received = self._received is not None
+        if comm.get_world_size() > 1:
+            received = any(comm.all_gather(received))
+        if received:
+            self.checkpointer.save(f"model_{self.trainer.iter:07d}", iteration=self.trainer.iter)
+            self.trainer.stop_requested = True
+
+    def after_train(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
