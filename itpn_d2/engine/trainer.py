@@ -182,7 +182,9 @@ class Trainer(TrainerBase):
             self.average.load_state_dict(state.get("average") or self.bare_model.state_dict())
 
     def _load_optimizer(self, state: dict[str, Any]) -> None:
-        groups = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
+        # the rate is the schedule's to say
+        kept = ("params", "lr")
+        groups = [{k: v for k, v in g.items() if k not in kept} for g in self.optimizer.param_groups]
         sizes = [len(group["params"]) for group in self.optimizer.param_groups]
         if sizes != [len(group["params"]) for group in state["param_groups"]]:
             raise ConfigError(
