@@ -1,42 +1,52 @@
 """Checking a COCO json and its images before training starts, all problems at once."""
 
-import math
+import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-import pycocotools.mask as mask_util
-from PIL import Image
 from tqdm import tqdm
 
 from ..errors import DatasetError
-from .problems import Problem, read_json, settle, summary
+from .decode import BrokenImageError, LargeImageError, decode, open_image, turned, upright_size
+from .find import ImageFinder, what_name_is
+from .masks import Box, disagree, read_mask
+from .problems import Notes, Problem, read_json, settle, summary
+from .records import (
+    Annotation,
+    Category,
+    CocoSet,
+    Picture,
+    read_area,
+    read_category,
+    read_keypoints,
+    read_picture,
+    required,
+)
+from .values import BadValue, Identity, absent, alike, flag, identity, reals, shown
 
 VerifyImages = Literal["decode", "header", "none"]
 _TOLERANCE = 1.0  # pixels a box may stand out of its image: exporters round
-_ORIENTATION = 0x0112  # EXIF
+_CORNERS = "as corners x1, y1, x2, y2 it would fit"
+_SHARES = "they look like shares of the image's width and height; COCO's bbox is in pixels"
+R = TypeVar("R", Category, Picture)
 
 
 @dataclass
 class CheckedCoco:
     """The good records of a COCO json, and what was wrong with the others."""
 
-    data: dict[str, Any]
+    coco: CocoSet
     problems: list[Problem] = field(default_factory=list)
-    completed: int = 0  # annotations that lacked what COCO's evaluation wants: see _complete
+    notes: Notes = field(default_factory=Notes)
 
     def counts(self) -> Counter[str]:
         return Counter(p.kind for p in self.problems)
 
     def summary(self) -> str:
         return summary(self.problems)
-
-    def keypoints(self) -> list[str]:
-        """Names of the keypoints, the same for all categories that have some; empty without any."""
-        names = [c["keypoints"] for c in self.data["categories"] if c.get("keypoints")]
-        return list(names[0]) if names else []
 
 
 def check_coco(
@@ -45,7 +55,8 @@ def check_coco(
     skip_bad_records: bool = False,
     verify_images: VerifyImages = "decode",
 ) -> CheckedCoco:
-    """Read and check a COCO json with boxes and, where given, segmentations.
+    """Read and check a COCO json with boxes and, where given, segmentations and keypoints. What is decided
+    about records that are used all the same is logged.
 
     Args:
         skip_bad_records: drop bad records (an image with its annotations) and log their counts, instead of
@@ -57,33 +68,21 @@ def check_coco(
         DatasetError: the file is no COCO json, holds nothing usable, or holds bad records; the message names
         them.
     """
-    data = read_json(Path(json_path), ("images", "annotations", "categories"), "a COCO json")
+    data = read_json(Path(json_path), ("images", "categories"), "a COCO json", ("annotations",))
     checker = JsonChecker(Path(json_path), Path(image_root), data)
-    checked = CheckedCoco(checker.run(verify_images), checker.problems)
-    settle(json_path, checked.problems, skip_bad_records)
-    names = checked.keypoints()
-    checked.completed = sum(_complete(annotation, names) for annotation in checked.data["annotations"])
-    if not checked.data["images"] or not checked.data["annotations"]:
+    checked = CheckedCoco(checker.run(verify_images), checker.problems, checker.notes)
+    settle(json_path, checked.problems, skip_bad_records, checker.hints())
+    checked.notes.log(json_path)
+    coco = checked.coco
+    if not coco.pictures or (coco.annotated and not coco.annotations):
+        raise DatasetError(f"{json_path}: no usable {'image' if not coco.pictures else 'annotation'} in it")
+    if coco.annotated and all(a.crowd for a in coco.annotations):
         raise DatasetError(
-            f"{json_path}: no usable {'image' if not checked.data['images'] else 'annotation'} in it"
+            f"{json_path}: all {len(coco.annotations)} annotations are crowds (iscrowd 1), which are neither "
+            f"trained nor scored. CVAT writes masks that were painted with its brush so: where each is one "
+            f"object, set iscrowd to 0"
         )
     return checked
-
-
-def _complete(annotation: dict[str, Any], keypoints: list[str]) -> bool:
-    """Add ``iscrowd``, ``area`` and, where the set has keypoints, ``keypoints`` and their number: the format
-    lets them be absent, pycocotools does not. Whether something was added."""
-    before = len(annotation)
-    annotation.setdefault("iscrowd", 0)
-    if "area" not in annotation:
-        annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
-    if keypoints:
-        if annotation.get("keypoints") == []:
-            del annotation["keypoints"]
-            before -= 1
-        annotation.setdefault("keypoints", [0] * 3 * len(keypoints))
-        annotation.setdefault("num_keypoints", sum(v > 0 for v in annotation["keypoints"][2::3]))
-    return len(annotation) > before
 
 
 class JsonChecker:
@@ -92,180 +91,266 @@ class JsonChecker:
     def __init__(self, path: Path, root: Path, data: dict[str, Any]):
         self.path, self.root, self.data = path, root, data
         self.problems: list[Problem] = []
+        self.notes = Notes()
+        self._shares = 0  # boxes that look like shares of the image's sides
 
     def bad(self, kind: str, where: str, why: str) -> None:
         self.problems.append(Problem(kind, where, why))
 
-    def run(self, verify: VerifyImages) -> dict[str, Any]:
+    def run(self, verify: VerifyImages) -> CocoSet:
         categories = self._without_other_keypoints(self.categories())
-        images = self.images(verify)
-        annotations = self._annotations(images, {c["id"] for c in categories})
-        return {
-            **self.data,
-            "categories": categories,
-            "images": list(images.values()),
-            "annotations": annotations,
-        }
+        pictures = self.pictures(verify)
+        listed = self.data.get("annotations") or []
+        annotations = self._annotations(listed, pictures, {c.id: c for c in categories})
+        if listed:
+            self._note_unused(categories, annotations)
+        return CocoSet(categories, list(pictures.values()), annotations, annotated=bool(listed))
 
-    def unique(self, records: list[Any], name: str, keys: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Those with all ``keys`` and a first key of their own."""
-        seen: set[Any] = set()
+    def hints(self) -> list[str]:
+        """What problems have in common."""
+        listed = self.data.get("annotations") or []
+        if self._shares and self._shares == len(listed):
+            return [f"All {self._shares} boxes are below one pixel: {_SHARES}"]
+        return []
+
+    def categories(self) -> list[Category]:
+        """Those that can be used, of names that are each there once."""
+        found = self._unique("categories", read_category)
+        counts = Counter(c.name for c in found)
         good = []
-        for number, record in enumerate(records):
-            where = f"{name}[{number}]"
-            missing = [k for k in keys if not isinstance(record, dict) or k not in record]
-            if missing:
-                self.bad("missing key", where, f"no {', '.join(missing)}")
-            elif record[keys[0]] in seen:
-                self.bad(f"duplicate {keys[0]}", where, f"{keys[0]} {record[keys[0]]} is used twice")
-            else:
-                seen.add(record[keys[0]])
-                good.append(record)
+        for category in found:
+            if counts[category.name] > 1:
+                name = f"{category.name} (id {category.id})"
+                self.notes.add(
+                    "a category whose name another has too: each stays a class, with its id in the name; "
+                    "give them one id where they are the same",
+                    name,
+                )
+                category = Category(
+                    category.id,
+                    name,
+                    category.supercategory,
+                    category.keypoints,
+                    category.skeleton,
+                    category.isthing,
+                )
+            good.append(category)
         return good
 
-    def categories(self) -> list[dict[str, Any]]:
-        return self.unique(self.data["categories"], "categories", ("id", "name"))
+    def _unique(self, key: str, read: Any) -> list[Any]:
+        """The records under ``key`` that can be read, each with an id of its own."""
+        seen: dict[Identity, Any] = {}
+        good = []
+        for number, record in enumerate(self.data[key]):
+            where = f"{key}[{number}]"
+            try:
+                found = read(record)
+            except BadValue as error:
+                self.bad(error.kind, where, str(error))
+                continue
+            if found.id in seen:
+                before = seen[found.id]
+                also = f" (as {shown(before)} and as {shown(record['id'])})" if before != record["id"] else ""
+                self.bad("duplicate id", where, f"id {found.id} is used twice{also}")
+                continue
+            seen[found.id] = record["id"]
+            good.append(found)
+        return good
 
-    def _without_other_keypoints(self, categories: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _without_other_keypoints(self, categories: list[Category]) -> list[Category]:
         """A model has the same keypoints for all classes."""
-        first: list[str] | None = None
+        first: tuple[str, ...] = ()
         for category in categories:
-            names = category.get("keypoints")
-            first = first or names
-            if names and names != first:
-                why = f"keypoints {names} are not the {first} of the categories before it"
-                self.bad("other keypoints", f"category {category['name']}", why)
-                return [c for c in categories if c.get("keypoints") in (None, [], first)]
+            first = first or category.keypoints
+            if category.keypoints and category.keypoints != first:
+                why = f"keypoints {list(category.keypoints)} are not the {list(first)} of those before it"
+                self.bad("other keypoints", f"category {category.name}", why)
+                return [c for c in categories if c.keypoints in ((), first)]
         return categories
 
-    def images(self, verify: VerifyImages) -> dict[Any, dict[str, Any]]:
-        """The good ones by their id."""
-        images = self.unique(self.data["images"], "images", ("id", "file_name", "width", "height"))
+    def pictures(self, verify: VerifyImages) -> dict[Identity, Picture]:
+        """The good ones by their id, each with the file that there is and its size."""
+        pictures: list[Picture] = self._unique("images", read_picture)
+        finder = ImageFinder(self.root)
 
-        def look(image: dict[str, Any]) -> tuple[str, str] | None:
-            return image_problem(self.root / image["file_name"], image, verify)
+        def look(picture: Picture) -> tuple[str | None, BadValue | None]:
+            name = finder.find(picture.file_name)
+            if name is None:
+                path = os.path.join(self.root, picture.file_name)
+                return None, BadValue("missing image", f"no file {path}{what_name_is(picture.file_name)}")
+            try:
+                check_picture(os.path.join(self.root, name), picture, verify)
+            except BadValue as error:
+                return name, error
+            return name, None
 
+        without_size = {p.id for p in pictures if p.width is None or p.height is None}
         with ThreadPoolExecutor() as pool:
-            found = tqdm(pool.map(look, images), "checking images", len(images), delay=1.0, leave=False)
-            good = {}
-            for image, problem in zip(images, found, strict=True):
-                if problem is None:
-                    good[image["id"]] = image
-                else:
-                    self.bad(problem[0], f"image id {image['id']} ({image['file_name']})", problem[1])
+            found = tqdm(pool.map(look, pictures), "checking images", len(pictures), delay=1.0, leave=False)
+            good: dict[Identity, Picture] = {}
+            files: dict[str, Identity] = {}
+            for picture, (name, problem) in zip(pictures, found, strict=True):
+                where = f"image id {picture.id} ({picture.file_name})"
+                if name is not None and problem is None:
+                    problem = self._taken(picture, name, files)
+                if problem is not None:
+                    self.bad(problem.kind, where, str(problem))
+                    continue
+                if name != picture.file_name:
+                    assert name is not None
+                    what = "an image whose file has another path than the json says, and is taken"
+                    self.notes.add(what, f"{picture.file_name} is {name}", quiet=True)
+                    picture.file_name = name
+                if picture.id in without_size:
+                    self.notes.add(
+                        "an image without a size in the json: the file's is taken", where, quiet=True
+                    )
+                good[picture.id] = picture
         return good
 
-    def _annotations(self, images: dict[Any, dict[str, Any]], categories: set[Any]) -> list[dict[str, Any]]:
-        known = {i.get("id") for i in self.data["images"] if isinstance(i, dict)}
-        keys = ("id", "image_id", "category_id", "bbox")
-        points = {c.get("id"): c.get("keypoints") for c in self.data["categories"] if isinstance(c, dict)}
+    @staticmethod
+    def _taken(picture: Picture, name: str, files: dict[str, Identity]) -> BadValue | None:
+        before = files.setdefault(os.path.normpath(name), picture.id)
+        if before == picture.id:
+            return None
+        return BadValue(
+            "file listed twice",
+            f"{name} is image {before} already: objects that only one of them has would be background in the "
+            f"other; give the annotations of both to one image",
+        )
+
+    def _annotations(
+        self, listed: list[Any], pictures: dict[Identity, Picture], categories: dict[Identity, Category]
+    ) -> list[Annotation]:
+        known = {"image": self._ids("images"), "category": self._ids("categories")}
+        points = next((c.keypoints for c in categories.values() if c.keypoints), ())
+        seen: set[Identity] = set()
         good = []
-        for annotation in self.unique(self.data["annotations"], "annotations", keys):
-            where = f"annotation id {annotation['id']}"
-            image = images.get(annotation["image_id"])
-            if image is None:
-                if annotation["image_id"] not in known:  # else the image itself is reported already
-                    self.bad("unknown image", where, f"image_id {annotation['image_id']} is not declared")
-                continue
-            where = f"{where} on {image['file_name']}"
-            if annotation["category_id"] not in categories:
-                self.bad(
-                    "unknown category", where, f"category_id {annotation['category_id']} is not declared"
-                )
-                continue
-            problem = (
-                _box_problem(annotation["bbox"], image)
-                or _mask_problem(annotation.get("segmentation"), image)
-                or _keypoint_problem(annotation.get("keypoints"), points[annotation["category_id"]])
-            )
-            if problem is None:
-                good.append(annotation)
-            else:
-                self.bad(problem[0], where, problem[1])
+        for number, record in enumerate(listed):
+            where = f"annotations[{number}]"
+            try:
+                fields = required(record, "image_id", "category_id", "bbox")
+                if not absent(fields.get("id")):
+                    own = identity(fields["id"], "id")
+                    where = f"annotation id {own}"
+                    if own in seen:
+                        raise BadValue("duplicate id", f"id {own} is used twice")
+                    seen.add(own)
+                image = self._declared(fields["image_id"], "image", known)
+                category = self._declared(fields["category_id"], "category", known)
+                if image in pictures:
+                    where = f"{where} on {pictures[image].file_name}"
+                if image in pictures and category in categories:  # else they are reported themselves
+                    picture, kind = pictures[image], categories[category]
+                    good.append(self._annotation(fields, where, picture, kind, len(points)))
+            except BadValue as error:
+                self.bad(error.kind, where, str(error))
         return good
 
+    def _ids(self, key: str) -> dict[Identity, Any]:
+        """All ids under ``key``, also of records that can't be used, as they are stored."""
+        found: dict[Identity, Any] = {}
+        for record in self.data[key]:
+            try:
+                found.setdefault(identity(record["id"], "id"), record["id"])
+            except (BadValue, TypeError, KeyError):
+                continue
+        return found
 
-def image_problem(path: Path, image: dict[str, Any], verify: VerifyImages) -> tuple[str, str] | None:
-    """Kind and reason where the file of a json's ``image`` can't be used; see :func:`check_coco`."""
-    if not path.is_file():
-        return "missing image", f"no file {path}"
-    if verify == "none":
-        return None
-    try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            # a PNG is read to its end for this, which a look at the header is meant to avoid
-            if (verify == "decode" or picture.format != "PNG") and picture.getexif().get(
-                _ORIENTATION, 1
-            ) >= 5:
-                width, height = height, width  # stored on its side; read upright
-            if verify == "decode":
-                picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return "broken image", f"{path} can't be read ({error})"
-    if (width, height) != (image["width"], image["height"]):
-        return (
-            "wrong image size",
-            f"the json says {image['width']}x{image['height']}, the file is {width}x{height}",
-        )
-    return None
+    @staticmethod
+    def _declared(value: Any, what: str, known: dict[str, dict[Identity, Any]]) -> Identity:
+        found = identity(value, f"{what}_id")
+        if found not in known[what]:
+            similar = next((raw for i, raw in known[what].items() if alike(i, found)), None)
+            hint = "" if similar is None else f"; there is {shown(similar)}"
+            raise BadValue(f"unknown {what}", f"{what}_id {shown(value)} is not declared{hint}")
+        return found
 
+    def _annotation(
+        self, fields: Any, where: str, picture: Picture, category: Category, keypoints: int
+    ) -> Annotation:
+        assert picture.width is not None and picture.height is not None
+        box = self._box(fields["bbox"], where, picture.width, picture.height)
+        mask = read_mask(fields.get("segmentation"), picture.height, picture.width)
+        points = read_keypoints(fields.get("keypoints"), category.keypoints)
+        crowd = not absent(fields.get("iscrowd")) and flag(fields["iscrowd"], "iscrowd")
+        if not absent(fields.get("ignore")) and flag(fields["ignore"], "ignore") and not crowd:
+            crowd = True
+            self.notes.add("an annotation with ignore 1: a crowd, neither trained nor scored", where)
+        if mask is not None and disagree(box, mask.box):
+            what = "a bbox that is not around its mask (training with recompute_boxes takes the mask's)"
+            self.notes.add(what, f"{where}: bbox {list(box)}, mask {list(mask.box)}")
+        area, why = read_area(fields.get("area"), box, mask)
+        if why is not None:
+            of = "bbox" if mask is None else "mask"
+            what = f"an area that is {why}: that of the {of} is taken"
+            self.notes.add(what, f"{where}: {shown(fields.get('area'))} is {area:g}", quiet=why == "absent")
+        if keypoints and points is None:
+            points = [0.0] * (3 * keypoints)
+        return Annotation(picture.id, category.id, box, area, crowd, mask, points)
 
-def _box_problem(box: Any, image: dict[str, Any]) -> tuple[str, str] | None:
-    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)
-    if not numbers or not all(math.isfinite(v) for v in box):
-        return "bad box", f"bbox {box} is not four finite numbers x, y, width, height"
-    x, y, w, h = box
-    if w <= 0 or h <= 0:
-        return "bad box", f"bbox {box} has no area"
-    beyond = max(-x, -y, x + w - image["width"], y + h - image["height"])
-    if beyond > _TOLERANCE:
-        return (
-            "box outside image",
-            f"bbox {box} leaves the {image['width']}x{image['height']} image by {beyond:g} px",
-        )
-    return None
-
-
-def _mask_problem(mask: Any, image: dict[str, Any]) -> tuple[str, str] | None:
-    if mask is None or mask == []:
-        return None
-    if isinstance(mask, dict):
-        size = [image["height"], image["width"]]
-        if mask.get("size") != size:
-            return (
-                "RLE of the wrong size",
-                f"its size is {mask.get('size')}, the image's (height, width) is {size}",
+    def _box(self, value: Any, where: str, width: int, height: int) -> Box:
+        x, y, w, h = reals(value, "box", 4, "four finite numbers x, y, width, height")
+        if w <= 0 or h <= 0:
+            raise BadValue("bad box", f"bbox {value} has no area")
+        if max(x, y, w, h) <= 1 and min(width, height) > 1:
+            self._shares += 1
+            raise BadValue("box below a pixel", f"bbox {value}: {_SHARES}")
+        beyond = max(-x, -y, x + w - width, y + h - height)
+        if beyond > _TOLERANCE:
+            corners = w > x >= 0 and h > y >= 0 and w <= width + _TOLERANCE and h <= height + _TOLERANCE
+            raise BadValue(
+                "box outside image",
+                f"bbox {value} leaves the {width}x{height} image by {beyond:g} px"
+                + (f"; {_CORNERS}" if corners else ""),
             )
-        try:
-            rle = mask_util.frPyObjects(mask, *size) if isinstance(mask.get("counts"), list) else mask
-            area = int(mask_util.area(rle))
-        except Exception as error:  # pycocotools raises what it pleases on a bad string
-            return "bad RLE", f"it can't be decoded ({type(error).__name__}: {error})"
-        return None if area > 0 else ("bad RLE", "it covers no pixel")
-    if not isinstance(mask, list):
-        return "bad segmentation", f"a {type(mask).__name__} is neither polygons nor RLE"
-    for polygon in mask:
-        if not isinstance(polygon, list) or len(polygon) < 6:
-            return "polygon under 3 points", f"polygon {str(polygon)[:60]}"
-        if len(polygon) % 2 or not all(isinstance(v, int | float) and math.isfinite(v) for v in polygon):
-            return "bad polygon", f"polygon {str(polygon)[:60]} is not pairs of finite numbers"
-    return None
+        if w < 1 or h < 1:
+            self.notes.add("a bbox below one pixel wide or high", f"{where}: {value}")
+        return x, y, w, h
+
+    def _note_unused(self, categories: list[Category], annotations: list[Annotation]) -> None:
+        used = {a.category for a in annotations}
+        above = {c.supercategory for c in categories}
+        for category in categories:
+            if category.id in used:
+                continue
+            root = category.name in above and category.supercategory != category.name
+            what = "a category without an object"
+            if root:
+                what += " that stands above the others (Roboflow writes one): it is a class that never occurs"
+            self.notes.add(what, f"{category.name!r} (id {category.id})", quiet=not root)
 
 
-def _keypoint_problem(found: Any, names: Any) -> tuple[str, str] | None:
-    if not found or not names:
-        return None
-    count = len(names)
-    numbers = isinstance(found, list) and all(isinstance(v, int | float) and math.isfinite(v) for v in found)
-    if not numbers or len(found) != 3 * count:
-        return (
-            "bad keypoints",
-            f"{str(found)[:60]}: its category has {count} keypoints, of three numbers each",
+def check_picture(path: str, picture: Picture, verify: VerifyImages) -> None:
+    """Look at the file of a json's image; see :func:`check_coco`. A size that the json lacks is the file's.
+
+    Raises:
+        BadValue: it can't be used.
+    """
+    unknown = picture.width is None or picture.height is None
+    if verify == "none" and not unknown:
+        return
+    try:
+        with open_image(path) as image:
+            stored, (width, height) = image.size, upright_size(image)
+            swapped = turned(image)
+            if verify == "decode":
+                decode(image)
+    except LargeImageError as error:
+        raise BadValue("image above the limit of pixels", f"{path} has {error}") from error
+    except BrokenImageError as error:
+        raise BadValue("broken image", f"{path} can't be read ({error})") from error
+    if picture.width is None or picture.height is None:
+        picture.width, picture.height = width, height
+    if (width, height) == (picture.width, picture.height):
+        return
+    why = f"the json says {picture.width}x{picture.height}, the file is {width}x{height}"
+    if swapped and (height, width) == (picture.width, picture.height):
+        why += (
+            f": it is stored as {stored[0]}x{stored[1]}, and its EXIF orientation turns it by a quarter. "
+            f"The annotations seem to be of the unturned pixels: remove the orientation from the files "
+            f"(exiftool -Orientation= FILES), or annotate the images as they are shown"
         )
-    if not set(found[2::3]) <= {0, 1, 2}:
-        return (
-            "bad keypoints",
-            f"{str(found)[:60]}: every third number is 0 (absent), 1 (hidden) or 2 (visible)",
-        )
-    return None
+    elif (height, width) == (picture.width, picture.height):
+        why += ": width and height are exchanged"
+    raise BadValue("wrong image size", why)

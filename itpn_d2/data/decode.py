@@ -1,13 +1,21 @@
 """Image files to upright 8-bit RGB, with one kind of error for whatever a decoder makes of broken bytes."""
 
 import math
+import os
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 import numpy as np
 from PIL import Image
 
+MAX_PIXELS = "ITPN_D2_MAX_PIXELS"  # environment variable: the largest image that is read, width times height
 _ORIENTATION = 0x0112  # EXIF tag
+_TIFF_WIDTH = 256  # tag
+# what of a PNG holds its orientation: a block of its own, or texts of these keys
+_PNG_TEXTS, _PNG_KEYS = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile type exif", b"XML:com.adobe.xmp")
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -23,20 +31,51 @@ class BrokenImageError(Exception):
     """An image can't be read; the message is the reason, on one line."""
 
 
+class LargeImageError(BrokenImageError):
+    """An image has more pixels than are read; the message says how to raise the limit."""
+
+
 @contextmanager
 def _reasons() -> Iterator[None]:
     # Given arbitrary bytes, decoders raise OSError and SyntaxError as documented, but also ValueError,
-    # EOFError, struct.error, zlib.error, NotImplementedError, ... and DecompressionBombError.
+    # EOFError, struct.error, zlib.error, NotImplementedError, ...
     try:
         yield
     except BrokenImageError:
         raise
+    except Image.DecompressionBombError as error:
+        found = re.findall(r"\d+", str(error))  # Pillow's message has the image's pixels, then its limit
+        raise _too_large(int(found[0]) if found else 0, _pixel_limit()) from error
     except Exception as error:
         raise BrokenImageError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
+def _pixel_limit() -> float:
+    """The most pixels that an image may have. Where ``$ITPN_D2_MAX_PIXELS`` is set, Pillow's own limit, that
+    of this process, follows it."""
+    given = os.environ.get(MAX_PIXELS)
+    if given is None:
+        return math.inf if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+    if not given.strip().isdecimal():
+        raise BrokenImageError(f"the environment variable {MAX_PIXELS}={given} is no number of pixels")
+    limit = int(given)
+    if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = limit
+    return limit
+
+
+def _too_large(pixels: int, limit: float) -> LargeImageError:
+    return LargeImageError(
+        f"{pixels:,} pixels, above the limit of {limit:,.0f} that keeps out files made to exhaust memory. "
+        f"If the image is what it should be, set the environment variable {MAX_PIXELS}={pixels} or more, or "
+        f"cut it into tiles"
+    )
+
+
 def _orientation(image: Image.Image) -> int:
     try:
+        if image.format == "PNG" and not _png_may_turn(image):
+            return 1
         return image.getexif().get(_ORIENTATION, 1)
     except OSError:  # PNG: the pixels are read to look for the block behind them
         raise
@@ -44,16 +83,45 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def _png_may_turn(image: Image.Image) -> bool:
+    """Whether a PNG has a block that may hold an orientation. Pillow reads all pixels to look for one behind
+    them; a look at the headers of the blocks costs next to nothing."""
+    file: IO[bytes] | None = getattr(image, "fp", None)
+    if file is None or "exif" in image.info:  # it was read already
+        return True
+    place = file.tell()
+    try:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+            length = int.from_bytes(head[:4], "big")
+            kind = head[4:]
+            if kind == b"eXIf":
+                return True
+            taken = min(length, 32) if kind in _PNG_TEXTS else 0
+            if taken and file.read(taken).startswith(_PNG_KEYS):
+                return True
+            file.seek(length - taken + 4, os.SEEK_CUR)
+        return False
+    finally:
+        file.seek(place)
+
+
 @contextmanager
 def open_image(path: str) -> Iterator[Image.Image]:
     """The file, opened but not decoded.
 
     Raises:
-        BrokenImageError: it is missing, no image, or claims a size that only an attack would have.
+        BrokenImageError: it is missing, no file (but a pipe, say) or no image. LargeImageError: it has more
+            pixels than ``$ITPN_D2_MAX_PIXELS``, by default 179 million.
     """
     with _reasons():
+        if not stat.S_ISREG(os.stat(path).st_mode):  # to read from a pipe may take for ever
+            raise BrokenImageError("it is no regular file")
+        limit = _pixel_limit()
         image = Image.open(path)
     with image:
+        if image.width * image.height > limit:
+            raise _too_large(image.width * image.height, limit)
         yield image
 
 
@@ -67,7 +135,25 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
         width, height = image.size
         if width < 1 or height < 1:
             raise BrokenImageError(f"no pixels: {width}x{height}")
-        return (height, width) if _orientation(image) >= 5 else (width, height)
+        if _orientation(image) < 5 or _size_is_upright(image):
+            return width, height
+        return height, width
+
+
+def _size_is_upright(image: Image.Image) -> bool:
+    """Whether Pillow turns an image itself as it decodes it: newer versions do that with TIFF."""
+    tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
+    return tags is not None and image.width != tags.get(_TIFF_WIDTH)
+
+
+def turned(image: Image.Image) -> bool:
+    """Whether EXIF asks for a quarter turn: the pixels are stored with width and height exchanged.
+
+    Raises:
+        BrokenImageError: PNG pixels are broken.
+    """
+    with _reasons():
+        return _orientation(image) >= 5
 
 
 def decode(image: Image.Image, reduction: float = 1.0) -> Image.Image:
@@ -81,6 +167,8 @@ def decode(image: Image.Image, reduction: float = 1.0) -> Image.Image:
         BrokenImageError: the pixels can't be read.
     """
     with _reasons():
+        if image.format == "TIFF":  # newer versions of Pillow turn it now, and say that it lies upright then
+            image.load()
         turn = _TO_UPRIGHT.get(_orientation(image))
         if reduction >= 2:
             image.draft(None, (math.ceil(image.width / reduction), math.ceil(image.height / reduction)))
@@ -106,7 +194,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         wide = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
         image = Image.fromarray((wide >> 8).astype(np.uint8))
     elif image.mode == "F":
-        real = np.asarray(image, dtype=np.float32)
+        real = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=255.0, neginf=0.0)
         real = real * 255 if real.max() <= 1 else real
         image = Image.fromarray(np.clip(real, 0, 255).astype(np.uint8))
     elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

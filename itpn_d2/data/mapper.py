@@ -13,6 +13,8 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
 
 from ..errors import DatasetError
+from .decode import BrokenImageError
+from .read import read_image
 
 _LABELS = ("annotations", "segments", "sem_seg_file_name", "labelling")
 
@@ -44,9 +46,48 @@ def _objects(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [a for a in annotations if not a.get("iscrowd", 0)]
 
 
+def read_record(record: dict[str, Any], image_format: str = "RGB") -> np.ndarray:
+    """The image of a record, uint8 ``(H, W, 3)``, with its channels in the order of ``image_format``.
+
+    Raises:
+        DatasetError: it can't be read, or has another size than the record says.
+    """
+    name = record["file_name"]
+    try:
+        image = read_image(name)
+    except BrokenImageError as error:
+        raise DatasetError(f"{name}: the image can't be read ({error})") from error
+    height, width = image.shape[:2]
+    known = record.get("width", width), record.get("height", height)
+    if known != (width, height):
+        raise DatasetError(f"{name}: the image is {width}x{height}, its record says {known[0]}x{known[1]}")
+    return image if image_format == "RGB" else image[..., ::-1]
+
+
+def check_format(image_format: str) -> None:
+    """
+    Raises:
+        ValueError: it is no order of channels.
+    """
+    if image_format not in ("RGB", "BGR"):
+        raise ValueError(f"image_format {image_format!r}: choose RGB or BGR")
+
+
+def _tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
 class _Mapper(DatasetMapper):
-    """Detectron2's, where an image without objects has the fields of the others, empty: there it has no
-    ``gt_masks``, and boxes can't be recomputed from them."""
+    """Detectron2's, with our reader of images, and where an image without objects has the fields of the
+    others, empty: there it has no ``gt_masks``, and boxes can't be recomputed from them."""
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        sample = copy.deepcopy(dataset_dict)
+        view = T.AugInput(read_record(sample, self.image_format))
+        transforms = self.augmentations(view)
+        sample["image"] = _tensor(view.image)
+        self._transform_annotations(sample, transforms, view.image.shape[:2])
+        return sample
 
     def _transform_annotations(
         self, dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]
@@ -99,6 +140,7 @@ class TrainMapper:
             raise ValueError(
                 f"instance_mask_format {instance_mask_format!r}: choose auto, polygon or bitmask"
             )
+        check_format(image_format)
         self.seed, self.use_instance_mask, self.format = seed, use_instance_mask, instance_mask_format
         self.mappers = {
             kind: _Mapper(
@@ -119,11 +161,8 @@ class TrainMapper:
         kind = self.format
         if kind == "auto":
             kind = "bitmask" if self.recompute_boxes else mask_format(record)
-        try:
-            with seeded(self.seed, position):
-                sample = self.mappers[kind]({"annotations": [], **copy.deepcopy(record)})
-        except (OSError, SyntaxError) as error:  # what Pillow raises on broken files
-            raise DatasetError(f"{record.get('file_name')}: the image can't be read ({error})") from error
+        with seeded(self.seed, position):
+            sample = self.mappers[kind]({"annotations": [], **record})
         if not self.keep_masks and sample["instances"].has("gt_masks"):
             sample["instances"].remove("gt_masks")
         return sample
@@ -135,13 +174,15 @@ class TestMapper:
     __test__ = False  # not a test, whatever its name
 
     def __init__(self, augmentations: Sequence[T.Augmentation], image_format: str = "RGB"):
-        self.mapper = DatasetMapper(
-            is_train=False, augmentations=list(augmentations), image_format=image_format
-        )
+        check_format(image_format)
+        self.augmentations, self.image_format = T.AugmentationList(list(augmentations)), image_format
 
     def __call__(self, record: dict[str, Any], position: int = 0) -> dict[str, Any]:
+        """
+        Raises:
+            DatasetError: the image can't be read, or has another size than the record says.
+        """
+        view = T.AugInput(read_record(record, self.image_format))
+        self.augmentations(view)
         unlabelled = {k: v for k, v in record.items() if k not in _LABELS}
-        try:
-            return self.mapper(unlabelled)
-        except (OSError, SyntaxError) as error:
-            raise DatasetError(f"{record.get('file_name')}: the image can't be read ({error})") from error
+        return {**unlabelled, "image": _tensor(view.image)}

@@ -4,7 +4,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,27 @@ class Problem:
     why: str
 
 
+@dataclass
+class Notes:
+    """What was decided about records that are used: of each kind how many, and the first."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    firsts: dict[str, str] = field(default_factory=dict)
+    quiet: set[str] = field(default_factory=set)
+
+    def add(self, what: str, where: str, quiet: bool = False) -> None:
+        """``quiet``: nothing to worry about, told and no warning."""
+        self.counts[what] += 1
+        self.firsts.setdefault(what, where)
+        if quiet:
+            self.quiet.add(what)
+
+    def log(self, place: str | Path) -> None:
+        for what, count in self.counts.items():
+            level = logging.INFO if what in self.quiet else logging.WARNING
+            logger.log(level, "%s: %d x %s; the first: %s", place, count, what, self.firsts[what])
+
+
 def summary(problems: Sequence[Problem]) -> str:
     """How many there are of each kind, and the first ones in full."""
     counts = Counter(p.kind for p in problems)
@@ -32,23 +53,29 @@ def summary(problems: Sequence[Problem]) -> str:
     return "\n".join([*lines, *shown, *([f"  ... and {more} more"] if more > 0 else [])])
 
 
-def settle(place: str | Path, problems: Sequence[Problem], skip_bad_records: bool) -> None:
-    """Refuse a dataset with problems, or log them where bad records may be left out.
+def settle(
+    place: str | Path, problems: Sequence[Problem], skip_bad_records: bool, hints: Sequence[str] = ()
+) -> None:
+    """Refuse a dataset with problems, or log them where bad records may be left out; ``hints``: what they may
+    have in common.
 
     Raises:
         DatasetError: there are problems; the message names ``place`` and them.
     """
-    if problems and not skip_bad_records:
+    if not problems:
+        return
+    said = "\n".join([summary(problems), *hints])
+    if not skip_bad_records:
         raise DatasetError(
-            f"{place}: {len(problems)} bad record(s)\n{summary(problems)}\n"
+            f"{place}: {len(problems)} bad record(s)\n{said}\n"
             f"Mend them, or train without them: --skip-bad-records"
         )
-    if problems:
-        logger.warning("%s: %d bad record(s) left out\n%s", place, len(problems), summary(problems))
+    logger.warning("%s: %d bad record(s) left out\n%s", place, len(problems), said)
 
 
-def read_json(path: Path, keys: Sequence[str], kind: str) -> dict[str, Any]:
-    """A json object with a filled list under each of ``keys``.
+def read_json(path: Path, keys: Sequence[str], kind: str, optional: Sequence[str] = ()) -> dict[str, Any]:
+    """A json object with a filled list under each of ``keys``, and a list under those of ``optional`` that
+    are there. Byte order marks are read.
 
     Raises:
         DatasetError: it is none; the message says what ``kind`` of json has.
@@ -56,14 +83,30 @@ def read_json(path: Path, keys: Sequence[str], kind: str) -> dict[str, Any]:
     if not path.is_file():
         raise DatasetError(f"{path}: no such file")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+        data = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{path}: not a json file in UTF-8 ({error}); save it with that encoding"
+        ) from error
+    except ValueError as error:
         raise DatasetError(f"{path}: not a json file ({error})") from error
+    except RecursionError as error:
+        raise DatasetError(f"{path}: not {kind}: lists in lists, thousands of levels deep") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: it can't be read ({error.strerror})") from error
     if not isinstance(data, dict):
         raise DatasetError(f"{path}: {kind} is an object, this is a {type(data).__name__}")
-    for key in keys:
+    for key in (*keys, *(k for k in optional if data.get(k) is not None)):
         if not isinstance(data.get(key), list):
             raise DatasetError(f"{path}: key {key!r} is missing or no list; {kind} has {', '.join(keys)}")
-        if not data[key]:
+        if not data[key] and key in keys:
             raise DatasetError(f"{path}: {key!r} is empty")
     return data
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"an object has the key {twice!r} twice, of which one would be lost")
+    return found

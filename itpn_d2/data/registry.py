@@ -1,7 +1,6 @@
 """Datasets into Detectron2's catalogs, and from there into the config."""
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -10,13 +9,13 @@ from typing import Any
 
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
 from omegaconf import DictConfig, OmegaConf
 
 from ..errors import DatasetError
 from ..files import cache_root, write_text
 from .coco_check import VerifyImages, check_coco
+from .records import CocoSet, as_dicts, as_json
 
 logger = logging.getLogger(__name__)
 _registered: dict[str, tuple[Any, ...]] = {}
@@ -77,26 +76,37 @@ def register_coco(
         DatasetError: no path was given, or :func:`check_coco` refuses.
     """
     require_paths(name, json=json, images=images)
-    arguments = (
-        str(json),
-        str(images),
-        skip_bad_records,
-        verify_images,
-        os.path.getmtime(json),
-    )
+    arguments = (str(json), str(images), skip_bad_records, verify_images, os.path.getmtime(json))
     if is_registered(name, arguments):
         return name
-    checked = check_coco(json, images, skip_bad_records, verify_images)
-    changed = checked.problems or checked.completed
-    source = cleaned_json(Path(json), checked.data) if changed else str(json)
-    if name in DatasetCatalog.list():
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    records = load_coco_json(source, str(images), name)  # sets the classes and the id map in the metadata
-    set_keypoints(name, checked.keypoints())
-    DatasetCatalog.register(name, lambda: records)
-    MetadataCatalog.get(name).set(json_file=source, image_root=str(images), evaluator_type="coco")
-    _registered[name] = arguments
+    coco = check_coco(json, images, skip_bad_records, verify_images).coco
+    if not coco.annotated:
+        logger.warning("%s: it has no annotations; predictions can be made for it, nothing else", json)
+    return register_detections(name, arguments, coco, str(json), str(images), coco.keypoints)
+
+
+def register_detections(
+    name: str, arguments: tuple[Any, ...], coco: CocoSet, json: str, images: str, keypoints: Sequence[str]
+) -> str:
+    """Register a set that was read from ``json``, with a json of its own for the evaluator. Its metadata have
+    ``image_ids`` and ``category_ids`` (see :class:`.Numbers`) where the ids of the json are no numbers."""
+    records = as_dicts(coco, images)
+    numbers = coco.numbers
+    register(
+        name,
+        arguments,
+        lambda: records,
+        thing_classes=[c.name for c in coco.categories],
+        thing_dataset_id_to_contiguous_id={
+            numbers.categories[c.id]: i for i, c in enumerate(coco.categories)
+        },
+        image_ids=numbers.image_ids,
+        category_ids=numbers.category_ids,
+        json_file=own_json(Path(json), as_json(coco)),
+        image_root=images,
+        evaluator_type="coco",
+    )
+    set_keypoints(name, keypoints)
     return name
 
 
@@ -112,10 +122,10 @@ def set_keypoints(name: str, keypoints: Sequence[str]) -> None:
     MetadataCatalog.get(name).set(keypoint_names=list(keypoints), keypoint_flip_map=pairs)
 
 
-def cleaned_json(path: Path, data: dict[str, Any]) -> str:
-    """The records that are used as a json of their own, for the evaluator; named by its content."""
-    text = json.dumps(data)
-    target = cache_root() / "cleaned" / f"{path.stem}_{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+def own_json(path: Path, text: str) -> str:
+    """The records of ``path`` that are used as a json of our own, for the evaluator; named by its content."""
+    stem = path.stem.encode(errors="replace")[:80].decode(errors="ignore")
+    target = cache_root() / "cleaned" / f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if not target.is_file():
         write_text(target, text)
     return str(target)

@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from detectron2.data import MetadataCatalog
-from detectron2.data.datasets import load_coco_json
-
 from ..files import cache_root
+from .coco_check import check_coco
 from .panoptic import register_panoptic
-from .registry import register, set_keypoints
+from .registry import register_detections
 from .scenes import CLASSES, KEYPOINTS, generate_scenes
 from .semantic import register_semantic
 
@@ -45,16 +43,6 @@ def register_scenes(
     if task not in ("instances", "keypoints"):
         raise ValueError(f"task {task!r}: choose instances, semantic, panoptic or keypoints")
     source = str(folder / "instances.json")
-    register(
-        name,
-        (str(folder), task),
-        lambda: load_coco_json(source, pictures, name),
-        json_file=source,
-        image_root=pictures,
-        evaluator_type="coco",
-    )
-    if "thing_classes" not in MetadataCatalog.get(name).as_dict():
-        load_coco_json(source, pictures, name)  # sets the classes
-    if task == "keypoints":
-        set_keypoints(name, KEYPOINTS)
-    return name
+    coco = check_coco(source, pictures, verify_images="none").coco
+    keypoints = KEYPOINTS if task == "keypoints" else ()
+    return register_detections(name, (str(folder), task), coco, source, pictures, keypoints)

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances
 
 from ..errors import DatasetError
 from .labels import IGNORED, read_labels, read_segment_colours, segment_ids
-from .mapper import seeded
+from .mapper import check_format, read_record, seeded
 
 
 class SemanticMapper:
@@ -24,6 +23,7 @@ class SemanticMapper:
     """
 
     def __init__(self, augmentations: Sequence[T.Augmentation], image_format: str = "RGB", seed: int = 0):
+        check_format(image_format)
         self.augmentations = T.AugmentationList(list(augmentations))
         self.image_format, self.seed = image_format, seed
 
@@ -33,11 +33,7 @@ class SemanticMapper:
             DatasetError: the image or its labels can't be read, or they differ in size.
         """
         record = dict(record)
-        try:
-            image = detection_utils.read_image(record["file_name"], self.image_format)
-        except (OSError, SyntaxError) as error:  # what Pillow raises on broken files
-            raise DatasetError(f"{record['file_name']}: the image can't be read ({error})") from error
-        detection_utils.check_image_size(record, image)
+        image = read_record(record, self.image_format)
         labels = self.read(record)
         if labels.shape[:2] != image.shape[:2]:
             sizes = [f"{width}x{height}" for height, width in (image.shape[:2], labels.shape[:2])]

@@ -9,6 +9,7 @@ from .trainer import Trainer
 from .training import TrainingRun
 
 __all__ = [
+    "ConfigError",
     "Run",
     "Trainer",
     "TrainingRun",

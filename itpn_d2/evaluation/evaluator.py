@@ -1,7 +1,10 @@
 """COCO's average precision for any dataset with boxes, and with masks and keypoints where there are some."""
 
+import json
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from detectron2.data import MetadataCatalog
@@ -9,7 +12,9 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 
 from ..data import has_masks
+from ..files import write_json
 
+logger = logging.getLogger(__name__)
 _NAN = float("nan")
 # COCO's bounds of an object's area, in pixels of the original image
 _AREAS = {"APs": (0.0, 32.0**2), "APm": (32.0**2, 96.0**2), "APl": (96.0**2, 1e10)}
@@ -102,11 +107,35 @@ class DetectionEvaluator(COCOEvaluator):
                     f"tasks={list(self._chosen or ())}: the model predicts no {what}, leave {task} out"
                 )
         results = OrderedDict(super().evaluate(img_ids))
+        if comm.is_main_process() and self._output_dir:
+            self._finish_results(Path(self._output_dir))
         if comm.is_main_process() and self._do_evaluation:
             for task in self._tasks_from_predictions():
                 if all(value != value for value in results.get(task, {}).values()):
                     results[task] = self._of_no_detection(task, img_ids)
         return results
+
+    def _finish_results(self, folder: Path) -> None:
+        """Give the written results the ids that the dataset's own json has, and say where they are when there
+        is nothing to compare them with."""
+        written = folder / "coco_instances_results.json"
+        if not written.is_file():
+            return
+        images, categories = (self._metadata.get(key, None) for key in ("image_ids", "category_ids"))
+        if self._do_evaluation and not images and not categories:
+            return
+        results = json.loads(written.read_text())
+        for result in results:
+            result["image_id"] = (images or {}).get(result["image_id"], result["image_id"])
+            result["category_id"] = (categories or {}).get(result["category_id"], result["category_id"])
+        write_json(written, results, indent=None)
+        if not self._do_evaluation:
+            write_json(folder / "instances.json", results, indent=None)
+            logger.warning(
+                "%s has no annotations, so there are no metrics: its predictions are in %s (COCO's results)",
+                self._metadata.name,
+                folder / "instances.json",
+            )
 
     def _tasks_from_predictions(self, predictions: Any = None) -> list[str]:
         if self._chosen:
@@ -146,6 +175,7 @@ def build_evaluator(
 ) -> DetectionEvaluator:
     """The evaluator of a registered detection dataset; arguments as in :class:`DetectionEvaluator`.
 
-    ``output_dir`` gets the predictions as ``coco_instances_results.json`` and ``instances_predictions.pth``.
+    ``output_dir`` gets the predictions as ``coco_instances_results.json`` and ``instances_predictions.pth``;
+    of a set without annotations they are all there is, and in ``instances.json``.
     """
     return DetectionEvaluator(dataset_name, output_dir, tasks, max_dets_per_image, keypoint_sigmas)

@@ -5,9 +5,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from detectron2.data import detection_utils
 
 from ..data.labels import read_labels, read_segment_colours, segment_ids
+from ..data.read import read_image
 from .files import captioned, grid, palette
 
 _STRENGTH = 0.6  # of the colours over the picture
@@ -43,7 +43,7 @@ def segmentation_grid(
     colours = (np.array(palette(things + len(metadata.stuff_classes))) * 255).astype(np.uint8)
     pairs = []
     for record, prediction in zip(records, predictions, strict=True):
-        image = detection_utils.read_image(record["file_name"], "RGB")
+        image = read_image(record["file_name"])
         truth: _Map
         found: _Map
         if "panoptic_seg" in prediction:

@@ -8,10 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pycocotools.mask as mask_util
-from detectron2.data import detection_utils
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils.visualizer import ColorMode, GenericMask, Visualizer
 
+from ..data.read import read_image
 from .files import captioned, class_colours, grid, palette, save_png
 from .label_grid import label_grid
 from .segmentation_grid import segmentation_grid
@@ -154,13 +154,13 @@ def _draw_mask(visualizer: Visualizer, mask: np.ndarray, colour: tuple[float, fl
 def _pair(
     record: dict, prediction: dict, metadata: Any, score_threshold: float, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    image = detection_utils.read_image(record["file_name"], "RGB")
+    image = read_image(record["file_name"])
     height, width = image.shape[:2]
     scale = side / max(height, width)
     shape = (max(1, round(height * scale)), max(1, round(width * scale)))
     how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
     image = cv2.resize(np.ascontiguousarray(image), shape[::-1], interpolation=how)
-    frame = _Frame((record.get("height", height), record.get("width", width)), shape)
+    frame = _Frame((height, width), shape)
     truth, found = _truth(record, frame), _found(prediction["instances"], frame, score_threshold)
     if found.keypoints is None:  # a model without keypoints is not compared by them
         truth.keypoints = None

@@ -1,8 +1,8 @@
 """Trained models on one's own images and videos."""
 
+from ..data.read import read_image
 from ..evaluation import draw_prediction, semantic_map
 from .coco import Categories, ResultFiles, instance_results, panoptic_result, semantic_results
-from .images import read_image
 from .predictor import Prediction, Predictor
 
 __all__ = [

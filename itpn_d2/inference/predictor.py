@@ -22,12 +22,12 @@ from ..backbone import Trunk
 from ..backbone.checkpointing import Block
 from ..checkpoint import Checkpointer
 from ..data.decode import BrokenImageError
+from ..data.read import ChannelOrder, Source, read_image
 from ..engine.parts import find_part
 from ..engine.precision import autocast, resolve_device, resolve_dtype
 from ..engine.token_exits import token_exits
 from ..errors import ConfigError
 from .configs import class_metadata, find_config
-from .images import ChannelOrder, Source, read_image
 from .stages import Seconds, stages_of
 
 logger = logging.getLogger(__name__)

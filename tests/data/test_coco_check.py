@@ -86,7 +86,7 @@ BAD = {
 
 def test_good_data_passes(tmp_path, images):
     checked = check_coco(write(tmp_path, good()), images)
-    assert not checked.problems and len(checked.data["annotations"]) == 3
+    assert not checked.problems and len(checked.coco.annotations) == 3
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -100,7 +100,7 @@ def test_bad_record_is_named(tmp_path, images, kind):
     assert str(path) in str(caught.value) and "--skip-bad-records" in str(caught.value)
     checked = check_coco(path, images, skip_bad_records=True)
     assert list(checked.counts()) == [kind]
-    assert len(checked.data["annotations"]) == (3 if kind == "duplicate id" else 2)
+    assert len(checked.coco.annotations) == (3 if kind == "duplicate id" else 2)
 
 
 @pytest.mark.parametrize("content", [b"not an image", b""])
@@ -109,7 +109,7 @@ def test_broken_image(tmp_path, images, content):
     with pytest.raises(DatasetError, match=r"2\.png"):
         check_coco(write(tmp_path, good()), images)
     checked = check_coco(write(tmp_path, good()), images, skip_bad_records=True)
-    assert list(checked.counts()) == ["broken image"] and len(checked.data["images"]) == 2
+    assert list(checked.counts()) == ["broken image"] and len(checked.coco.pictures) == 2
 
 
 def test_truncated_image_is_seen_by_decoding_only(tmp_path, images):
@@ -134,7 +134,7 @@ def test_all_problems_are_reported_at_once(tmp_path, images):
     for kind in ("unknown category", "missing image"):
         BAD[kind][0](data)
     data["annotations"][1]["bbox"] = [0, 0, -1, 4]
-    with pytest.raises(DatasetError, match=r"(?s)2 bad record"):
+    with pytest.raises(DatasetError, match=r"(?s)3 bad record"):
         check_coco(write(tmp_path, data), images)
 
 
@@ -145,7 +145,10 @@ def test_all_problems_are_reported_at_once(tmp_path, images):
         ("[]", "object"),
         ("{}", "images"),
         (json.dumps({"images": [], "annotations": [], "categories": []}), "empty"),
-        (json.dumps({**good(), "annotations": []}), "'annotations' is empty"),
+        (json.dumps({**good(), "annotations": {}}), "'annotations' is missing or no list"),
+        (json.dumps({**good(), "categories": []}), "'categories' is empty"),
+        ('{"images": [], "images": [1]}', "'images' twice"),
+        ("[" * 100_000, "thousands of levels"),
     ],
 )
 def test_no_coco_file(tmp_path, images, text, words):

@@ -144,7 +144,7 @@ BAD = {
 def test_a_bad_record_is_named_and_can_be_left_out(made, kind):
     change, words = BAD[kind]
     change(made[1], made[0])
-    _, problems = check(made)
+    _, problems, _ = check(made)
     assert kind in {p.kind for p in problems}
     assert any(words in f"{p.where}: {p.why}" for p in problems if p.kind == kind)
     with pytest.raises(DatasetError, match="--skip-bad-records"):
@@ -157,7 +157,7 @@ def test_a_bad_record_is_named_and_can_be_left_out(made, kind):
 
 def test_isthing_is_needed(made):
     del made[1]["categories"][0]["isthing"]
-    _, problems = check(made)
+    _, problems, _ = check(made)
     assert "isthing missing" in {p.kind for p in problems}
 
 

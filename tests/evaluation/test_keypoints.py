@@ -114,7 +114,11 @@ def test_custom_json(custom):
 
 @pytest.mark.parametrize(
     ("points", "words"),
-    [([1, 2, 2], "4 keypoints, of three numbers"), ([1, 2, 5] * 4, "0 .absent., 1"), ("x", "three numbers")],
+    [
+        ([1, 2, 2], "three numbers for each of its category's 4"),
+        ([1, 2, 5] * 4, "0 .absent., 1"),
+        ("x", "three numbers"),
+    ],
 )
 def test_bad_keypoints_are_named(custom, points, words):
     folder, data, path = custom

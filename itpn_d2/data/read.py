@@ -1,4 +1,5 @@
-"""Whatever a picture is given as, to upright 8-bit RGB."""
+"""The one reader of pictures, whatever they are given as: training, evaluation, drawing and prediction see
+the same upright 8-bit RGB."""
 
 import os
 from typing import Literal
@@ -6,7 +7,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from ..data.decode import BrokenImageError, decode, open_image
+from .decode import BrokenImageError, decode, open_image
 
 Source = str | os.PathLike | np.ndarray | Image.Image
 ChannelOrder = Literal["BGR", "RGB"]

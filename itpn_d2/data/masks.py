@@ -1,0 +1,191 @@
+"""Segmentations of a COCO json: checked before pycocotools sees them, which trusts what it is given.
+
+Of an RLE whose runs do not fill the image its intersections never end, and coordinates far from the image end
+the process.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_util
+
+from .values import BadValue, absent, real, shown, whole
+
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels
+_SMALL = 8.0  # px of polygons: with fewer, whether one covers a pixel is counted
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What an object covers.
+
+    Attributes:
+        segmentation: polygons ``[[x, y, ...], ...]``, or a compressed RLE.
+        box: around it.
+        area: in pixels; of polygons that of what they enclose.
+    """
+
+    segmentation: list[list[float]] | dict[str, Any]
+    box: Box
+    area: float
+
+
+def read_mask(value: Any, height: int, width: int) -> Mask | None:
+    """The segmentation of an object in an image of this size; None where there is none (null, ``[]``).
+
+    Raises:
+        BadValue: it is neither polygons nor an RLE, covers no pixel, or lies far from the image.
+    """
+    if absent(value) or value == [] or value == {}:
+        return None
+    if isinstance(value, dict):
+        return _encoded(value, height, width)
+    if not isinstance(value, list):
+        raise BadValue("bad segmentation", f"{shown(value)} is neither polygons nor RLE")
+    return _polygons(value, height, width)
+
+
+def _polygons(value: list[Any], height: int, width: int) -> Mask:
+    _check_nesting(value)
+    polygons = [_polygon(polygon, height, width) for polygon in value]
+    points = [np.asarray(p).reshape(-1, 2) for p in polygons]
+    low = np.min([p.min(0) for p in points], 0)
+    high = np.max([p.max(0) for p in points], 0)
+    area = sum(_enclosed(p) for p in points)
+    inside = (low >= 0).all() and high[0] <= width and high[1] <= height
+    if area < _SMALL or not inside or len(points) > 1:  # beside others, or out of the image: what it covers
+        covered = int(mask_util.area(mask_util.merge(mask_util.frPyObjects(polygons, height, width))))
+        if covered == 0:
+            raise BadValue(
+                "mask without a pixel",
+                f"polygons {str(value)[:60]} cover no pixel of the {width}x{height} image"
+                + ("; are they shares of its width and height?" if float(high.max()) <= 1 else ""),
+            )
+        area = area if inside and len(points) == 1 and area > 0 else float(covered)
+    low, high = np.clip(low, 0, (width, height)), np.clip(high, 0, (width, height))
+    x, y, w, h = (float(v) for v in (*low, *(high - low)))
+    return Mask(polygons, (x, y, w, h), float(area))
+
+
+def _check_nesting(value: list[Any]) -> None:
+    first = value[0]
+    if not isinstance(first, list):
+        if all(isinstance(v, int | float | str) for v in value):
+            raise BadValue(
+                "flat polygon",
+                f"segmentation {str(value)[:60]} is one list of numbers, not a list of polygons: "
+                f"a pair of brackets is missing around it",
+            )
+        raise BadValue("bad segmentation", f"{str(value)[:60]} is neither polygons nor RLE")
+    if first and isinstance(first[0], list):
+        what = "points as pairs" if first[0] and not isinstance(first[0][0], list) else "polygons in polygons"
+        raise BadValue(
+            "polygon nested too deep",
+            f"segmentation {str(value)[:60]} has {what}: a polygon is one list x, y, x, y, ...",
+        )
+
+
+def _polygon(polygon: Any, height: int, width: int) -> list[float]:
+    cut = str(polygon)[:60]
+    if not isinstance(polygon, list) or len(polygon) < 6:
+        raise BadValue("polygon under 3 points", f"polygon {cut}")
+    try:
+        numbers = [real(v, "polygon") for v in polygon]
+    except BadValue:
+        numbers = []
+    if len(numbers) % 2 or not numbers:
+        raise BadValue("bad polygon", f"polygon {cut} is not pairs of finite numbers")
+    reach = max(height, width)
+    if min(numbers) < -reach or max(numbers[::2]) > width + reach or max(numbers[1::2]) > height + reach:
+        raise BadValue(
+            "polygon far from its image", f"polygon {cut} leaves the {width}x{height} image by far"
+        )
+    return numbers
+
+
+def _enclosed(points: np.ndarray) -> float:
+    """The area of a polygon (n, 2), by the shoelace formula."""
+    x, y = points.T
+    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
+
+
+def _encoded(value: dict[str, Any], height: int, width: int) -> Mask:
+    size, counts = value.get("size"), value.get("counts")
+    try:
+        found = [whole(v, "size") for v in size] if isinstance(size, list) else None
+    except BadValue:
+        found = None
+    if found != [height, width]:
+        turned = ": width and height are exchanged" if found == [width, height] else ""
+        raise BadValue(
+            "RLE of the wrong size",
+            f"its size is {size}, the image's (height, width) is {[height, width]}{turned}",
+        )
+    if isinstance(counts, list):
+        try:
+            runs = [whole(v, "run") for v in counts]
+        except BadValue as error:
+            raise BadValue("bad RLE", f"its runs are no whole numbers: {error}") from error
+    elif isinstance(counts, str) and counts:
+        runs = _runs_of(counts)
+    else:
+        raise BadValue("bad RLE", f"its counts are {shown(counts)}: a list of numbers or a text is needed")
+    if not runs or min(runs) < 0 or sum(runs) != height * width:
+        raise BadValue(
+            "RLE that does not fill its image",
+            f"its runs add up to {sum(runs)} pixels, the {width}x{height} image has {height * width}",
+        )
+    if not any(runs[1::2]):
+        raise BadValue("mask without a pixel", "its RLE covers no pixel")
+    rle = mask_util.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+    x, y, w, h = (float(v) for v in mask_util.toBbox(rle))
+    code = {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+    return Mask(code, (x, y, w, h), float(sum(runs[1::2])))
+
+
+def _runs_of(code: str) -> list[int]:
+    """The runs of a compressed RLE (https://github.com/cocodataset/cocoapi, ``maskApi.c``): of each number
+    five bits a character, the lowest first, 32 where more follow, 16 of the last for a minus; from the fourth
+    on they are differences to the run before the last."""
+    runs: list[int] = []
+    number, shift = 0, 0
+    for character in code:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 50:
+            raise BadValue("bad RLE", f"its text holds {character!r} at the wrong place: it can't be decoded")
+        number |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            number -= 1 << shift
+        runs.append(number + runs[-2] if len(runs) > 2 else number)
+        number, shift = 0, 0
+    if shift:
+        raise BadValue("bad RLE", "its text ends in the middle of a number")
+    return runs
+
+
+def disagree(box: Box, mask: Box) -> bool:
+    """Whether a box is not the one around its mask: by more than an annotator's or a program's rounding."""
+    corners = [(b[0], b[1], b[0] + b[2], b[1] + b[3]) for b in (box, mask)]
+    off = max(abs(a - b) for a, b in zip(*corners, strict=True))
+    wide = min(corners[0][2], corners[1][2]) - max(corners[0][0], corners[1][0])
+    high = min(corners[0][3], corners[1][3]) - max(corners[0][1], corners[1][1])
+    common = max(wide, 0.0) * max(high, 0.0)
+    union = box[2] * box[3] + mask[2] * mask[3] - common
+    return off > 3 and common < 0.7 * union
+
+
+def plausible_area(area: float, box: Box, mask: Mask | None) -> bool:
+    """Whether ``area`` can be that of an object: not above its box's by more than its rim, and about its
+    mask's where it has one."""
+    width, height = box[2], box[3]
+    if not math.isfinite(area) or area <= 0 or area > 1.01 * width * height + 2 * (width + height) + 4:
+        return False
+    if mask is None:
+        return area >= 1 or width * height < 2
+    rim = 2 * (mask.box[2] + mask.box[3]) + 4
+    return 0.5 * mask.area - rim <= area <= 2 * mask.area + rim
