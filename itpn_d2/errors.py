@@ -1,12 +1,10 @@
 """Errors that a user can put right, and how a command ends with one. Imports nothing of the project."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-logger = logging.getLogger(__name__)
 EXIT_CODE = 2  # of every command that ends with an error of use, as argparse has it
 
 
@@ -81,7 +79,6 @@ def errors_of_use(debug: bool = False) -> Iterator[None]:
     except UseError as error:
         if debug:
             raise
-        logger.debug("ended by an error of use", exc_info=True)
         message = f"{type(error).__name__}: {error}"
         print(message, file=sys.stderr)
         sys.exit(ExitCode(message))

@@ -1,0 +1,92 @@
+"""Kill runs, send them signals, feed commands with what is broken, and count what goes wrong.
+
+    python tools/campaign.py --minutes 40 --docs docs        # kills, signals and inputs, the page written
+    python tools/campaign.py kills --kills 200
+    python tools/campaign.py inputs --inputs 1000 --seed 7   # the same seed makes the same inputs
+    python tools/campaign.py --short                         # minutes: what the tests run
+
+Runs are small ones on a CPU. Kills come at random moments and while a file is written; the run is resumed,
+and its weights are compared bit for bit with those of an undisturbed run. Signals go to the whole process
+group. Inputs come from seeded generators; each is used in a process of its own, which may end with the input
+accepted or with an error of use, not with a traceback, a crash, a hang, or code of the input executed. Needs
+fork (Linux, macOS). The exit status is 1 where a fault was found.
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from itpn_d2.errors import add_debug, errors_of_use
+from itpn_d2.files import write_json
+from pages import rewrite_section
+from reliability import kills, report, signals
+from reliability.feeding import feed
+
+PARTS = ("kills", "signals", "inputs")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    p.add_argument("--kills", type=int, default=200)
+    p.add_argument("--rounds", type=int, default=2, help="of 12 signals")
+    p.add_argument("--inputs", type=int, default=1000)
+    p.add_argument("--minutes", type=float, default=60, help="after which nothing new begins")
+    p.add_argument("--short", action="store_true", help="4 kills, no signals, 22 inputs")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--json", type=Path, metavar="OUT", help="write all that was found")
+    p.add_argument("--docs", type=Path, metavar="FOLDER", help="write the section of reliability.md")
+    add_debug(p)
+    found = p.parse_args(arguments)
+    if unknown := set(found.parts) - set(PARTS):
+        p.error(f"{', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
+    return found
+
+
+def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """What was counted, by part; faults are printed as they are found."""
+    until = time.monotonic() + 60 * args.minutes
+    parts = args.parts or PARTS
+    found: dict[str, Any] = {"seed": args.seed, "torch": torch.__version__}
+    if "kills" in parts:
+        (folder / "kills").mkdir()
+        wanted = 4 if args.short else args.kills
+        found["kills"] = kills.campaign(folder / "kills", args.seed, wanted, until)
+    if "signals" in parts and not args.short:
+        (folder / "signals").mkdir()
+        found["signals"] = signals.campaign(folder / "signals", args.seed, args.rounds)
+    if "inputs" in parts:
+        found["inputs"] = feed(folder / "inputs", args.seed, 22 if args.short else args.inputs, until)
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse(arguments)
+    torch.set_num_threads(1)  # forks of a process with more threads would wait for those that they lack
+    logging.getLogger().setLevel(logging.ERROR)
+    with errors_of_use(args.debug), tempfile.TemporaryDirectory(prefix="campaign_") as folder:
+        found = run(args, Path(folder))
+        text = report.markdown(found)
+        print(text)
+        if args.json:
+            write_json(args.json, {k: _plain(v) for k, v in found.items()})
+        if args.docs:
+            rewrite_section(args.docs / "reliability.md", "campaign", text)
+    return int(report.faults(found) > 0)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Counter):
+        return dict(value)
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What tools/campaign.py does to runs and feeds to commands."""
