@@ -8,6 +8,7 @@ torchrun --nproc_per_node 4 train_net.py --config-file F
 
 import argparse
 
+from itpn_d2 import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
 from itpn_d2.engine import TrainingRun, base_parser, load_config, run_command
 
 

@@ -13,8 +13,9 @@ from detectron2.utils import comm
 from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import OmegaConf
 
+from itpn_d2 import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
 from itpn_d2.backbone import Trunk
-from itpn_d2.checkpoint import Checkpointer, load_state_file
+from itpn_d2.checkpoint import Checkpointer, CheckpointError, last_checkpoint, load_state_file
 from itpn_d2.data import labelled_source
 from itpn_d2.engine import Run, Trainer, load_config
 from itpn_d2.engine.fingerprint import Fingerprint
@@ -82,10 +83,11 @@ class PretrainRun(Run):
 
     def _prepare_model(self, resume: bool) -> None:
         """Images may have grown when the run was interrupted: its state is of their size then."""
-        tag, start = self.output_dir / "last_checkpoint", 0
-        if resume and tag.is_file():
-            start = int(load_state_file(self.output_dir / tag.read_text().strip())["iteration"]) + 1
-        size = self.clock.segment(start).size
+        last = last_checkpoint(self.output_dir) if resume else None
+        done = -1 if last is None else load_state_file(last).get("iteration")
+        if not isinstance(done, int):
+            raise CheckpointError(f"{last}: it does not say after how many iterations it was saved")
+        size = self.clock.segment(done + 1).size
         for follower in (self.method, self.average.module if self.average is not None else None):
             if isinstance(follower, Method):
                 follower.set_input_size((size, size))

@@ -39,7 +39,7 @@ from calibration.grid import (
 )
 from calibration.measure import Bench, learned_parameters
 from calibration.report import Point, command, fastest, front, markdown, overrides, plot, points
-from itpn_d2.checkpoint.loading import local_path
+from itpn_d2.checkpoint import local_path
 from itpn_d2.engine import TrainingRun, load_config
 from itpn_d2.errors import ConfigError, add_debug, errors_of_use
 from itpn_d2.files import write_json, write_text

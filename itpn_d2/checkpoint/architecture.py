@@ -2,18 +2,11 @@
 
 import re
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..backbone import create_model
 from ..errors import CheckpointError
-from .detector_models import create_detector
-from .detectors import detector_layout
-from .key_maps import to_native
-from .safe_load import load_state_file
-from .state import find_state, unwrap
 
 State = dict[str, Tensor]
 _HEAD_DIM = 64  # of every published trunk; only relative tables show it
@@ -103,61 +96,69 @@ class Architecture:
 
 
 def architecture(state: State) -> Architecture:
-    """The architecture of a state dict in our names (see :func:`to_native`).
+    """The architecture of a state dict in our names (see :func:`.to_native`).
 
     Raises:
         CheckpointError: a tensor that every trunk has is missing, or not of such a shape.
     """
-    try:
-        return _read(state)
-    except (KeyError, IndexError, ValueError) as error:
-        raise CheckpointError(
-            f"no whole trunk of iTPN or Fast-iTPN: {error} is missing or misshapen"
-        ) from error
-
-
-def _read(state: State) -> Architecture:
     v1 = "trunk.patch_embed.norm.weight" in state
-    stem, pos = state["trunk.patch_embed.proj.weight"], state["trunk.pos_embed"]
-    channels = len(stem), *(len(state[f"trunk.merge{s}.reduction.weight"]) for s in (1, 2))
+    stem = _sizes(state, "trunk.patch_embed.proj.weight", 2)
+    positions = _sizes(state, "trunk.pos_embed", 4)
+    merges = [_sizes(state, f"trunk.merge{s}.reduction.weight", 2)[0] for s in (1, 2)]
+    channels = stem[0], merges[0], merges[1]
     first = f"trunk.stage3.0.mlp.{'fc1' if v1 else 'w1'}.weight"
-    bias = {k.rsplit(".", 1)[1]: v for k, v in state.items() if k.startswith("trunk.stage3.0.attn.rel_pos.")}
-    heads, bias_grid = None, None
-    if "table" in bias:
-        heads = bias["table"].shape[3]
-        bias_grid = ((bias["table"].shape[1] + 1) // 2, (bias["table"].shape[2] + 1) // 2)
-    elif "rows" in bias:
-        heads = channels[2] // bias["rows"].shape[3]
-        bias_grid = ((bias["rows"].shape[1] + 1) // 2, (bias["columns"].shape[2] + 1) // 2)
+    heads, kind, bias_grid = None, "none", None
+    start = "trunk.stage3.0.attn.rel_pos"
+    if f"{start}.table" in state:
+        _, rows, columns, heads = _sizes(state, f"{start}.table", 4)
+        kind, bias_grid = "table", ((rows + 1) // 2, (columns + 1) // 2)
+    elif f"{start}.rows" in state:
+        upright, level = _sizes(state, f"{start}.rows", 4), _sizes(state, f"{start}.columns", 4)
+        heads = channels[2] // upright[3]
+        kind, bias_grid = "decomposed", ((upright[1] + 1) // 2, (level[2] + 1) // 2)
     fpn_dim, fpn_depth, fpn_ratio = None, None, None
     if "pyramid.split_p3.reduction.weight" in state:
-        fpn_dim = len(state["pyramid.split_p3.reduction.weight"]) // 4
+        fpn_dim = _sizes(state, "pyramid.split_p3.reduction.weight", 2)[0] // 4
         fpn_depth = _count(state, "pyramid.blocks_p3.")
+        if not fpn_dim:
+            raise CheckpointError("pyramid.split_p3.reduction.weight has less than 4 rows: no pyramid has")
         # the hidden width is floored: half a channel more gives it back exactly
-        fpn_ratio = (len(state["pyramid.out_p3.mlp.fc1.weight"]) + 0.5) / fpn_dim
+        fpn_ratio = (_sizes(state, "pyramid.out_p3.mlp.fc1.weight", 2)[0] + 0.5) / fpn_dim
     return Architecture(
         family="itpn" if v1 else "fast_itpn",
-        channels=(channels[0], channels[1], channels[2]),
+        channels=channels,
         depths=(
             _count(state, "trunk.stage1."),
             _count(state, "trunk.stage2."),
             _count(state, "trunk.stage3."),
         ),
-        stage_mlp_ratio=len(state["trunk.stage1.0.mlp.fc1.weight"]) / channels[0],
-        mlp_ratio=len(state[first]) / channels[2],
+        stage_mlp_ratio=_sizes(state, "trunk.stage1.0.mlp.fc1.weight", 2)[0] / channels[0],
+        mlp_ratio=_sizes(state, first, 2)[0] / channels[2],
         num_heads=heads,
         layer_scale="trunk.stage3.0.gamma_1" in state,
-        rel_pos="table" if "table" in bias else "decomposed" if "rows" in bias else "none",
-        in_channels=stem.shape[1] // 16,
-        pos_grid=(pos.shape[1], pos.shape[2]),
+        rel_pos=kind,
+        in_channels=stem[1] // 16,
+        pos_grid=(positions[1], positions[2]),
         rel_pos_grid=bias_grid,
         final_norm="trunk.norm.weight" in state,
         pooled_norm=_pooled_norm(state),
         fpn_dim=fpn_dim,
         fpn_depth=fpn_depth,
         pyramid_mlp_ratio=fpn_ratio,
-        num_classes=len(state["head.weight"]) if "head.weight" in state else None,
+        num_classes=_sizes(state, "head.weight", 2)[0] if "head.weight" in state else None,
     )
+
+
+def _sizes(state: State, name: str, dimensions: int) -> tuple[int, ...]:
+    """The shape of a tensor that has so many dimensions, none of them empty."""
+    if name not in state:
+        raise CheckpointError(f"no whole trunk of iTPN or Fast-iTPN: {name} is missing")
+    shape = tuple(state[name].shape)
+    if len(shape) != dimensions or 0 in shape:
+        raise CheckpointError(
+            f"no trunk of iTPN or Fast-iTPN: {name} is misshapen, {shape} instead of {dimensions} dimensions"
+        )
+    return shape
 
 
 def _pooled_norm(state: State) -> str:
@@ -167,58 +168,11 @@ def _pooled_norm(state: State) -> str:
 
 
 def _count(state: State, start: str) -> int:
-    """Blocks of a list; ValueError where one is missing in between."""
-    found = {int(m[1]) for k in state if (m := re.match(rf"{re.escape(start)}(\d+)\.", k))}
-    if found != set(range(len(found))):
-        raise ValueError(f"block {min(set(range(max(found))) - found)} of {start}*")
-    return len(found)
-
-
-def create_from_checkpoint(
-    source: str | Path | dict[str, Any], pyramid: bool | None = None, **overrides: Any
-) -> nn.Module:
-    """A model of the sizes of a checkpoint, loaded: a backbone, a classifier, a bare trunk, or a published
-    DINO or Mask DINO over a given backbone.
-
-    Args:
-        source: a file of any known layout, or its contents.
-        pyramid: False leaves the file's pyramid out; None: takes it if there is one.
-        overrides: arguments of :func:`itpn_d2.create_model` that replace what the file says, such as
-            ``drop_path`` or ``pos_grid``, to which tables are then adapted. The width of a head shows only in
-            relative tables; without them it is 64, as in every published trunk, unless ``num_heads`` says
-            otherwise. Of a detector: ``backbone``, any of Detectron2's, which gets the file's weights where
-            it has the same names; ``num_heads`` (8, as in every published file), ``feature_order`` (of a Mask
-            DINO whose maps have all the same number of channels), ``in_features`` (the coarsest maps of the
-            backbone) and arguments of :class:`~itpn_d2.meta_arch.DINO` or ``MaskDINO``: what no shape shows
-            is ``num_queries`` of a two-stage Mask DINO (300), ``box_init`` (``mask2box``), ``task``
-            (``instance``; of K + 1 logits ``semantic``) with ``num_classes``, the things, for ``panoptic``,
-            and ``groups`` (32).
-
-    Raises:
-        CheckpointError: see :func:`load_pretrained`.
-    """
-    from .loading import load_pretrained, local_path
-
-    content = source if isinstance(source, dict) else load_state_file(local_path(str(source)))
-    file = "" if isinstance(source, dict) else str(source)
-    try:
-        stored = find_state(content)
-        if detector_layout(stored.state) is not None:
-            return create_detector(stored, name=file, **{"backbone": None, **overrides})
-        found = architecture(to_native(unwrap(content)).state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{file}: {error}" if file else str(error)) from error
-    options = found.options()
-    if pyramid or (pyramid is None and found.fpn_dim is not None):
-        options.update(pyramid=True)
-        if found.fpn_dim is not None:
-            options.update(
-                fpn_dim=found.fpn_dim, fpn_depth=found.fpn_depth, pyramid_mlp_ratio=found.pyramid_mlp_ratio
+    """Blocks of a list; CheckpointError where one is missing in between."""
+    found = sorted({int(m[1]) for k in state if (m := re.match(rf"{re.escape(start)}(\d+)\.", k))})
+    for number, block in enumerate(found):
+        if block != number:
+            raise CheckpointError(
+                f"no whole trunk of iTPN or Fast-iTPN: block {number} of {start}* is missing"
             )
-    elif found.num_classes is not None:
-        pooling = {"layer": "mean_then_norm", "batch": "mean_then_batch_norm"}.get(found.pooled_norm)
-        pooling = pooling or ("norm_then_mean" if found.final_norm else "mean_then_norm")
-        options.update(num_classes=found.num_classes, pooling=pooling)
-    model = create_model(f"{found.family}_nano", **{**options, **overrides})
-    load_pretrained(model, source)
-    return model
+    return len(found)

@@ -1,44 +1,27 @@
 """The training engine's checkpoints: whole or absent, and safe to load."""
 
-import collections
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.utils import comm
 from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
-from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from ..backbone import TokenGathering, TokenMigration
-from ..errors import CheckpointError
-from ..files import write_text, written_whole
-from .loading import load_contents, local_path
-from .report import LoadReport, summary
+from ..errors import CheckpointError, UseError
+from ..files import write_text
+from .addresses import local_path
+from .classes import Classes
+from .completeness import require_all
+from .finite import check_finite
+from .loading import load_contents
+from .report import LoadReport
+from .resume import FINAL, NUMBERED, TAG, check_trainer, last_checkpoint
 from .safe_load import load_state_file
+from .write import atomic_save
 
 logger = logging.getLogger(__name__)
-_NUMBERED = re.compile(r"model_\d{7,}\.pth")
-
-
-def atomic_save(content: Any, path: str | Path) -> None:
-    """``torch.save`` so that ``path`` is either absent, old, or whole, also after a power cut."""
-    with written_whole(path) as partial:
-        torch.save(plain(content), partial)
-
-
-def plain(content: Any) -> Any:
-    """The content with configs in it as the dicts and lists that they stand for. An optimizer, for one, keeps
-    the ``betas`` of its config, and a file with a config node in it is refused when it is read."""
-    if isinstance(content, DictConfig | ListConfig):
-        return OmegaConf.to_container(content, resolve=True)
-    if type(content) in (dict, collections.OrderedDict):
-        return type(content)((key, plain(item)) for key, item in content.items())
-    if type(content) in (list, tuple):
-        return type(content)(map(plain, content))
-    return content
 
 
 class Checkpointer(FvcoreCheckpointer):
@@ -50,18 +33,24 @@ class Checkpointer(FvcoreCheckpointer):
     Args:
         max_to_keep: how many ``model_<iteration>.pth``, the newest, stay in ``save_dir``; they are counted in
             the folder, so that it holds over restarts. None: all.
+        classes: the names of the classes, which every file gets and a complete load compares.
     """
 
     def __init__(
-        self, model: nn.Module, save_dir: str = "", max_to_keep: int | None = None, **checkpointables: Any
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        max_to_keep: int | None = None,
+        classes: Classes | None = None,
+        **checkpointables: Any,
     ):
         super().__init__(model, save_dir, save_to_disk=comm.is_main_process(), **checkpointables)
-        self.max_to_keep = max_to_keep
+        self.max_to_keep, self.classes = max_to_keep, classes or Classes()
 
     def save(self, name: str, **kwargs: Any) -> None:
         if not self.save_dir or not self.save_to_disk:
             return
-        content = {"model": self.model.state_dict(), **kwargs}
+        content = self._weights(kwargs)
         content.update({key: item.state_dict() for key, item in self.checkpointables.items()})
         path = Path(self.save_dir) / f"{name}.pth"
         logger.info("Saving checkpoint to %s", path)
@@ -69,30 +58,41 @@ class Checkpointer(FvcoreCheckpointer):
         self.tag_last_checkpoint(path.name)
         self._remove_old(path)
 
+    def save_weights(self, name: str, **kwargs: Any) -> None:
+        """Write the weights alone, without making them the checkpoint to resume from."""
+        if self.save_dir and self.save_to_disk:
+            atomic_save(self._weights(kwargs), Path(self.save_dir) / f"{name}.pth")
+
+    def _weights(self, beside: dict[str, Any]) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), **self.classes.entry(), **beside}
+
     def complete(self, iteration: int) -> None:
         """Write ``model_final`` of a run that had ended before it could; nothing where it is there."""
-        if not (Path(self.save_dir) / "model_final.pth").is_file():
-            self.save("model_final", iteration=iteration)
+        if not (Path(self.save_dir) / FINAL).is_file():
+            self.save(FINAL.removesuffix(".pth"), iteration=iteration)
 
     def _remove_old(self, newest: Path) -> None:
         if self.max_to_keep is None:
             return
-        numbered = sorted(p for p in newest.parent.iterdir() if _NUMBERED.fullmatch(p.name))
+        numbered = sorted(p for p in newest.parent.iterdir() if NUMBERED.fullmatch(p.name))
         for path in numbered[: -self.max_to_keep]:
             if path != newest:
                 path.unlink(missing_ok=True)
-
-    def save_weights(self, name: str, **kwargs: Any) -> None:
-        """Write the weights alone, without making them the checkpoint to resume from."""
-        if self.save_dir and self.save_to_disk:
-            atomic_save({"model": self.model.state_dict(), **kwargs}, Path(self.save_dir) / f"{name}.pth")
 
     def load_foreign(self, content: dict[str, Any], path: str) -> LoadReport:
         """Load what is not a checkpoint of this very model."""
         return load_contents(self.model, content, path)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        write_text(Path(self.save_dir) / "last_checkpoint", last_filename_basename)
+        write_text(Path(self.save_dir) / TAG, last_filename_basename)
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to resume from; see :func:`.last_checkpoint`."""
+        return last_checkpoint(self.save_dir) is not None
+
+    def get_checkpoint_file(self) -> str:
+        """The file to resume from, '' where there is none; see :func:`.last_checkpoint`."""
+        return str(last_checkpoint(self.save_dir) or "")
 
     def load(
         self, path: str, checkpointables: list[str] | None = None, complete: bool = False
@@ -100,52 +100,70 @@ class Checkpointer(FvcoreCheckpointer):
         """Load ``path`` (nothing when empty) and, of what it holds, ``checkpointables`` (None: all).
 
         Args:
-            complete: refuse a file that leaves parameters of the model as they are, but for those of token
-                migration and gathering, which start as if they were not there.
+            complete: for evaluation and prediction: refuse a file that leaves parameters of the model as they
+                are, but for those that only training uses and those of token migration and gathering, which
+                start as if they were not there; and one that was trained for other classes.
+
+        Returns:
+            What else the file holds.
 
         Raises:
-            CheckpointError: the file can't be read, or nothing of the trunk fits, or it is not complete.
+            CheckpointError: the file can't be read, or nothing of the trunk fits, or weights are not finite,
+                or it is not complete; or its ``checkpointables`` are not such.
         """
         if not path:
             return {}
         content = load_state_file(local_path(path))
         wanted = self.checkpointables if checkpointables is None else checkpointables
+        if complete:
+            self.classes.compare(content.get(Classes.KEY), str(path))
         state = content.get("model")
         own = self.model.state_dict()
         exact = isinstance(state, dict) and state.keys() == own.keys()
         if state is not None and exact and all(_fits(state[k], own[k]) for k in own):
-            self.model.load_state_dict(state)
-            logger.info("Loaded %s", path)
+            self._load_exactly(state, own, path)
         elif wanted:
             raise CheckpointError(
-                f"{path}: not a checkpoint of this model, so there is nothing to resume from"
+                f"{path}: not a checkpoint of this model, so there is nothing to resume from; start from its "
+                f"weights (train.init_checkpoint={path}, another train.output_dir, without --resume)"
             )
         else:
-            report = self.load_foreign(content, path)
+            report = self.load_foreign(content, str(path))
             if complete:
-                _require_all(report, self.model)
+                require_all(report, self.model)
         for key in wanted:
-            if key not in content:
-                if getattr(self.checkpointables[key], "optional", False):
-                    continue
-                raise CheckpointError(f"{path}: holds no {key!r} to resume from")
-            self.checkpointables[key].load_state_dict(content[key])
+            self._load_part(key, content, path)
         return {k: v for k, v in content.items() if k not in {"model", *self.checkpointables}}
 
+    def _load_exactly(self, state: dict[str, Any], own: dict[str, torch.Tensor], path: str) -> None:
+        try:
+            check_finite({name: value.to(own[name].dtype) for name, value in state.items()}, state)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        self.model.load_state_dict(state)
+        logger.info("Loaded %s", path)
 
-def _require_all(report: LoadReport, model: nn.Module) -> None:
-    """CheckpointError unless the model has got all it needs from its file."""
-    extras = {f"{n}." for n, m in model.named_modules() if isinstance(m, TokenMigration | TokenGathering)}
-    lacking = [name for name in report.missing if not name.startswith(tuple(extras))]
-    if not lacking:
-        return
-    differing = [row for row in report.mismatched if row.split(":")[0] in lacking]
-    which = f"{differing[0]}; " if differing else ""
-    raise CheckpointError(
-        f"{report.source}: the weights of another model: {len(lacking)} tensors of this one are not in it "
-        f"({which}{summary(lacking, 3)}). Give the config that they were trained with (a run writes "
-        f"config.yaml beside them), with the same number of classes\n{report}"
-    )
+    def _load_part(self, key: str, content: dict[str, Any], path: str) -> None:
+        """One of the checkpointables from the file."""
+        item = self.checkpointables[key]
+        remedy = (
+            f"resume from an earlier checkpoint (write its name into {TAG}), or start from these weights "
+            f"(train.init_checkpoint={path}, another train.output_dir, without --resume)"
+        )
+        if key not in content:
+            if getattr(item, "optional", False):
+                return
+            raise CheckpointError(f"{path}: holds no {key!r} to resume from: {remedy}")
+        try:
+            check_trainer(key, content[key])
+            item.load_state_dict(content[key])
+        except UseError:
+            raise
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+            raise CheckpointError(
+                f"{path}: its {key!r} can't be resumed from ({reason}): {remedy}"
+            ) from error
 
 
 def _fits(value: Any, like: torch.Tensor) -> bool:

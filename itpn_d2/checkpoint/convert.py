@@ -1,26 +1,24 @@
 """Checkpoints from one layout and file format to another, without a change of a value."""
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files import written_whole
+from .addresses import local_path
 from .architecture import architecture
 from .detector_models import detector_sizes
 from .detectors import detector_layout, from_native_detector, to_native_detector
 from .key_maps import OURS, Mapped, from_native, to_native
-from .loading import local_path
 from .report import summary
-from .safe_load import METADATA, load_state_file
+from .safe_load import load_state_file
 from .state import WRAPPERS, Stored, find_state
+from .write import save_safetensors, save_torch
 
 State = dict[str, Tensor]
 LayoutName = Literal["itpn_d2", "official"]
@@ -125,7 +123,7 @@ def _detector(state: State, num_heads: int) -> Mapped:
 
 
 def _read(source: str | Path, prefer_average: bool, num_heads: int) -> tuple[dict[str, Any], Stored, Mapped]:
-    content = load_state_file(local_path(str(source)))
+    content = load_state_file(local_path(source))
     try:
         stored = find_state(content, prefer_average)
         known = detector_layout(stored.state) is not None
@@ -206,18 +204,11 @@ def _in_layout(state: State, mapped: Mapped, layout: LayoutName, num_heads: int)
 def _write(state: State, path: Path, wrapper: str, origin: dict[str, Any] | None) -> None:
     # tied tensors are written twice: a file of named tensors holds no ties
     state = {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in state.items()}
+    beside = {} if origin is None else {"pretraining": origin}
     if path.suffix == ".safetensors":
-        metadata = {"format": "pt"}
-        if origin is not None:
-            metadata[METADATA] = json.dumps({"pretraining": origin})
-        save_file(state, path, metadata)
-        with open(path, "rb+") as file:
-            os.fsync(file.fileno())
+        save_safetensors(state, path, beside)
     else:
-        content: dict[str, Any] = {wrapper: state} if wrapper else dict(state)
-        if origin is not None:
-            content["pretraining"] = origin
-        torch.save(content, path)
+        save_torch({**({wrapper: state} if wrapper else state), **beside}, path)
 
 
 def _verify(path: Path, written: State, expected: State, target: Path, network: str) -> None:

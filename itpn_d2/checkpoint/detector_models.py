@@ -18,6 +18,7 @@ from ..meta_arch.dino import DINO, Decoder, Encoder
 from ..meta_arch.dino.decoder import DecoderLayer
 from ..meta_arch.mask_dino import MaskDINO
 from .detectors import FeatureOrder, MappedDetector, to_native_detector
+from .finite import check_finite
 from .report import LoadReport
 from .state import Stored
 
@@ -200,6 +201,9 @@ def load_detector(model: nn.Module, stored: Stored, name: str = "") -> LoadRepor
         has = _attribute(detector, option)
         if has != wanted:
             report.hints.append(f"it was trained with {option}={wanted!r}, the model has {has!r}")
+    check_finite(
+        {root + key: value for key, value in chosen.items()}, {root + k: v for k, v in state.items()}
+    )
     detector.load_state_dict(chosen, strict=False)
     logger.info("Checkpoint %s", report)
     return report
@@ -226,7 +230,7 @@ def create_detector(
     **overrides: Any,
 ) -> DINO:
     """A DINO or Mask DINO of a published file's sizes and rules, loaded; see
-    :func:`~.architecture.create_from_checkpoint`."""
+    :func:`~.create.create_from_checkpoint`."""
     mapped = to_native_detector(stored.state, num_heads, feature_order)
     sizes = detector_sizes(mapped, num_heads)
     if backbone is None:

@@ -22,6 +22,7 @@ State = dict[str, Tensor]
 OURS = "itpn_d2"
 # blocks.3.reduction.weight, wherever a framework keeps its backbone
 _MERGE = re.compile(r"(|.*\.)blocks\.\d+\.reduction\.weight$")
+_CAFFE2 = re.compile(r"(conv\d|res\d?_\w+|fpn_\w+|rpn_\w+|fc\d+)_(w|b|bn_[sb])")
 
 
 @dataclass
@@ -68,6 +69,11 @@ def to_native(state: State) -> Mapped:
         raise CheckpointError(
             f"it holds a detector with the names of {found[0].name}: load it into a DINO or Mask DINO, such "
             f"as that of itpn_d2.checkpoint.create_from_checkpoint(file, backbone=...)"
+        )
+    if any(_CAFFE2.fullmatch(key) for key in state):
+        raise CheckpointError(
+            "its names are those of Caffe2's Detectron: convert it with Detectron2 "
+            "(detectron2.checkpoint.c2_model_loading), whose names are known here"
         )
     shown = ", ".join(list(state)[:4])
     raise CheckpointError(

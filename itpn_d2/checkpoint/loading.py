@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from ..backbone.adapt import Adapted, adapt
 from ..backbone.timm_names import HEAD, canonical, find_networks, plain_name
 from ..errors import CheckpointError
+from .addresses import local_path
 from .architecture import architecture
+from .by_name import has_detectron2_names, load_by_name
 from .detector_models import find_detector, load_detector
 from .detectors import detector_layout
+from .finite import check_finite
 from .key_maps import OURS, Mapped, of_timm, to_native
 from .report import LoadReport
 from .safe_load import load_state_file
@@ -51,11 +54,11 @@ def load_pretrained(
         source: a file of any layout that :func:`to_native` knows, or its contents.
 
     Raises:
-        CheckpointError: the file can't be read, holds a trunk of other sizes or of another kind, or nothing
-            of the trunk fits; the model is then untouched.
+        CheckpointError: the file can't be read, holds a trunk of other sizes or of another kind, nothing of
+            the trunk fits, or weights are not finite; the model is then untouched.
     """
     name = "" if isinstance(source, dict) else str(source)
-    content = source if isinstance(source, dict) else load_state_file(local_path(str(source)))
+    content = source if isinstance(source, dict) else load_state_file(local_path(source))
     return load_contents(model, content, name, prefer_average)
 
 
@@ -76,12 +79,18 @@ def load_contents(
         stored = find_state(content, prefer_average)
         if detector_layout(stored.state) is not None and find_detector(model) is not None:
             return load_detector(model, stored, name)
-        mapped = _mapped(stored.state, model)
+        try:
+            mapped = _mapped(stored.state, model)
+        except CheckpointError:
+            if not has_detectron2_names(stored.state):
+                raise
+            return load_by_name(model, stored, name)
         if heads is not None:
             heads(stored.state, mapped)
         target = _target(model, mapped)
         report, chosen = _choose(target, mapped, stored, name, isinstance(content.get("pretraining"), dict))
         _check(target, mapped, report)
+        check_finite(chosen, {target.rename(key): value for key, value in mapped.state.items()})
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}" if name else str(error)) from error
     if isinstance(content.get("pretraining"), dict):
@@ -306,14 +315,3 @@ def _warn_of_normalisation(model: nn.Module, origin: dict, name: str) -> None:
                 [round(v, 3) for v in values],
                 key,
             )
-
-
-def local_path(path: str) -> str:
-    """The local file of a path that Detectron2's PathManager may have to fetch."""
-    if "://" not in path:
-        return path
-    from detectron2.utils.file_io import PathManager
-
-    from .. import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
-
-    return PathManager.get_local_path(path)

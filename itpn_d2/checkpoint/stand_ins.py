@@ -1,139 +1,312 @@
 """What may stand in a checkpoint beside tensors and plain containers, and what is read in its place.
 
-The restricted unpickler of torch builds the objects of a list of names and refuses all others. The names here
-are those that public training code leaves in its files. None of them gets the class that it names: numpy's
-constructors, for one, take any bytes for an array of pointers. They get data-only stand-ins.
+The names here are those that training code leaves in its files. None of them gets the class or function that
+it names: numpy's constructors, for one, take any bytes for an array of pointers. They get what is below,
+which takes data and gives data.
 """
 
-import argparse
-import collections
 import struct
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 _FORMATS = {"f2": "e", "f4": "f", "f8": "d", "b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q"}
 _FORMATS |= {f"u{n}": _FORMATS[f"i{n}"].upper() for n in (1, 2, 4, 8)}
+_TENSORS = {"f2", "f4", "f8", "b1", "i1", "i2", "i4", "i8", "u1"}  # numbers that torch has as well
+_DIMENSIONS = 16
+_PATH = 4096  # characters
 
 
 class Unread:
     """An object that has no use here: its contents are dropped."""
 
-    def __new__(cls, *args: Any) -> "Unread":
-        return super().__new__(cls)
-
     def __init__(self, *args: Any):
-        pass
-
-    def __setstate__(self, state: Any) -> None:
         pass
 
     def __repr__(self) -> str:
         return "<not read>"
 
 
-class NumberType:
-    """numpy.dtype of a scalar, by its code and byte order."""
+@dataclass(frozen=True)
+class NoWeights:
+    """A tensor that is not one of dense numbers.
 
-    def __init__(self, code: str, *flags: Any):
-        self.code, self.order = code, "<"
+    Attributes:
+        reason: what it is instead.
+    """
 
-    def __setstate__(self, state: Any) -> None:
+    reason: str
+
+
+class Node:
+    """A value with a state that is read after it is made: its plain contents are its :attr:`value`."""
+
+    value: Any = None
+
+    def __init__(self, *args: Any):
+        pass
+
+    def set_state(self, state: Any) -> None:
+        raise NotImplementedError
+
+
+class NumberType(Node):
+    """numpy.dtype, by its code and byte order."""
+
+    def __init__(self, code: Any = "", *flags: Any):
+        self.code, self.order, self.value = code, "<", Unread()
+
+    def set_state(self, state: Any) -> None:
         self.order = ">" if isinstance(state, tuple) and len(state) > 1 and state[1] == ">" else "<"
 
 
-def number(kind: Any, raw: Any = None) -> Any:
+class OmegaNode(Node):
+    """A node of an OmegaConf config, which older runs left in the state of their optimizer."""
+
+    def set_state(self, state: Any) -> None:
+        self.value = state.get("_content", state.get("_val")) if isinstance(state, dict) else None
+
+
+class Array:
+    """A numpy array, of which :attr:`value` is a tensor; of anything but numbers it is not read."""
+
+    def __init__(self, *args: Any):
+        self.value: Any = Unread()
+
+    def set_state(self, state: Any) -> None:
+        if isinstance(state, tuple) and len(state) == 5:
+            _, shape, kind, fortran, raw = state
+            # Python 2 wrote bytes as text
+            raw = raw.encode("latin-1") if isinstance(raw, str) else raw
+            self.value = _numbers(raw, kind, shape, bool(fortran))
+
+
+def _numbers(raw: Any, kind: Any, shape: Any, fortran: bool) -> Any:
+    if (
+        not isinstance(kind, NumberType)
+        or kind.code not in _TENSORS
+        or not isinstance(raw, bytes | bytearray)
+    ):
+        return Unread()
+    shape = _sizes(shape)
+    flat = np.frombuffer(raw, np.dtype(kind.order + kind.code))
+    if flat.size != _product(shape):
+        raise ValueError(f"{flat.size} numbers for the shape {shape}")
+    array = flat.astype(np.dtype(kind.code), copy=True).reshape(shape, order="F" if fortran else "C")
+    return torch.from_numpy(np.ascontiguousarray(array).reshape(shape))
+
+
+def _frombuffer(raw: Any, kind: Any, shape: Any, order: Any = "C") -> Array:
+    """What numpy writes in protocol 5."""
+    array = Array()
+    array.value = _numbers(raw, kind, shape, order == "F")
+    return array
+
+
+def _number(kind: Any, raw: Any = None) -> Any:
     """A numpy scalar as a plain number; anything but a number is dropped."""
+    raw = raw.encode("latin-1") if isinstance(raw, str) else raw
     code = _FORMATS.get(kind.code) if isinstance(kind, NumberType) else None
     if code is None or not isinstance(raw, bytes) or len(raw) != struct.calcsize(code):
         return Unread()
     return struct.unpack(kind.order + code, raw)[0]
 
 
-def path(*parts: Any) -> str:
-    return "/".join(str(p) for p in parts)
+def _encoded(text: str, encoding: str = "latin1") -> bytes:
+    """Bytes, as protocol 2 writes them."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise ValueError("no bytes")
+    return text.encode("latin-1")
 
 
-class Settings:
-    """A config node, which is a dict with methods: read as a dict."""
-
-    def __new__(cls, *args: Any) -> Any:
-        return collections.OrderedDict()
+def _bytes(content: Any = b"", *encoding: Any) -> bytes:
+    """bytes and bytearray, which are given as text before protocol 3."""
+    return content if isinstance(content, bytes) else _encoded(content, *encoding)
 
 
-class OmegaNode:
-    """A node of an OmegaConf config, which older runs left in the state of their optimizer.
+def _path(*parts: Any) -> Any:
+    if not all(isinstance(part, str) for part in parts) or sum(map(len, parts)) > _PATH:
+        return Unread()
+    return "/".join(parts)
 
-    Its plain value is in :attr:`value` after reading; :func:`without_nodes` puts that in its place.
+
+def _pairs(items: Any = ()) -> OrderedDict:
+    """collections.OrderedDict, as Python 2 wrote it with its items, and a Counter."""
+    found: OrderedDict = OrderedDict()
+    pairs = items.items() if isinstance(items, dict) else items if isinstance(items, list) else ()
+    for key, value in pairs:
+        if not isinstance(key, str | int | float):
+            raise ValueError("a key that is neither text nor number")
+        found[key] = value
+    return found
+
+
+def _dict(*_: Any) -> dict:
+    """A dict with methods of its own, such as a config node or a defaultdict; its items follow."""
+    return {}
+
+
+def _listed(items: Any = ()) -> list:
+    """A set, which nothing here needs as such."""
+    return list(items) if isinstance(items, list | tuple) else []
+
+
+def _tuple(items: Any = ()) -> tuple:
+    return tuple(items) if isinstance(items, list | tuple) else ()
+
+
+@dataclass
+class Storage:
+    """The numbers that tensors are views of.
+
+    Attributes:
+        numbers: all of them, one-dimensional; None of those that are no plain numbers.
+        kind: what they are.
     """
 
-    value: Any = None
-
-    def __new__(cls, *args: Any) -> "OmegaNode":
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any):
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        self.value = state.get("_content", state.get("_val")) if isinstance(state, dict) else None
+    numbers: Tensor | None
+    kind: str = field(default="")
 
 
-def without_nodes(content: Any, known: dict[int, Any] | None = None) -> Any:
-    """The content with the values of :class:`OmegaNode` in their place. What occurs twice is converted once,
-    so that a file of lists within lists takes no more time than it has parts."""
-    known = {} if known is None else known
-    if id(content) in known:
-        return known[id(content)]
-    if isinstance(content, OmegaNode):
-        known[id(content)] = found = without_nodes(content.value, known)
-        return found
-    if type(content) is tuple:
-        known[id(content)] = parts = tuple(without_nodes(item, known) for item in content)
-        return parts
-    if type(content) not in (dict, collections.OrderedDict, list):
-        return content
-    known[id(content)] = new = type(content)()  # before its items, of which one may be itself
-    if isinstance(new, list):
-        new.extend(without_nodes(item, known) for item in content)
-    else:
-        new.update((key, without_nodes(item, known)) for key, item in content.items())
-    return new
+def _sizes(value: Any) -> tuple[int, ...]:
+    whole = isinstance(value, tuple | list) and len(value) <= _DIMENSIONS
+    if not whole or not all(type(v) is int and 0 <= v < 1 << 62 for v in value):
+        raise ValueError("a shape that is none")
+    return tuple(value)
 
 
-_BY_NAME: dict[str, Any] = {
+def _product(sizes: tuple[int, ...]) -> int:
+    count = 1
+    for size in sizes:
+        count *= size
+    if count >= 1 << 62:
+        raise ValueError(f"the shape {sizes}")
+    return count
+
+
+def _tensor(storage: Any, offset: Any = 0, size: Any = (), stride: Any = (), *_: Any) -> Any:
+    if not isinstance(storage, Storage):
+        raise ValueError("a tensor without a storage")
+    if storage.numbers is None:
+        return NoWeights(f"is {storage.kind}: save it as a dense tensor of real numbers")
+    size, stride, (offset,) = _sizes(size), _sizes(stride), _sizes((offset,))
+    if len(size) != len(stride):
+        raise ValueError(f"the shape {size} with the strides {stride}")
+    if _product(size):
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        if last >= len(storage.numbers):
+            raise ValueError(f"it reaches to number {last} of a storage of {len(storage.numbers)}")
+        return storage.numbers.as_strided(size, stride, offset)
+    return storage.numbers.new_empty(size)
+
+
+def _typed_tensor(
+    storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, kind: Any, *_: Any
+) -> Any:
+    """A tensor over an untyped storage, of the types that have no class of storages."""
+    numbers = storage.numbers if isinstance(storage, Storage) else None
+    dtype = getattr(torch, str(getattr(kind, "name", "")).removeprefix("torch."), None)
+    if numbers is None or not isinstance(dtype, torch.dtype) or len(numbers) % dtype.itemsize:
+        raise ValueError("a tensor without numbers")
+    return _tensor(Storage(numbers.view(dtype)), offset, size, stride)
+
+
+def _parameter(data: Any = None, *_: Any) -> Any:
+    return data
+
+
+def _without_data(*_: Any) -> NoWeights:
+    return NoWeights("has a shape but no data: it was saved from the meta device")
+
+
+def _kind(words: str) -> Callable[..., NoWeights]:
+    return lambda *_: NoWeights(f"is {words}: save it as a dense tensor of real numbers")
+
+
+# storages by the name of their class; those of None hold no plain numbers
+STORAGES: dict[str, torch.dtype | None] = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexFloatStorage": None,
+    "ComplexDoubleStorage": None,
+    "QInt8Storage": None,
+    "QUInt8Storage": None,
+    "QInt32Storage": None,
+    "UntypedStorage": torch.uint8,
+}
+KNOWN: dict[str, Callable[..., Any]] = {
+    **{
+        f"{module}.{name}": Unread for module in ("torch", "torch.cuda", "torch.storage") for name in STORAGES
+    },
+    **{f"torch.{name}": Unread for name, value in vars(torch).items() if isinstance(value, torch.dtype)},
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _typed_tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._utils._rebuild_meta_tensor_no_storage": _without_data,
+    "torch._utils._rebuild_sparse_tensor": _kind("sparse"),
+    "torch._utils._rebuild_sparse_csr_tensor": _kind("sparse"),
+    "torch._utils._rebuild_nested_tensor": _kind("nested"),
+    "torch._utils._rebuild_qtensor": _kind("quantized"),
+    "torch._tensor._rebuild_from_type_v2": Unread,
+    "torch._tensor._rebuild_from_type": Unread,
+    **{f"torch.nn.parameter.{kind}": _parameter for kind in ("Parameter", "Buffer")},
+    "torch.Tensor": Unread,
+    "torch.device": Unread,
+    "torch.Size": _tuple,
+    "torch.serialization._get_layout": Unread,
+    **{f"torch.{name}": Unread for name in ("per_tensor_affine", "per_channel_affine")},
+    "collections.OrderedDict": _pairs,
+    "collections.Counter": _pairs,
+    "collections.defaultdict": _dict,
+    "argparse.Namespace": Unread,
+    "_codecs.encode": _encoded,
     "numpy.dtype": NumberType,
     "numpy.ndarray": Unread,
-    "yacs.config.CfgNode": Settings,
-    "fvcore.common.config.CfgNode": Settings,
-    "detectron2.config.config.CfgNode": Settings,
+    **{f"numpy.{core}.multiarray.scalar": _number for core in ("core", "_core")},  # before and since numpy 2
+    **{f"numpy.{core}.multiarray._reconstruct": Array for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric._frombuffer": _frombuffer for core in ("core", "_core")},
+    "yacs.config.CfgNode": _dict,
+    "fvcore.common.config.CfgNode": _dict,
+    "detectron2.config.config.CfgNode": _dict,
     "omegaconf.listconfig.ListConfig": OmegaNode,
     "omegaconf.dictconfig.DictConfig": OmegaNode,
-    # types that those nodes name as those of their contents
-    **{f"builtins.{kind}": Unread for kind in ("dict", "list", "int", "str", "float")},
-    **{f"__builtin__.{kind}": Unread for kind in ("dict", "list", "long", "int", "str", "unicode", "float")},
-    "typing.Any": Unread,
+    **{f"omegaconf.nodes.{kind}Node": OmegaNode for kind in ("Any", "Integer", "Float", "String", "Boolean")},
     "omegaconf.base.ContainerMetadata": Unread,
     "omegaconf.base.Metadata": Unread,
-    **{f"omegaconf.nodes.{kind}Node": OmegaNode for kind in ("Any", "Integer", "Float", "String", "Boolean")},
+    "typing.Any": Unread,
+    # types that such nodes name as those of their contents
+    **{f"builtins.{kind}": Unread for kind in ("dict", "list", "int", "str", "float", "bool", "tuple")},
+    **{f"__builtin__.{kind}": Unread for kind in ("dict", "list", "long", "int", "str", "unicode", "float")},
+    **{
+        f"{module}.{kind}": _listed for module in ("builtins", "__builtin__") for kind in ("set", "frozenset")
+    },
+    **{
+        f"{module}.{kind}": _bytes
+        for module in ("builtins", "__builtin__")
+        for kind in ("bytes", "bytearray")
+    },
     "mmengine.logging.history_buffer.HistoryBuffer": Unread,
     "deepspeed.runtime.fp16.loss_scaler.LossScaler": Unread,
     "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler": Unread,
     "deepspeed.runtime.fp16.loss_scaler.LossScaleConfig": Unread,
+    **{
+        f"{module}.{kind}Path": _path
+        for module in ("pathlib", "pathlib._local")  # before and in Python 3.13
+        for kind in ("", "Pure", "PurePosix", "PureWindows", "Posix", "Windows")
+    },
 }
-for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # before and since numpy 2
-    _BY_NAME |= {f"{_module}.scalar": number, f"{_module}._reconstruct": Unread}
-for _module in ("pathlib", "pathlib._local"):  # before and in Python 3.13
-    _BY_NAME |= {
-        f"{_module}.{n}Path": path for n in ("", "Pure", "PurePosix", "PureWindows", "Posix", "Windows")
-    }
-
-
-def allowed() -> list[Any]:
-    """For ``torch.serialization.safe_globals``: classes, and stand-ins with the name that they answer to."""
-    return [
-        argparse.Namespace,
-        collections.defaultdict,
-        Unread,
-        NumberType,
-        OmegaNode,
-        *((stand_in, name) for name, stand_in in _BY_NAME.items()),
-    ]

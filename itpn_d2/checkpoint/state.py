@@ -1,19 +1,22 @@
 """The state dict inside the contents of a checkpoint file."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .stand_ins import NoWeights
 
 WRAPPERS = ("module", "model", "state_dict")
 # of the references, of timm's training script, of ours
 _AVERAGES = (("model_ema",), ("state_dict_ema",), ("trainer", "average"))
 _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 _DEPTH = 4  # wrappers in wrappers: a hostile file may contain itself
+_LONGEST = 300  # characters of a name
+_NUMBER = re.compile(r"\d{5,}")  # no list of modules has so many
 _SLACK = 1 << 26  # bytes by which tensors may exceed their storages: tied and broadcast ones are small
 
 
@@ -43,7 +46,9 @@ def find_state(content: dict[str, Any], prefer_average: bool = False) -> Stored:
             our own trainer's).
 
     Raises:
-        CheckpointError: a tensor is not a dense one with data, or the tensors are views much larger than it.
+        CheckpointError: there are no tensors where they are looked for (the message says what is there); a
+            tensor is not a dense one with data, or has no elements; a name is none; or the tensors are views
+            much larger than it.
     """
     found, under = (_average(content) if prefer_average else None) or (content, [])
     for _ in range(_DEPTH):
@@ -54,15 +59,43 @@ def find_state(content: dict[str, Any], prefer_average: bool = False) -> Stored:
         under.append(name)
     state = {}
     for key, value in found.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-            value = torch.from_numpy(value)
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor | NoWeights):
             name = str(key)
             for prefix in _PREFIXES:
                 name = name.removeprefix(prefix)
-            state[name] = _dense(name, value.detach())
+            _check_name(name)
+            state[name] = _dense(name, value)
+    if not state:
+        raise CheckpointError(_nothing(found, under))
     _check_views(state)
     return Stored(state, tuple(under))
+
+
+def _check_name(name: str) -> None:
+    if len(name) > _LONGEST:
+        raise CheckpointError(f"{name[:60]}... is a name of {len(name)} characters, which no model has")
+    if _NUMBER.search(name):
+        raise CheckpointError(f"{name} counts its parts to a number that no model reaches")
+
+
+def _nothing(found: dict[str, Any], under: list[str]) -> str:
+    """What to say of a dict without tensors."""
+    where = f"under {'.'.join(under)}" if under else "at its top level"
+    if "blobs" in found:
+        return (
+            "it holds blobs, as Caffe2's Detectron wrote them: convert them with Detectron2 "
+            "(detectron2.checkpoint.c2_model_loading), whose names are known here"
+        )
+    rows = []
+    for key, value in list(found.items())[:8]:
+        count = sum(isinstance(v, Tensor) for v in value.values()) if isinstance(value, dict) else 0
+        what = f"a dict of {count} tensors" if count else type(value).__name__
+        rows.append(f"{str(key)[:60]} ({what})")
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    return (
+        f"no tensors {where}, nor under {', '.join(WRAPPERS)}; the keys there are "
+        f"{', '.join(rows) or 'none'}{more}: save the dict of the weights alone, or under one of those names"
+    )
 
 
 def _average(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]] | None:
@@ -76,12 +109,17 @@ def _average(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]] | None
     return None
 
 
-def _dense(name: str, value: Tensor) -> Tensor:
+def _dense(name: str, value: Tensor | NoWeights) -> Tensor:
+    if isinstance(value, NoWeights):
+        raise CheckpointError(f"{name} {value.reason}")
+    value = value.detach()
     if value.layout != torch.strided or value.is_quantized or value.is_complex():
         kind = "quantized" if value.is_quantized else "complex" if value.is_complex() else "sparse"
         raise CheckpointError(f"{name} is {kind}: save it as a dense tensor of real numbers")
     if value.device.type == "meta":
         raise CheckpointError(f"{name} has a shape but no data: it was saved from the meta device")
+    if value.is_floating_point() and not value.numel():
+        raise CheckpointError(f"{name} is empty, its shape is {tuple(value.shape)}: save the model again")
     return value
 
 

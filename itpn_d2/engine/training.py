@@ -9,7 +9,7 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from omegaconf import DictConfig
 
-from ..checkpoint import Checkpointer
+from ..checkpoint import Checkpointer, Classes
 from ..data import prepare_datasets
 from ..errors import ConfigError
 from .evaluate import evaluate
@@ -38,12 +38,14 @@ class TrainingRun(Run):
         """Load ``train.init_checkpoint`` for evaluation.
 
         Raises:
-            ConfigError: none is given; the message says that ``what`` needs one.
+            ConfigError: none is given; the message says that ``what`` needs one. CheckpointError: it is
+                not complete (``train.allow_incomplete=True`` takes it all the same), or of other classes.
         """
         checkpoint = self.cfg.train.init_checkpoint
         if not checkpoint:
             raise ConfigError(f"{what} needs weights: train.init_checkpoint=FILE")
-        Checkpointer(self.model, str(self.output_dir)).load(checkpoint, checkpointables=[])
+        complete = not self.cfg.train.get("allow_incomplete", False)
+        Checkpointer(self.model, classes=self._classes()).load(checkpoint, [], complete)
         self.model.eval()
 
     def evaluate(self) -> OrderedDict[str, Any]:
@@ -62,9 +64,14 @@ class TrainingRun(Run):
             self.model,
             str(self.output_dir),
             self.cfg.train.checkpointer.max_to_keep,
+            self._classes(),
             trainer=trainer,
             fingerprint=Fingerprint(self.cfg),
         )
+
+    def _classes(self) -> Classes:
+        dataset = self.cfg.dataset
+        return Classes(dataset.get("class_names"), dataset.get("semantic_class_names"))
 
     def _batches(self, start: int) -> Iterator[Any]:
         total, accumulate = self.cfg.dataloader.train.total_batch_size, self.cfg.train.accumulate

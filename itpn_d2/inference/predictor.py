@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from detectron2.config import instantiate
 from detectron2.data import transforms as T
+from detectron2.data.catalog import Metadata
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import nn
 
 from ..backbone import Trunk
 from ..backbone.checkpointing import Block
-from ..checkpoint import Checkpointer
+from ..checkpoint import Checkpointer, Classes
 from ..data.decode import BrokenImageError
 from ..data.read import ChannelOrder, Source, read_image
 from ..engine.parts import find_part
@@ -74,6 +75,8 @@ class Predictor:
         migration, gathering: turn on token migration or gathering; see
             :meth:`~itpn_d2.backbone.Trunk.accelerate`.
         array_order: the order of the channels of arrays.
+        allow_incomplete: take weights that leave some of the model's as they were initialised, and those of
+            other classes.
         model: a model that is built and loaded already; it is put into evaluation mode.
 
     Attributes:
@@ -82,8 +85,8 @@ class Predictor:
 
     Raises:
         ConfigError: see :func:`.find_config`; the config has no such mapper; or acceleration is asked of a
-            model without such a trunk. CheckpointError: the weights are those of another model. ZooError:
-            nothing is published.
+            model without such a trunk. CheckpointError: the weights are those of another model, not
+            complete, or of other classes. ZooError: nothing is published.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Predictor:
         migration: Mapping[str, Any] | None = None,
         gathering: Mapping[str, Any] | None = None,
         array_order: ChannelOrder = "BGR",
+        allow_incomplete: bool = False,
         model: nn.Module | None = None,
     ):
         if array_order not in ("BGR", "RGB"):
@@ -123,16 +127,26 @@ class Predictor:
             if trunk is None:
                 raise ConfigError(f"{type(self.model).__name__} has no trunk of this project to accelerate")
             trunk.accelerate(migration, gathering)
+        self.metadata = class_metadata(self.cfg)
         if source is not None:
-            Checkpointer(self.model).load(source, checkpointables=[], complete=True)
+            self._load(source, allow_incomplete)
         self.model.eval()
         if compile:
             # Block by block: one graph serves all of a stage, and what looks at the sizes stays outside.
             for block in self.model.modules():
                 if isinstance(block, Block):
                     block.compile()
-        self.metadata = class_metadata(self.cfg)
         self._running = threading.Lock()
+
+    def _load(self, source: str, allow_incomplete: bool) -> None:
+        """The weights; and the names of the classes, where the config has none."""
+        dataset = self.cfg.get("dataset") or {}
+        classes = Classes(dataset.get("class_names"), dataset.get("semantic_class_names"))
+        checkpointer = Checkpointer(self.model, classes=classes)
+        beside = checkpointer.load(source, checkpointables=[], complete=not allow_incomplete)
+        names = Classes.of(beside.get(Classes.KEY)).names.get("names")
+        if names and not (self.metadata.get("thing_classes") or self.metadata.get("stuff_classes")):
+            self.metadata = Metadata(thing_classes=names, stuff_classes=names)
 
     def _find_view(self) -> None:
         node = OmegaConf.select(self.cfg, "dataloader.test.mapper")

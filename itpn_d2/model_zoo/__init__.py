@@ -6,7 +6,8 @@
     backbone = model_zoo.get_backbone("fast_itpn_base", weights="itpn://fast_itpn_base_clipl_e1600.pt")
 
 On the command line: ``python -m itpn_d2.model_zoo list | show | download | verify``. Importing it makes
-``itpn://`` and ``hf://`` known to Detectron2's PathManager. All numbers and licences: ``MODEL_ZOO.md``.
+``itpn://`` and ``hf://`` known to Detectron2's PathManager, and so to every loader; the commands do so. All
+numbers and licences: ``MODEL_ZOO.md``.
 """
 
 from ..errors import ZooError
@@ -15,7 +16,7 @@ from .entry import Entry, ImageStatistics, Metric, Weights
 from .paths import register_path_handlers
 from .registry import get_entry
 from .registry import list_entries as list  # noqa: A004  (as Detectron2's and timm's users expect)
-from .zoo import get, get_backbone, get_config, get_predictor
+from .zoo import get, get_backbone, get_config
 
 register_path_handlers()
 
@@ -30,6 +31,5 @@ __all__ = [
     "get_backbone",
     "get_config",
     "get_entry",
-    "get_predictor",
     "list",
 ]

@@ -14,11 +14,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..checkpoint import load_state_file
-from ..checkpoint.loading import load_contents, local_path
+from ..checkpoint import load_state_file, local_path
+from ..checkpoint.loading import load_contents
+from ..download import sha256_of
 from ..errors import CheckpointError, add_debug, errors_of_use
 from ..files import write_text
-from .cache import cache_folder, placed, sha256_of
+from .cache import cache_folder, placed
 from .entries import WEIGHTS
 from .entry import TASKS, Weights
 from .paths import PREFIX, weights_file

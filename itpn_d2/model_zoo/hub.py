@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+from ..download import verify
 from ..errors import ZooError
-from .cache import cache_folder, placed, verify
+from .cache import cache_folder, placed
 
 _PATH = re.compile(r"hf://([\w.-]+)/([\w.-]+)(?:@([^/]+))?/(.+)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

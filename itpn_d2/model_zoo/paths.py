@@ -6,9 +6,9 @@ from typing import IO, Any
 
 from detectron2.utils.file_io import PathHandler, PathManager
 
+from ..download import download
 from ..errors import ZooError
 from .cache import cache_folder, placed
-from .download import download
 from .entry import Weights
 from .hub import hub_file
 from .registry import find_weights

@@ -29,14 +29,12 @@ and their weights. Those say what a recipe can reach, not what this code has rea
 
 ```python
 import cv2
-from itpn_d2 import model_zoo
+from itpn_d2 import Predictor, model_zoo
 
 model_zoo.list(task="detection")
 cfg = model_zoo.get_config("mask_rcnn_fast_itpn_base_1x")
 backbone = model_zoo.get_backbone("fast_itpn_base", weights="itpn://fast_itpn_base_clipl_e1600.pt")
-predict = model_zoo.get_predictor(
-    "Quickstart/mask_rcnn_fast_itpn_nano", weights="output/quickstart/model_final.pth"
-)
+predict = Predictor("Quickstart/mask_rcnn_fast_itpn_nano", weights="output/quickstart/model_final.pth")
 instances = predict(cv2.imread("scene.png"))["instances"]
 ```
 """

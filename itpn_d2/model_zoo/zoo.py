@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from detectron2.config import instantiate
@@ -18,9 +18,6 @@ from ..engine.precision import resolve_device
 from ..errors import ZooError
 from .paths import PREFIX
 from .registry import get_entry, trained_weights
-
-if TYPE_CHECKING:
-    from ..inference import Predictor
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 _PLACES = ("backbone", "network", "encoder.backbone")  # of a trunk's options in the model of a config
@@ -97,28 +94,6 @@ def get_backbone(name: str, weights: bool | str | Path | None = None, **options:
     if weights:
         load_pretrained(backbone, str(weights))
     return backbone
-
-
-def get_predictor(
-    name: str,
-    weights: str | Path | None = None,
-    device: torch.device | str | None = None,
-    overrides: Sequence[str] = (),
-    dtype: str = "fp32",
-) -> "Predictor":
-    """From images to what the trained model of an entry finds in them:
-    :class:`~itpn_d2.inference.Predictor` by the name of an entry.
-
-    Args:
-        weights: of the trained model; None: those that are published.
-        device, overrides: see :func:`get`.
-
-    Raises:
-        ZooError: no such entry; a pre-training; or no weights.
-    """
-    from ..inference import Predictor  # finds its config here
-
-    return Predictor(get_entry(name).name, weights, device, dtype, overrides=overrides)
 
 
 def _build(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from detectron2.layers import ShapeSpec
 
-from itpn_d2 import create_model, model_zoo
+from itpn_d2 import Predictor, create_model, model_zoo
 from itpn_d2.backbone.backbone import ITPNBackbone
 from itpn_d2.checkpoint import CheckpointError, atomic_save, from_native
 from itpn_d2.model_zoo import Weights, ZooError
@@ -152,7 +152,7 @@ def test_predictor_of_a_detector(tmp_path):
     model = model_zoo.get(QUICKSTART, device="cpu", overrides=TINY)
     atomic_save({"model": model.state_dict()}, tmp_path / "w.pth")
     few = [*TINY, "model.roi_heads.box_predictor.test_score_thresh=0.0"]
-    predict = model_zoo.get_predictor(QUICKSTART, weights=tmp_path / "w.pth", device="cpu", overrides=few)
+    predict = Predictor(QUICKSTART, weights=tmp_path / "w.pth", device="cpu", overrides=few)
     assert not predict.model.training
     assert predict.metadata.thing_classes == ["disc", "square", "triangle", "star", "ring"]
     found = predict(np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8))["instances"]
@@ -162,6 +162,6 @@ def test_predictor_of_a_detector(tmp_path):
 
 def test_predictor_without_weights():
     with pytest.raises(ZooError, match="none published"):
-        model_zoo.get_predictor("mask_rcnn_fast_itpn_tiny_1x")
+        Predictor("mask_rcnn_fast_itpn_tiny_1x")
     with pytest.raises(ZooError, match="predicts nothing"):
-        model_zoo.get_predictor("distillation_fast_itpn_tiny")
+        Predictor("distillation_fast_itpn_tiny")

@@ -14,8 +14,7 @@ from benchmarks.clock import Step, compare, interleave
 from calibration.grid import Acceleration
 from itpn_d2.backbone import Trunk
 from itpn_d2.backbone.backbone import ITPNBackbone
-from itpn_d2.checkpoint import load_state_file, to_native, unwrap
-from itpn_d2.checkpoint.loading import local_path
+from itpn_d2.checkpoint import load_state_file, local_path, to_native, unwrap
 from itpn_d2.engine import TrainingRun
 from itpn_d2.engine.evaluate import evaluate_once
 from itpn_d2.engine.parts import Call, calls_of, find_part

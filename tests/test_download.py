@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from itpn_d2.model_zoo import ZooError
-from itpn_d2.model_zoo.download import download
+from itpn_d2.download import download
+from itpn_d2.errors import ZooError
 
 BODY = bytes(range(256)) * 20_000  # 5 MB: several reads
 DIGEST = hashlib.sha256(BODY).hexdigest()

@@ -1,0 +1,40 @@
+"""Whether a load gave a model all that it predicts by."""
+
+from torch import nn
+
+from ..backbone import TokenGathering, TokenMigration
+from ..errors import CheckpointError
+from ..meta_arch.dino import DINO
+from .report import LoadReport, summary
+
+
+def require_all(report: LoadReport, model: nn.Module) -> None:
+    """Refuse a model that would predict by weights that nobody has trained.
+
+    Raises:
+        CheckpointError: parameters that predictions need were not in the file; they are listed by group.
+    """
+    not_needed = tuple(_not_needed(model))
+    lacking = [name for name in report.missing if not name.startswith(not_needed)]
+    if not lacking:
+        return
+    differing = [row for row in report.mismatched if row.split(":")[0] in lacking]
+    which = f"{differing[0]}; " if differing else ""
+    raise CheckpointError(
+        f"{report.source}: the weights of another model, or not all of this one's: {len(lacking)} tensors of "
+        f"this one are not in it ({which}{summary(lacking, 3)}), and would predict as they were initialised. "
+        f"Give the config that they were trained with (a run writes config.yaml beside them), with the same "
+        f"number of classes\n{report}"
+    )
+
+
+def _not_needed(model: nn.Module) -> list[str]:
+    """Beginnings of names: what starts as if it were not there, and what only training uses."""
+    found = []
+    for name, module in model.named_modules():
+        start = f"{name}." if name else ""
+        if isinstance(module, TokenMigration | TokenGathering):
+            found.append(start)
+        elif isinstance(module, DINO):
+            found.append(f"{start}denoising.")
+    return found

@@ -1,0 +1,65 @@
+"""From a file to a model of the sizes that it holds."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..backbone import create_model
+from ..errors import CheckpointError
+from .addresses import local_path
+from .architecture import architecture
+from .detector_models import create_detector
+from .detectors import detector_layout
+from .key_maps import to_native
+from .loading import load_contents
+from .safe_load import load_state_file
+from .state import find_state, unwrap
+
+
+def create_from_checkpoint(
+    source: str | Path | dict[str, Any], pyramid: bool | None = None, **overrides: Any
+) -> nn.Module:
+    """A model of the sizes of a checkpoint, loaded: a backbone, a classifier, a bare trunk, or a published
+    DINO or Mask DINO over a given backbone.
+
+    Args:
+        source: a file of any known layout, or its contents.
+        pyramid: False leaves the file's pyramid out; None: takes it if there is one.
+        overrides: arguments of :func:`itpn_d2.create_model` that replace what the file says, such as
+            ``drop_path`` or ``pos_grid``, to which tables are then adapted. The width of a head shows only in
+            relative tables; without them it is 64, as in every published trunk, unless ``num_heads`` says
+            otherwise. Of a detector: ``backbone``, any of Detectron2's, which gets the file's weights where
+            it has the same names; ``num_heads`` (8, as in every published file), ``feature_order`` (of a Mask
+            DINO whose maps have all the same number of channels), ``in_features`` (the coarsest maps of the
+            backbone) and arguments of :class:`~itpn_d2.meta_arch.DINO` or ``MaskDINO``: what no shape shows
+            is ``num_queries`` of a two-stage Mask DINO (300), ``box_init`` (``mask2box``), ``task``
+            (``instance``; of K + 1 logits ``semantic``) with ``num_classes``, the things, for ``panoptic``,
+            and ``groups`` (32).
+
+    Raises:
+        CheckpointError: see :func:`.load_pretrained`.
+    """
+    content = source if isinstance(source, dict) else load_state_file(local_path(source))
+    file = "" if isinstance(source, dict) else str(source)
+    try:
+        stored = find_state(content)
+        if detector_layout(stored.state) is not None:
+            return create_detector(stored, name=file, **{"backbone": None, **overrides})
+        found = architecture(to_native(unwrap(content)).state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}" if file else str(error)) from error
+    options = found.options()
+    if pyramid or (pyramid is None and found.fpn_dim is not None):
+        options.update(pyramid=True)
+        if found.fpn_dim is not None:
+            options.update(
+                fpn_dim=found.fpn_dim, fpn_depth=found.fpn_depth, pyramid_mlp_ratio=found.pyramid_mlp_ratio
+            )
+    elif found.num_classes is not None:
+        pooling = {"layer": "mean_then_norm", "batch": "mean_then_batch_norm"}.get(found.pooled_norm)
+        pooling = pooling or ("norm_then_mean" if found.final_norm else "mean_then_norm")
+        options.update(num_classes=found.num_classes, pooling=pooling)
+    model = create_model(f"{found.family}_nano", **{**options, **overrides})
+    load_contents(model, content, file)
+    return model

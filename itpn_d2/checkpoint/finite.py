@@ -1,0 +1,51 @@
+"""Weights that are no numbers, or too large for the model's type, are refused by name before they load."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+
+_SHOWN = 3  # names in a message
+
+
+def check_finite(chosen: Mapping[str, Tensor], stored: Mapping[str, Tensor] | None = None) -> None:
+    """Look at tensors that are about to be loaded.
+
+    Args:
+        stored: the same as the file has them, in its own types.
+
+    Raises:
+        CheckpointError: some hold NaN or infinite numbers, or get them by the model's type.
+    """
+    broken = [name for name, value in chosen.items() if not is_finite(value)]
+    if not broken:
+        return
+    overflown = [name for name in broken if stored is not None and is_finite(stored[name])]
+    if len(overflown) == len(broken):
+        kind = str(chosen[broken[0]].dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{_names(broken)} hold numbers beyond those of {kind}: load the file into a model of float32 or "
+            f"bfloat16"
+        )
+    raise CheckpointError(
+        f"{_names([n for n in broken if n not in overflown])} hold NaN or infinite numbers, as a training "
+        f"leaves that has diverged, or a conversion to half precision: take an earlier checkpoint, or the "
+        f"file in its original precision"
+    )
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether all elements of a tensor are; without a copy of it."""
+    if not value.is_floating_point() or not value.numel():
+        return True
+    if value.dtype.itemsize == 1:  # types without a minimum
+        value = value.float()
+    # a NaN is both the smallest and the largest
+    return all(bool(torch.isfinite(edge)) for edge in torch.aminmax(value))
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{len(names)} tensors ({', '.join(names[:_SHOWN])}{more})"
