@@ -75,7 +75,8 @@ def _fetched(address: str) -> Path:
 
 def _by_path_manager(address: str, scheme: str) -> str:
     try:
-        found = PathManager.get_local_path(address)
+        # PathManager's own ftp:// waits for ever where nobody answers
+        found = address if scheme == "ftp" else PathManager.get_local_path(address)
     except UseError:
         raise
     except Exception as error:  # handlers of others raise whatever their libraries do

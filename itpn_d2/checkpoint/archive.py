@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from ..errors import CheckpointError
 
+SIGNATURE = b"PK\x03\x04"  # that a file of torch.save begins with, and each of its entries
 _PICKLE_LIMIT = 1 << 26  # bytes of names and shapes: a hundred times what a large model needs
 _MOST_ENTRIES = 200_000
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and of the extra field
@@ -82,7 +83,7 @@ def data_offset(file: BinaryIO, entry: zipfile.ZipInfo, size: int) -> int:
     """
     file.seek(entry.header_offset)
     head = file.read(_LOCAL_HEADER.size)
-    if len(head) < _LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
+    if len(head) < _LOCAL_HEADER.size or not head.startswith(SIGNATURE):
         raise ValueError(f"the header of {entry.filename} is damaged")
     _, name, extra = _LOCAL_HEADER.unpack(head)
     start = entry.header_offset + _LOCAL_HEADER.size + name + extra

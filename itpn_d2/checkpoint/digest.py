@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import CheckpointError
+from .archive import SIGNATURE
 
 KEY = "itpn_d2.digest"  # in the metadata of a safetensors file
 BLANK = "crc32:00000000"
@@ -51,8 +52,9 @@ def check(path: Path) -> bool:
         CheckpointError: it has changed since it was written.
     """
     with open(path, "rb") as file:
+        zipped = file.read(len(SIGNATURE)) == SIGNATURE
         size = file.seek(0, 2)
-        if zipfile.is_zipfile(file):
+        if zipped:
             comment = zipfile.ZipFile(file).comment
             match = _COMMENT.fullmatch(comment)
             if match is None:

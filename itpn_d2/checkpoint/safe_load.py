@@ -3,13 +3,12 @@
 import json
 import mmap
 import stat
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
 from . import digest
-from .archive import check_archive
+from .archive import SIGNATURE, check_archive
 from .stand_ins import Unread
 from .torch_file import is_legacy, read_legacy, read_zip
 from .unpickle import ForbiddenNameError, PickleError, read_pickle
@@ -87,7 +86,9 @@ def _short(path: Path) -> str:
 
 
 def _read(path: Path) -> Any:
-    if zipfile.is_zipfile(path):
+    with open(path, "rb") as file:
+        zipped = file.read(len(SIGNATURE)) == SIGNATURE
+    if zipped:
         check_archive(path, sums=False)
         if not digest.check(path):
             check_archive(path)

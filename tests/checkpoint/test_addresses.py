@@ -1,0 +1,153 @@
+"""Whatever is given as a file: a local file, or one kind of error that names the address and the reason."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from detectron2.utils.file_io import PathManager
+
+from itpn_d2.checkpoint import CheckpointError, load_pretrained, load_state_file, local_path
+from itpn_d2.download import masked
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("http://", "no host"),
+        ("https://", "no host"),
+        ("http:///x.pth", "no host"),
+        ("http://[::1", "Invalid IPv6"),
+        ("http://[zz]/x", "not an address"),
+        ("https://exa mple/x", "space"),
+        ("https://exa\tmple/x", "space or a control"),
+        ("http://localhost:port/x", "port is no number"),
+        ("http://localhost:99999/x", "port is no number"),
+        ("http://" + "a" * 70 + ".org/x", "not an address"),
+        ("http://a..b/x", "not an address"),
+        ("http://127.0.0.1:1/x.pth", "refused"),
+        ("HTTP://127.0.0.1:1/x.pth", "refused"),
+        ("http://user:secret@127.0.0.1:1/x.pth", "refused"),
+        ("http://127.0.0.1:1/x.pth?token=secret&a=secret", "refused"),
+        ("http://user:se/cret@127.0.0.1/x.pth", "port is no number"),
+        ("ftp://127.0.0.1/x", "nothing here reads ftp"),
+        ("gopher://x/y", "nothing here reads gopher"),
+        ("s3://bucket/x", "nothing here reads s3"),
+        ("://x", "no such file"),
+        ("catalog://x", "no such model"),
+        ("file://elsewhere/x.pth", "another machine"),
+        ("file:///nowhere/x.pth", "no such file"),
+        ("", "can't be read|folder"),
+        (".", "folder"),
+        ("/dev/null", "device"),
+        ("x" * 5000, "too long"),
+        ("/" + "/".join(["x" * 200] * 30), "too long"),
+        ("a\0b", "null"),
+        ("nowhere.pth", "no such file"),
+    ],
+)
+def test_odd_addresses(address, words):
+    with pytest.raises(CheckpointError, match=f"(?i){words}") as caught:
+        load_state_file(local_path(address))
+    assert "secret" not in str(caught.value) and len(str(caught.value)) < 1000
+    with pytest.raises(CheckpointError):
+        load_pretrained(None, address)
+
+
+@pytest.mark.parametrize("what", [5, None, 1.5, [], b"x"])
+def test_what_is_no_name(what):
+    with pytest.raises(CheckpointError, match="no name of a file"):
+        local_path(what)
+
+
+def test_a_host_that_is_not_known(monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    for address in (
+        "https://host.invalid/x.pth",
+        "detectron2://ImageNetPretrained/MSRA/R-50.pkl",
+        "catalog://ImageNetPretrained/MSRA/R-50",
+    ):
+        with pytest.raises(CheckpointError, match="can't be fetched .*not known.*fetch the file elsewhere"):
+            local_path(address)
+
+
+def test_a_server_that_never_answers(monkeypatch):
+    from itpn_d2 import download
+
+    monkeypatch.setattr(download.download, "__defaults__", (None, 4, 0.2, 0.0))
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with pytest.raises(CheckpointError, match="timed out"):
+            local_path(f"http://127.0.0.1:{silent.getsockname()[1]}/x.pth")
+
+
+def test_a_file_is_fetched_once_for_detectron2_too(site, cache):
+    site.files["/zoo/a b.pth"] = b"weights"
+    address = f"{site.address}/zoo/a b.pth"
+    site.files["/zoo/a%20b.pth"] = b"weights"
+    found = local_path(address)
+    assert Path(found).read_bytes() == b"weights" and local_path(address) == found
+    assert PathManager.get_local_path(address) == found and len(site.requests) == 1
+    assert local_path(f"file://{found}".replace(" ", "%20")) == found
+    other = local_path(f"{address}?version=2")
+    assert other != found and len(site.requests) == 2
+    outside = local_path(f"{site.address}/../zoo/a%20b.pth")
+    assert os.path.realpath(outside).startswith(str(cache))
+
+
+def test_a_password_goes_to_the_server_alone(site):
+    seen = []
+    answer = site.answer
+    site.answer = lambda request: (seen.append(request.headers.get("Authorization")), answer(request))
+    site.files["/x.pth"] = b"weights"
+    address = site.address.replace("://", "://me:p%40ss@")
+    assert Path(local_path(f"{address}/x.pth")).read_bytes() == b"weights"
+    assert seen == ["Basic bWU6cEBzcw=="]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://me:word@host/x", "https://***@host/x"),
+        ("see ftp://me@host/x and http://a:b@c/", "see ftp://***@host/x and http://***@c/"),
+        ("https://me:wo/rd@host/x", "https://***@host/x"),
+        ("https://host:8080/a@1/x", "https://host:8080/a@1/x"),
+        ("hf://org/repo@revision/file", "hf://org/repo@revision/file"),
+        ("https://h/x?sig=abc&n=1", "https://h/x?sig=***&n=***"),
+    ],
+)
+def test_masks(text, shown):
+    assert masked(text) == shown
+
+
+def test_a_pipe_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="x.pth: a pipe"):
+        load_state_file(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (b"<!DOCTYPE html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"(dp0\n", "protocol 0 or 1"),
+    ],
+)
+def test_what_stands_in_the_place_of_a_file(tmp_path, head, words):
+    (tmp_path / "x.pth").write_bytes(head + bytes(100))
+    with pytest.raises(CheckpointError, match=f"x.pth: not a checkpoint, but .*{words}"):
+        load_state_file(tmp_path / "x.pth")
