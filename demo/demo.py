@@ -16,8 +16,9 @@ import sys
 from pathlib import Path
 
 from itpn_d2.errors import add_debug, errors_of_use
+from itpn_d2.files import make_folder
 from itpn_d2.inference import Predictor
-from itpn_d2.inference.inputs import find_inputs
+from itpn_d2.inference.inputs import find_inputs, printable
 from itpn_d2.inference.job import Job
 
 
@@ -61,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     if args.batch_size < 1:
         p.error(f"--batch-size {args.batch_size}: at least 1")
     with errors_of_use(args.debug):
-        inputs = find_inputs(args.input)
+        make_folder(args.output)  # what is wrong is said now, not after the model is loaded
+        inputs = find_inputs(args.input, args.output)
         predictor = Predictor(
             args.config_file, args.weights, args.device, args.dtype, overrides=args.opts, compile=args.compile
         )
@@ -75,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
             known=args.ids_from,
         )
         summary = job.run(inputs)
-    print(summary)
+    print(printable(str(summary)))
     if summary.interrupted:
         return 130
     return 1 if summary.failed else 0

@@ -15,6 +15,7 @@ import shutil
 import socket
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -45,7 +46,10 @@ def partial_name(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: its folder can't be made ({_reason(error, path.parent)})") from error
-    stem = path.stem.encode()[:_LONGEST].decode(errors="ignore")
+    try:
+        stem = path.stem.encode()[:_LONGEST].decode(errors="ignore")
+    except UnicodeEncodeError:  # a name that is not UTF-8, which libraries in C++ do not take
+        stem = f"{zlib.crc32(os.fsencode(path.stem)):08x}"
     return path.with_name(f".{stem}.{_host()}.{os.getpid()}.partial{path.suffix[:20]}")
 
 
@@ -93,15 +97,45 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     partial = partial_name(path)
     try:
-        yield partial
-        commit(partial, path)
+        with writing(path):
+            yield partial
+            commit(partial, path)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within it, what the disk refuses is an error of use that names ``path`` and the reason.
+
+    Raises:
+        OutputError: the disk is full, the place can't be written to, or the like.
+    """
+    try:
+        yield
     except Exception as error:
         if isinstance(error, OutputError) or not _is_of_writing(error, path.parent):
             raise
         raise OutputError(f"{path}: can't be written ({_reason(error, path.parent)})") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+
+
+def make_folder(folder: str | Path) -> Path:
+    """Make a folder that files can be written to, or see that it is one.
+
+    Raises:
+        OutputError: it can't be; the message says why.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:
+        taken = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "a file is in its place" if taken else _reason(error, folder.parent)
+        raise OutputError(f"{str(folder)[:300]}: no folder to write to ({reason}); choose another") from error
+    return folder
 
 
 def _is_of_writing(error: BaseException | None, folder: Path) -> bool:

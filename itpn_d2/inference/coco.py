@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -14,9 +14,10 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from ..errors import ConfigError
 from ..evaluation.drawing import semantic_map
 from ..evaluation.files import save_png
-from ..files import write_json
+from ..files import write_json, writing
 
 Record = dict[str, Any]
+LINES = "results.jsonl"
 
 
 class Categories:
@@ -117,6 +118,9 @@ class ResultFiles:
     """The results of many images: ``instances.json``, ``stuff.json`` and ``panoptic.json`` with
     ``panoptic/*.png``, as far as the model makes such, and ``images.json`` with the ids that they use.
 
+    Until :meth:`save`, ``results.jsonl`` has a line for each image that is done, which also a killed process
+    leaves.
+
     Args:
         folder: where :meth:`save` writes.
         metadata: of the classes.
@@ -142,6 +146,7 @@ class ResultFiles:
         self._next = max(self._known.values(), default=0)
         self._results: dict[str, list[Record]] = {"instances": [], "stuff": [], "panoptic": []}
         self._seen: set[str] = set()
+        self._lines: TextIO | None = None
 
     def add(self, file_name: str, size: tuple[int, int], output: Record) -> int:
         """Take the output of an image of ``size`` (height, width); returns its id: that of the json for the
@@ -149,22 +154,36 @@ class ResultFiles:
         number = self._known.get(file_name, self._known.get(os.path.basename(file_name)))
         if number is None:
             number = self._next = self._next + 1
-        self.images.append({"id": number, "file_name": file_name, "height": size[0], "width": size[1]})
+        image = {"id": number, "file_name": file_name, "height": size[0], "width": size[1]}
+        found: dict[str, list[Record]] = {}
         if "instances" in output or "scores" in output:
-            self._results["instances"] += instance_results(output, number, self.categories)
-            self._seen.add("instances")
+            found["instances"] = instance_results(output, number, self.categories)
         if "sem_seg" in output and "panoptic_seg" not in output:
-            self._results["stuff"] += semantic_results(output, number, self.categories)
-            self._seen.add("stuff")
+            found["stuff"] = semantic_results(output, number, self.categories)
         if "panoptic_seg" in output:
             result, picture = panoptic_result(output, number, f"{number:012d}.png", self.categories)
             save_png(self.folder / "panoptic" / result["file_name"], picture)
-            self._results["panoptic"].append(result)
-            self._seen.add("panoptic")
+            found["panoptic"] = [result]
+        self._append({"image": image, **found})
+        self.images.append(image)
+        for name, results in found.items():
+            self._results[name] += results
+            self._seen.add(name)
         return number
 
+    def _append(self, line: Record) -> None:
+        path = self.folder / LINES
+        with writing(path):
+            if self._lines is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lines = open(path, "w", encoding="utf-8")  # noqa: SIM115  (until save)
+            self._lines.write(json.dumps(line) + "\n")
+            self._lines.flush()
+
     def save(self) -> list[Path]:
-        """Write what there is, each file whole or not at all; the paths."""
+        """Write what there is, each file whole or not at all; the paths. Nothing without an image."""
+        if not self.images:
+            return []
         contents: dict[str, Any] = {name: self._results[name] for name in sorted(self._seen)}
         categories = self.categories.listing()
         if "panoptic" in contents:  # COCO's panoptic results are one object
@@ -174,4 +193,8 @@ class ResultFiles:
         for name, content in contents.items():
             paths.append(self.folder / f"{name}.json")
             write_json(paths[-1], content, indent=None)
+        if self._lines is not None:  # all of it is in the others now
+            self._lines.close()
+            self._lines = None
+            (self.folder / LINES).unlink(missing_ok=True)
         return paths

@@ -9,16 +9,16 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..errors import OutputError
 from ..evaluation import draw_prediction
 from ..evaluation.files import save_png
-from ..files import write_json
+from ..files import make_folder, write_json
 from .coco import ResultFiles
-from .inputs import Inputs
+from .inputs import Inputs, check_not_overwritten, picture_path, printable, video_path
 from .predictor import Prediction, Predictor
 from .video import VideoError, VideoReader, VideoWriter
 
 logger = logging.getLogger(__name__)
-_KEPT = (".jpg", ".jpeg", ".png")  # formats a picture keeps; others become PNG
 
 
 @dataclass
@@ -73,11 +73,15 @@ class Job:
     known: Path | None = None
 
     def run(self, inputs: Inputs) -> Summary:
-        """Do all of it. What fails is in the summary; what is done stays, also after Ctrl-C.
+        """Do all of it. What fails is in the summary; what is done stays, also after Ctrl-C: every image has
+        its line in ``results.jsonl`` as soon as it is done, until the files of all of them are written.
 
         Raises:
-            ConfigError: ``known`` can't be used.
+            ConfigError: ``known`` can't be used, or results would overwrite what is read. OutputError: they
+                can't be written, as on a full disk.
         """
+        check_not_overwritten(inputs, [self.known] if self.known is not None else [], self.output)
+        make_folder(self.output)
         summary = Summary(failed=list(inputs.problems))
         results = ResultFiles(self.output, self.predictor.metadata, self.known)
         try:
@@ -91,8 +95,7 @@ class Job:
         except KeyboardInterrupt:
             summary.interrupted = True
         finally:
-            if results.images:
-                summary.written += map(str, results.save())
+            summary.written += map(str, results.save())
             write_json(self.output / "summary.json", asdict(summary))
         return summary
 
@@ -110,10 +113,10 @@ class Job:
             return False
         results.add(name, prediction.image.shape[:2], prediction.output)
         if self.draw:
-            path = self.output / "pictures" / name
-            path = path if path.suffix.lower() in _KEPT else path.with_name(f"{path.name}.png")
             try:
-                save_png(path, self._drawn(prediction, self.min_side))
+                save_png(picture_path(self.output, name), self._drawn(prediction, self.min_side))
+            except OutputError:
+                raise  # of the disk, which will not take the next one either
             except Exception as error:  # the results are worth more than their picture
                 logger.warning("%s could not be drawn", name, exc_info=True)
                 summary.notes.append((name, f"not drawn: {error}"))
@@ -128,8 +131,8 @@ class Job:
     def _video(self, path: Path, name: str, summary: Summary) -> None:
         reader = VideoReader(path)
         results = ResultFiles(self.output / "videos" / name, self.predictor.metadata)
-        writer = VideoWriter(self.output / "videos" / f"{name}.mp4", reader.fps)
-        bar = tqdm(desc=name, total=reader.expected, unit="frame", dynamic_ncols=True)
+        writer = VideoWriter(video_path(self.output, name), reader.fps)
+        bar = tqdm(desc=printable(name), total=reader.expected, unit="frame", dynamic_ncols=True)
         lost = 0
         try:
             # as pictures, since the order of an array's channels is the predictor's choice
@@ -148,8 +151,7 @@ class Job:
         finally:
             bar.close()
             writer.close()
-            if results.images:
-                summary.written += map(str, results.save())
+            summary.written += map(str, results.save())
         if self.draw:
             summary.written.append(str(writer.path))
         if lost:

@@ -1,6 +1,9 @@
 """Videos as frames, and back, by OpenCV."""
 
+import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -9,6 +12,21 @@ import numpy as np
 from ..files import commit, partial_name
 
 _FPS = 25.0  # where a file does not tell
+
+
+@contextmanager
+def in_utf8(path: Path) -> Iterator[str]:
+    """A name of a file or folder that a library in C++ takes, to open it by: its own, or where that is not
+    UTF-8, a link's."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = os.path.join(folder, f"link{path.suffix if path.suffix.isascii() else ''}")
+            os.symlink(path.absolute(), link)
+            yield link
+    else:
+        yield str(path)
 
 
 class VideoError(Exception):
@@ -31,7 +49,8 @@ class VideoReader:
         self.path, self.count = path, 0
         if not path.is_file() or not path.stat().st_size:
             raise VideoError(f"{path}: {'the file is empty' if path.is_file() else 'no such file'}")
-        self._capture = cv2.VideoCapture(str(path))
+        with in_utf8(path) as name:
+            self._capture = cv2.VideoCapture(name)
         self._first: np.ndarray | None
         good, self._first = self._capture.read() if self._capture.isOpened() else (False, None)
         if not good:
@@ -84,9 +103,9 @@ class VideoWriter:
         even = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT)
         if self._writer is None:
             size = (even.shape[1], even.shape[0])
-            self._writer = cv2.VideoWriter(
-                str(self._partial), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, size
-            )
+            with in_utf8(self._partial.parent) as folder:
+                name = os.path.join(folder, self._partial.name)
+                self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), self.fps, size)
             if not self._writer.isOpened():
                 raise VideoError(f"{self.path}: OpenCV can't write MPEG-4 of {size[0]}x{size[1]} pixels here")
         self._writer.write(np.ascontiguousarray(even[..., ::-1]))

@@ -1,7 +1,9 @@
 """The command: images, folders and videos in; pictures, videos and COCO results out, whatever is broken."""
 
+import errno
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -106,7 +108,14 @@ def test_a_video_that_ends_in_mid_frame(command, tmp_path, capsys):
 
 
 def test_weights_of_another_config(command, main, trained, good, tmp_path, refused):
-    fixed = ["--weights", str(trained / "model_final.pth"), "--output", str(tmp_path), "--device", "cpu"]
+    fixed = [
+        "--weights",
+        str(trained / "model_final.pth"),
+        "--output",
+        str(tmp_path / "out"),
+        "--device",
+        "cpu",
+    ]
     with refused("CheckpointError.*another size"):
         main(
             [
@@ -188,3 +197,131 @@ def test_a_video_is_whole_or_absent(tmp_path):
     assert not (tmp_path / "never.mp4").exists()
     with pytest.raises(VideoError, match="no such file"):
         VideoReader(tmp_path / "never.mp4")
+
+
+def state_of(folder):
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output"),
+    [
+        (["work/pictures"], "work"),
+        (["work/pictures"], "work/pictures"),
+        (["work/pictures"], "."),
+        (["work"], "work"),
+        (["work/pictures/a.png"], "work"),
+        (["work/pictures/*.png"], "work"),
+        (["work/../work/pictures/a.png"], "work/pictures/.."),
+        (["link/a.png"], "work"),
+        (["work/videos/c.avi.mp4", "work/videos/c.avi"], "work"),
+    ],
+)
+def test_inputs_are_not_overwritten(main, trained, tmp_path, monkeypatch, refused, inputs, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "work" / "videos").mkdir(parents=True)
+    (tmp_path / "work" / "pictures").mkdir()
+    Image.new("RGB", (40, 30), "red").save("work/pictures/a.png")
+    (tmp_path / "link").symlink_to("work/pictures")
+    write_video(tmp_path / "work/videos/c.avi", frames=2)
+    (tmp_path / "work/videos/c.avi.mp4").write_bytes((tmp_path / "work/videos/c.avi").read_bytes())
+    before = state_of(tmp_path)
+    fixed = ["--config-file", str(trained / "config.yaml"), "--weights", str(trained / "model_final.pth")]
+    with refused("--output .*overwrite.*choose"):
+        main([*fixed, "--device", "cpu", "--input", *inputs, "--output", output])
+    assert state_of(tmp_path) == before
+
+
+def test_the_json_of_ids_is_not_overwritten(command, good, tmp_path, refused):
+    command(good[0] / "plain.png", options=["--no-pictures"])
+    known = tmp_path / "out" / "images.json"
+    before = known.read_bytes()
+    with refused("images.json would overwrite the input"):
+        command(good[0] / "plain.png", options=["--ids-from", str(known)])
+    assert known.read_bytes() == before
+
+
+def test_results_inside_a_folder_of_inputs_are_not_inputs(tmp_path):
+    for name in ("a.png", "out/pictures/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [n for _, n in find_inputs([str(tmp_path)], tmp_path / "out").images] == ["a.png"]
+
+
+def test_odd_inputs(tmp_path):
+    (tmp_path / "a.png").touch()
+    os.mkfifo(tmp_path / "pipe.png")
+    odd = [
+        "",
+        str(tmp_path / "pipe.png"),
+        "/dev/zero",
+        "a" * 5000,
+        "b/" * 3000,
+        "a\0b",
+        str(tmp_path / "*.gif"),
+    ]
+    found = find_inputs([*odd, str(tmp_path)])
+    assert [name for _, name in found.images] == ["a.png"] and len(found.problems) == len(odd)
+    reasons = [why for _, why in found.problems]
+    for words, reason in zip(
+        ("empty", "pipe", "device", "too long", "too long", "null", "no such"), reasons, strict=True
+    ):
+        assert words in reason
+    assert all(len(what) < 250 for what, _ in found.problems)
+
+
+@pytest.mark.parametrize("output", ["file", "file/below", "/proc/x", "a" * 300, "a\0b"])
+def test_odd_outputs(main, trained, good, tmp_path, monkeypatch, refused, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with refused("OutputError: .*no folder to write to|not a folder"):
+        main(["--config-file", str(trained / "config.yaml"), "--input", str(good[0]), "--output", output])
+
+
+def test_names_that_are_not_utf8(command, good, tmp_path, capsys):
+    folder = os.fsencode(tmp_path) + b"/in\xff"
+    os.mkdir(folder)
+    Path(os.fsdecode(folder + b"/\xe4.png")).write_bytes((good[0] / "plain.png").read_bytes())
+    write_video(tmp_path / "v.avi", frames=3)
+    os.rename(tmp_path / "v.avi", folder + b"/v\xfc.avi")
+    status, out = command(os.fsdecode(folder))
+    assert status == 0 and "1 images and 3 frames done" in capsys.readouterr().out
+    assert os.listdir(os.fsencode(out / "pictures")) == [b"\xe4.png"]
+    video = out / "videos" / os.fsdecode(b"v\xfc.avi.mp4")
+    assert len(list(VideoReader(video))) == 3
+    names = {i["file_name"] for i in json.loads((out / "images.json").read_text())["images"]}
+    assert names == {os.fsdecode(b"\xe4.png")}
+
+
+def test_every_image_is_written_when_it_is_done(command, good, tmp_path, monkeypatch):
+    """What a process leaves that is killed: a line for each; at the end the files of all of them."""
+    from itpn_d2.inference import job
+
+    path, seen = tmp_path / "out" / "results.jsonl", []
+
+    def draw(picture, *_):
+        seen.append([json.loads(line) for line in path.read_text().splitlines()])
+        return picture
+
+    monkeypatch.setattr(job, "draw_prediction", draw)
+    status, out = command(good[0] / "plain.png", good[0] / "one.png")
+    assert status == 0 and [len(lines) for lines in seen] == [1, 2] and not path.exists()
+    assert [line["image"]["file_name"] for line in seen[1]] == ["plain.png", "one.png"]
+    assert [r for line in seen[1] for r in line["instances"]] == json.loads(
+        (out / "instances.json").read_text()
+    )
+
+
+def test_a_full_disk(command, good, monkeypatch, refused):
+    """One sentence that names the file."""
+    from itpn_d2.inference import coco
+
+    class Full:
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(coco, "open", lambda *_, **__: Full(), raising=False)
+    with refused(r"OutputError: \S*results.jsonl: can't be written \(the disk of .* is full: make room"):
+        command(good[0])
