@@ -32,24 +32,6 @@ def fastmim_to_native(state: State) -> State:
     return out
 
 
-def fastmim_from_native(state: State) -> State:
-    """The inverse of :func:`fastmim_to_native`, without the buffers that it drops.
-
-    Raises:
-        KeyError: a name is not one of :class:`pretrain.methods.FastMIM` over a ViT or Swin.
-    """
-    prefix = "encoder." if any(key.startswith(f"{_OURS}layers.") for key in state) else ""
-    out: State = {}
-    for key, value in state.items():
-        if key.startswith(_SHARED):
-            out[key] = value
-        elif key.startswith(_OURS):
-            out[prefix + move_merges(key.removeprefix(_OURS), -1)] = value
-        else:
-            raise KeyError(f"{key} has no counterpart in a FastMIM checkpoint")
-    return out
-
-
 def _patch_weight(w: Tensor) -> Tensor:
     """A fusion kernel (out, in, k, k) to linear weight over (row, column, channel); a linear weight stays."""
     return merge_weight(w) if w.ndim == 4 else w

@@ -10,8 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from itpn_d2.evaluation.files import save_png
-
-from .methods.base import IMAGENET_MEAN, IMAGENET_STD
+from itpn_d2.normalisation import IMAGENET
 
 _TITLES = ("input", "masked input", "prediction", "target")
 _TITLE_HEIGHT, _GAP = 34, 8  # pixels
@@ -44,8 +43,8 @@ class Panel:
     kind: Literal["pixels", "hog", "features"]
     stride: int
     normalised: bool = True
-    pixel_mean: Sequence[float] = IMAGENET_MEAN
-    pixel_std: Sequence[float] = IMAGENET_STD
+    pixel_mean: Sequence[float] = IMAGENET.mean
+    pixel_std: Sequence[float] = IMAGENET.std
 
     def __post_init__(self) -> None:
         if self.kind not in ("pixels", "hog", "features"):
@@ -78,8 +77,8 @@ class Panel:
 def to_panels(
     predicted: Mapping[str, Any],
     normalised: bool = True,
-    pixel_mean: Sequence[float] = IMAGENET_MEAN,
-    pixel_std: Sequence[float] = IMAGENET_STD,
+    pixel_mean: Sequence[float] = IMAGENET.mean,
+    pixel_std: Sequence[float] = IMAGENET.std,
 ) -> list[Panel]:
     """A panel for each image of what :meth:`pretrain.methods.Method.predict` returns; the rest as in
     :class:`Panel`."""

@@ -12,9 +12,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import DatasetError
+from ..seed import seeded
 from .coco_check import VerifyImages
 from .decode import BrokenImageError, decode, open_image, upright_size
-from .mapper import seeded
 from .paths import ImageSource, PathTable
 from .posterize import keep_a_bit
 from .registry import is_registered, register

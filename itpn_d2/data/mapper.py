@@ -1,9 +1,7 @@
 """From a dataset record to what a model takes."""
 
 import copy
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,26 +11,11 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
 
 from ..errors import DatasetError
+from ..seed import seeded
 from .decode import BrokenImageError
 from .read import read_image
 
 _LABELS = ("annotations", "segments", "sem_seg_file_name", "labelling")
-
-
-@contextmanager
-def seeded(*key: int) -> Iterator[None]:
-    """Python's, NumPy's and torch's (CPU) random state from ``key`` within the block, as it was after it."""
-    outer = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-    words = np.random.SeedSequence([k & 0xFFFFFFFF for k in key]).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-    torch.default_generator.manual_seed(int(words[2]))
-    try:
-        yield
-    finally:
-        random.setstate(outer[0])
-        np.random.set_state(outer[1])
-        torch.default_generator.set_state(outer[2])
 
 
 def mask_format(record: dict[str, Any]) -> Literal["polygon", "bitmask"]:

@@ -9,8 +9,9 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances
 
 from ..errors import DatasetError
+from ..seed import seeded
 from .labels import IGNORED, read_labels, read_segment_colours, segment_ids
-from .mapper import check_format, read_record, seeded
+from .mapper import check_format, read_record
 
 
 class SemanticMapper:

@@ -19,13 +19,13 @@ from torch import nn
 from ..checkpoint import Checkpointer
 from ..data import BrokenImages
 from ..errors import config_errors
+from ..seed import seed_step
 from ..solver import WeightAverage, group_table
 from .config import save_config
 from .hooks import Curves, ScheduledRate
 from .prepare import distribute, prepare, say_where, without_sync_bn, writers
 from .progress import ProgressBar
 from .saving import SaveOnSignal
-from .seed import seed_step
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)

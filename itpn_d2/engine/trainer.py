@@ -15,9 +15,9 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from ..errors import ConfigError
+from ..seed import seed_step
 from ..solver import WeightAverage
 from .precision import autocast
-from .seed import seed_step
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbone import create_model
+from ..normalisation import IMAGENET
 from .batch_augmentation import BatchAugmentation
 
 
@@ -35,8 +36,8 @@ class ImageClassifier(nn.Module):
         self,
         *,
         network: nn.Module,
-        pixel_mean: Sequence[float] = (123.675, 116.28, 103.53),
-        pixel_std: Sequence[float] = (58.395, 57.12, 57.375),
+        pixel_mean: Sequence[float] = IMAGENET.mean,
+        pixel_std: Sequence[float] = IMAGENET.std,
         input_format: str = "RGB",
         augmentation: BatchAugmentation | None = None,
         head_only: bool = False,

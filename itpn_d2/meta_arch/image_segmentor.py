@@ -10,6 +10,7 @@ from detectron2.modeling.postprocessing import sem_seg_postprocess
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
+from ..normalisation import IMAGENET
 from .sized import Sized, pad_labels
 from .windows import Size, slide
 
@@ -45,8 +46,8 @@ class ImageSegmentor(Sized, SemanticSegmentor):
         window: int | Sequence[int] | None = None,
         stride: int | Sequence[int] | None = None,
         window_batch: int = 1,
-        pixel_mean: Sequence[float] = (123.675, 116.28, 103.53),
-        pixel_std: Sequence[float] = (58.395, 57.12, 57.375),
+        pixel_mean: Sequence[float] = IMAGENET.mean,
+        pixel_std: Sequence[float] = IMAGENET.std,
         input_format: str = "RGB",
     ):
         super().__init__(

@@ -11,8 +11,9 @@ numbers and licences: ``MODEL_ZOO.md``.
 """
 
 from ..errors import ZooError
+from ..normalisation import ImageStatistics
 from .cache import cache_folder
-from .entry import Entry, ImageStatistics, Metric, Weights
+from .entry import Entry, Metric, Weights
 from .paths import register_path_handlers
 from .registry import get_entry
 from .registry import list_entries as list  # noqa: A004  (as Detectron2's and timm's users expect)

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ..normalisation import ImageStatistics
+
 Task = Literal[
     "instance_segmentation",
     "detection",
@@ -16,19 +18,6 @@ Task = Literal[
 TASKS: tuple[Task, ...] = get_args(Task)
 Origin = Literal["measured here", "quoted"]
 NONE_PUBLISHED = "none published"
-
-
-@dataclass(frozen=True)
-class ImageStatistics:
-    """What images are normalised by: (image - mean) / std, of RGB in 0..255."""
-
-    name: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-IMAGENET = ImageStatistics("ImageNet", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-HALVES = ImageStatistics("0.5", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
+from itpn_d2.normalisation import IMAGENET
 
 
 class Method(nn.Module):
@@ -24,7 +23,7 @@ class Method(nn.Module):
     pixel_std: Tensor
 
     def __init__(
-        self, pixel_mean: Sequence[float] = IMAGENET_MEAN, pixel_std: Sequence[float] = IMAGENET_STD
+        self, pixel_mean: Sequence[float] = IMAGENET.mean, pixel_std: Sequence[float] = IMAGENET.std
     ):
         super().__init__()
         self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(1, 3, 1, 1), persistent=False)

@@ -12,11 +12,12 @@ from torch.nn import functional as F
 from itpn_d2.backbone import ITPN, IntegralBackbone
 from itpn_d2.backbone.trunk import init_linears
 from itpn_d2.layers.units import map_to_units
+from itpn_d2.normalisation import IMAGENET
 
 from ..fusion import Form, LevelFusion
 from ..masking import BlockMasking, Masking
 from ..targets.base import Teacher, token_grid
-from .base import IMAGENET_MEAN, IMAGENET_STD, Method, masked_mean
+from .base import Method, masked_mean
 from .distillation import feature_picture, target_width, teacher_tokens
 from .pixel_mim import draw_mask
 
@@ -50,8 +51,8 @@ class CLIPDistillation(Method):
         aux_depth: int = 2,
         aux_norm_eps: float = 1e-5,
         norm_eps: float = 1e-6,
-        pixel_mean: Sequence[float] = IMAGENET_MEAN,
-        pixel_std: Sequence[float] = IMAGENET_STD,
+        pixel_mean: Sequence[float] = IMAGENET.mean,
+        pixel_std: Sequence[float] = IMAGENET.std,
         auxiliary: bool = True,
         loss: Literal["smooth_l1", "cosine"] = "smooth_l1",
         supervised: Literal["all", "masked"] = "all",

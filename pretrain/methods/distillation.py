@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from itpn_d2.backbone import FastITPN, IntegralBackbone
+from itpn_d2.normalisation import IMAGENET
 
 from ..encoders import Features, encode_masked_patches
 from ..fusion import Form, LevelFusion
 from ..initialise import cut_normal, fast_itpn_start, xavier_normal_linear
 from ..masking import BlockMasking, Masking
 from ..targets.base import Teacher, token_grid
-from .base import IMAGENET_MEAN, IMAGENET_STD, Method, masked_mean
+from .base import Method, masked_mean
 from .pixel_mim import draw_mask
 
 
@@ -44,8 +45,8 @@ class FeatureDistillation(Method):
         stem_gradient: float = 1.0,
         norm_eps: float = 1e-6,
         init: Literal["reference", "plain"] = "reference",
-        pixel_mean: Sequence[float] = IMAGENET_MEAN,
-        pixel_std: Sequence[float] = IMAGENET_STD,
+        pixel_mean: Sequence[float] = IMAGENET.mean,
+        pixel_std: Sequence[float] = IMAGENET.std,
     ):
         super().__init__(pixel_mean, pixel_std)
         if init not in ("reference", "plain"):

@@ -9,10 +9,12 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from itpn_d2.normalisation import IMAGENET
+
 from ..encoders import Encoder, xavier_linears
 from ..masking import GridMasking, Masking
 from ..targets import HOG, Target
-from .base import IMAGENET_MEAN, IMAGENET_STD, Method
+from .base import Method
 
 
 class FastMIM(Method):
@@ -45,8 +47,8 @@ class FastMIM(Method):
         mlp_ratio: float = 4.0,
         norm_eps: float = 1e-6,
         visible_weight: float = 0.0,
-        pixel_mean: Sequence[float] = IMAGENET_MEAN,
-        pixel_std: Sequence[float] = IMAGENET_STD,
+        pixel_mean: Sequence[float] = IMAGENET.mean,
+        pixel_std: Sequence[float] = IMAGENET.std,
     ):
         super().__init__(pixel_mean, pixel_std)
         if visible_weight < 0:

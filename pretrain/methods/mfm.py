@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from itpn_d2.backbone import IntegralBackbone
+from itpn_d2.normalisation import IMAGENET
 
 from ..decoder import MaskFill, TokenDecoder
 from ..encoders import encode_visible, trunk_visible, visible_patches
@@ -22,7 +23,7 @@ from ..fusion import UNITS, Form, LevelFusion
 from ..masking import Masking, RandomMasking
 from ..targets import Pixels
 from ..targets.base import token_grid
-from .base import IMAGENET_MEAN, IMAGENET_STD, Method, masked_mean
+from .base import Method, masked_mean
 from .pixel_mim import draw_mask, sincos_start
 
 # BootMAE's schedule: (epoch, momentum), linear in between
@@ -90,8 +91,8 @@ class MFM(Method):
         visible_weight: float = 0.0,
         xavier_decoder: bool = False,
         norm_eps: float = 1e-6,
-        pixel_mean: Sequence[float] = IMAGENET_MEAN,
-        pixel_std: Sequence[float] = IMAGENET_STD,
+        pixel_mean: Sequence[float] = IMAGENET.mean,
+        pixel_std: Sequence[float] = IMAGENET.std,
     ):
         super().__init__(pixel_mean, pixel_std)
         if teacher_input not in ("image", "masked"):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from itpn_d2.backbone import IntegralBackbone
+from itpn_d2.normalisation import IMAGENET
 
 from ..decoder import MaskFill, TokenDecoder
 from ..encoders import encode_visible, visible_patches
@@ -15,7 +16,7 @@ from ..masking import Masking, RandomMasking
 from ..positions import sincos_2d
 from ..targets import Pixels
 from ..targets.base import token_grid
-from .base import IMAGENET_MEAN, IMAGENET_STD, Method, masked_mean
+from .base import Method, masked_mean
 
 
 class PixelMIM(Method):
@@ -49,8 +50,8 @@ class PixelMIM(Method):
         visible_weight: float = 0.0,
         xavier_decoder: bool = False,
         norm_eps: float = 1e-6,
-        pixel_mean: Sequence[float] = IMAGENET_MEAN,
-        pixel_std: Sequence[float] = IMAGENET_STD,
+        pixel_mean: Sequence[float] = IMAGENET.mean,
+        pixel_std: Sequence[float] = IMAGENET.std,
     ):
         super().__init__(pixel_mean, pixel_std)
         if visible_weight < 0:

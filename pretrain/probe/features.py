@@ -12,8 +12,8 @@ from itpn_d2.backbone import IntegralPyramid, Trunk
 from itpn_d2.backbone.padding import pad_to_multiple
 from itpn_d2.backbone.trunk import TOKEN_STRIDE
 from itpn_d2.data import BrokenImages
+from itpn_d2.normalisation import IMAGENET
 
-PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, RGB, 0..255
 LEVELS = ("f3", "p2", "p3", "p4")
 
 
@@ -32,8 +32,8 @@ class TrunkFeatures(nn.Module):
     def __init__(
         self,
         trunk: Trunk,
-        pixel_mean: Sequence[float] = PIXEL_MEAN,
-        pixel_std: Sequence[float] = PIXEL_STD,
+        pixel_mean: Sequence[float] = IMAGENET.mean,
+        pixel_std: Sequence[float] = IMAGENET.std,
         pyramid: IntegralPyramid | None = None,
         level: str = "f3",
     ):

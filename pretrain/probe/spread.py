@@ -18,10 +18,11 @@ from tqdm import tqdm
 from itpn_d2.backbone import create_model
 from itpn_d2.checkpoint import load_pretrained
 from itpn_d2.errors import config_errors, errors_of_use
+from itpn_d2.normalisation import IMAGENET
 
 from ..data import TestView, build_image_loader, image_folder
 from .command import start_parser
-from .features import LEVELS, PIXEL_MEAN, PIXEL_STD
+from .features import LEVELS
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def measure(model: Any, images: Tensor) -> dict[str, Spread]:
     Args:
         images: ``(B, 3, H, W)`` in 0..255, sides multiples of 16.
     """
-    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (IMAGENET.mean, IMAGENET.std))
     found: dict[str, list[Tensor]] = {level: [] for level in LEVELS}
     for batch in tqdm(images.split(16), desc="features", unit="batch", disable=None):
         stages = model.trunk((batch.float() - mean) / std)

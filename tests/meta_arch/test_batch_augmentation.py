@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from itpn_d2.engine.seed import seed_step
 from itpn_d2.meta_arch import BatchAugmentation
+from itpn_d2.seed import seed_step
 
 LABELS = torch.tensor([0, 1, 2, 2])
 

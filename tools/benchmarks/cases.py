@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.clock import Step
 from itpn_d2.engine.precision import autocast, resolve_device, resolve_dtype
-from itpn_d2.engine.seed import seed_step
+from itpn_d2.seed import seed_step
 from pretrain.encoders import encode_visible, visible_patches
 from pretrain.masking import RandomMasking
 from pretrain.methods import FastMIM, FeatureDistillation, PixelMIM

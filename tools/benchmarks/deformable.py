@@ -22,9 +22,9 @@ from benchmarks.clock import Step, compare, interleave, machine, own_process, pe
 from benchmarks.table import HEADER, Measure, Results, single
 from benchmarks.training import synthetic_batch
 from itpn_d2.engine.precision import autocast, resolve_device, resolve_dtype
-from itpn_d2.engine.seed import seed_step
 from itpn_d2.layers import sample_points
 from itpn_d2.layers.deformable import Shapes, deformable_samples, sample_levels
+from itpn_d2.seed import seed_step
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "COCO-Detection" / "dino_fast_itpn_tiny_1x.py"
 HEADS, DIM, POINTS = 8, 32, 4

@@ -18,7 +18,7 @@ from detectron2.utils.events import EventStorage
 
 from benchmarks.clock import machine, own_process, resident_mib, timed
 from itpn_d2.engine.precision import autocast, resolve_device, resolve_dtype
-from itpn_d2.engine.seed import seed_step
+from itpn_d2.seed import seed_step
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Custom"
 

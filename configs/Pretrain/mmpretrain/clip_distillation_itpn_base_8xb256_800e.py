@@ -6,13 +6,15 @@ are no probabilities), and a position table that learns, where it stays at rando
 weights are a local file: model.teacher.weights=FILE.
 """
 
+from itpn_d2.normalisation import IMAGENET
+
 from ...common.schedule import warm_cosine
 from ..clip_distillation_itpn_base import dataloader, dataset, model, optimizer, train
 
 model.backbone.update(depths=(4, 4, 24), fpn_depth=2)
 model.teacher.normalise = False
 model.update(auxiliary=False, loss="cosine", supervised="masked")
-model.update(pixel_mean=[123.675, 116.28, 103.53], pixel_std=[58.395, 57.12, 57.375])
+model.update(pixel_mean=list(IMAGENET.mean), pixel_std=list(IMAGENET.std))
 dataloader.train.view.update(scale=(0.2, 1.0), teacher_interpolation="bicubic")
 optimizer.betas = (0.9, 0.999)
 lr_multiplier = warm_cosine(800, 10, end=1e-5 / 1.5e-3)

@@ -4,6 +4,7 @@ from detectron2.config import LazyCall as L
 
 from itpn_d2 import create_model
 from itpn_d2.meta_arch import BatchAugmentation, ImageClassifier
+from itpn_d2.normalisation import IMAGENET
 
 
 def classifier(name, drop_path=0.1, **options):
@@ -15,8 +16,8 @@ def classifier(name, drop_path=0.1, **options):
         augmentation=L(BatchAugmentation)(
             mixup=0.8, cutmix=1.0, switch_probability=0.5, label_smoothing=0.1, erasing=0.25
         ),
-        pixel_mean=[123.675, 116.28, 103.53],  # RGB
-        pixel_std=[58.395, 57.12, 57.375],
+        pixel_mean=list(IMAGENET.mean),  # RGB
+        pixel_std=list(IMAGENET.std),
         input_format="RGB",
         head_only=False,
     )

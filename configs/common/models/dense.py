@@ -10,6 +10,7 @@ from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 
 from itpn_d2 import create_model
 from itpn_d2.meta_arch import FCOS, RetinaNet
+from itpn_d2.normalisation import IMAGENET
 
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 
@@ -35,8 +36,8 @@ def _detector(target, head, name, dim, convs, **options):
         head_in_features=list(LEVELS),
         num_classes="${dataset.num_classes}",
         max_detections_per_image=100,
-        pixel_mean=[123.675, 116.28, 103.53],  # RGB
-        pixel_std=[58.395, 57.12, 57.375],
+        pixel_mean=list(IMAGENET.mean),  # RGB
+        pixel_std=list(IMAGENET.std),
         **options,
     )
 

@@ -6,6 +6,7 @@ from itpn_d2 import create_model
 from itpn_d2.meta_arch import DINO, MaskDINO
 from itpn_d2.meta_arch.dino import Criterion, Decoder, Encoder, HungarianMatcher
 from itpn_d2.meta_arch.mask_dino import MaskCriterion, MaskMatcher
+from itpn_d2.normalisation import IMAGENET
 
 
 def dino(name, dim=256, heads=8, hidden=2048, layers=(6, 6), queries=900):
@@ -64,8 +65,8 @@ def _parts(name, dim, heads, hidden, layers):
         extra_levels=0,
         checkpointing=(),
         deformable="auto",  # triton on CUDA where it works, else torch
-        pixel_mean=[123.675, 116.28, 103.53],  # RGB
-        pixel_std=[58.395, 57.12, 57.375],
+        pixel_mean=list(IMAGENET.mean),  # RGB
+        pixel_std=list(IMAGENET.std),
         input_format="RGB",
     )
 

@@ -21,6 +21,7 @@ from detectron2.modeling.roi_heads import (
 
 from itpn_d2 import create_model
 from itpn_d2.meta_arch import GeneralizedRCNN
+from itpn_d2.normalisation import IMAGENET
 
 
 def rcnn_fast_itpn(name, mask=True, fpn_dim=256, num_classes="${dataset.num_classes}"):
@@ -88,8 +89,8 @@ def rcnn_fast_itpn(name, mask=True, fpn_dim=256, num_classes="${dataset.num_clas
             nms_thresh=0.7,
         ),
         roi_heads=roi_heads,
-        pixel_mean=[123.675, 116.28, 103.53],  # RGB
-        pixel_std=[58.395, 57.12, 57.375],
+        pixel_mean=list(IMAGENET.mean),  # RGB
+        pixel_std=list(IMAGENET.std),
         input_format="RGB",
     )
 

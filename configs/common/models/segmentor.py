@@ -7,6 +7,7 @@ from itpn_d2 import create_model
 from itpn_d2.backbone.shapes import pyramid_shapes
 from itpn_d2.heads import FCNHead, UPerNetHead
 from itpn_d2.meta_arch import ImageSegmentor
+from itpn_d2.normalisation import IMAGENET
 
 
 def shapes(*levels):
@@ -50,8 +51,8 @@ def _segmentor(name, fpn_dim, head, auxiliary, concat_trunk, window, stride):
         window=window,
         stride=stride,
         window_batch=1,
-        pixel_mean=[123.675, 116.28, 103.53],  # RGB
-        pixel_std=[58.395, 57.12, 57.375],
+        pixel_mean=list(IMAGENET.mean),  # RGB
+        pixel_std=list(IMAGENET.std),
         input_format="RGB",
     )
 

@@ -12,6 +12,7 @@ from torchvision.ops import box_convert
 
 from ...backbone.checkpointing import CheckpointingSpec, set_checkpointing
 from ...layers.deformable import Form, Shapes, set_form
+from ...normalisation import IMAGENET
 from ..sized import features_of, takes_sizes
 from .criterion import Criterion
 from .decoder import Decoder
@@ -81,8 +82,8 @@ class DINO(nn.Module):
         deformable: Form = "auto",
         reference: Reference | Name | None = None,
         test_topk_per_image: int = 300,
-        pixel_mean: Sequence[float] = (123.675, 116.28, 103.53),
-        pixel_std: Sequence[float] = (58.395, 57.12, 57.375),
+        pixel_mean: Sequence[float] = IMAGENET.mean,
+        pixel_std: Sequence[float] = IMAGENET.std,
         input_format: str = "RGB",
     ):
         super().__init__()

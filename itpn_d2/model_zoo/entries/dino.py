@@ -1,7 +1,8 @@
 """DINO and Mask DINO over Fast-iTPN and iTPN."""
 
 from ...data.scenes import CLASSES
-from ..entry import IMAGENET, Entry, Task
+from ...normalisation import IMAGENET
+from ..entry import Entry, Task
 from .fast_itpn import PRETRAINED, SIZES
 from .itpn import PIXEL_BASE
 

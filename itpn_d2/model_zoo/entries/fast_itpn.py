@@ -1,6 +1,7 @@
 """Fast-iTPN, tiny to large (TPAMI'24)."""
 
-from ..entry import IMAGENET, Entry, Weights
+from ...normalisation import IMAGENET
+from ..entry import Entry, Weights
 from .metrics import top1
 
 SIZES = ("tiny", "small", "base", "large")

@@ -2,7 +2,8 @@
 is fine-tuned from it."""
 
 from ...data.scenes import CLASSES
-from ..entry import IMAGENET, Entry, Task, Weights
+from ...normalisation import IMAGENET
+from ..entry import Entry, Task, Weights
 from .metrics import top1
 
 _README = "FastMIM repository, README"

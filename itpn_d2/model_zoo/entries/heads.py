@@ -1,7 +1,8 @@
 """The other dense heads: one-stage and cascaded detectors, PointRend, semantic, panoptic, keypoints."""
 
 from ...data.scenes import CLASSES
-from ..entry import IMAGENET, Entry, Metric, Task, Weights
+from ...normalisation import IMAGENET
+from ..entry import Entry, Metric, Task, Weights
 from .fast_itpn import PRETRAINED, SIZES
 from .itpn import CLIP_B, CLIP_L, PIXEL_BASE, PIXELS
 

@@ -1,6 +1,7 @@
 """iTPN, base and large (CVPR'23)."""
 
-from ..entry import HALVES, IMAGENET, Entry, Weights
+from ...normalisation import HALVES, IMAGENET
+from ..entry import Entry, Weights
 from .metrics import ap, top1
 
 _ACCURACIES = "iTPN repository, assets/ft_in1k.jpg"

@@ -1,7 +1,8 @@
 """The nano trunks (ours): small enough for a CPU, trained from nothing or by a pre-training of minutes."""
 
 from ...data.scenes import CLASSES
-from ..entry import IMAGENET, Entry
+from ...normalisation import IMAGENET
+from ..entry import Entry
 from .metrics import ap
 
 _NONE = "none"
