@@ -25,10 +25,10 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config_file, args.opts)
     if args.skip_bad_records:
         for split in ("train", "val"):
-            if "skip_bad_records" in cfg.dataset.get(split, {}):
+            if "skip_bad_records" in (cfg.dataset.get(split) or {}):
                 cfg.dataset[split].skip_bad_records = True
     cfg.train.show_groups = cfg.train.show_groups or args.show_groups
-    run = TrainingRun(cfg)
+    run = TrainingRun(cfg, evaluate_only=args.eval_only)
     if args.eval_only:
         run.evaluate()
     else:

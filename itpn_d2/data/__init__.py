@@ -16,7 +16,7 @@ from .labels import Labelling, read_labels
 from .loader import build_test_loader, build_train_loader, build_val_loss_loader
 from .mapper import TestMapper, TrainMapper
 from .panoptic import check_panoptic, register_panoptic
-from .registry import has_masks, prepare_datasets, register_builtin, register_coco
+from .registry import has_annotations, has_masks, prepare_datasets, register_builtin, register_coco
 from .sampler import ResumableBatchSampler
 from .scene_sets import register_scenes
 from .scenes import generate_scenes
@@ -45,6 +45,7 @@ __all__ = [
     "check_panoptic",
     "custom_augmentations",
     "generate_scenes",
+    "has_annotations",
     "has_masks",
     "labelled_source",
     "lsj_augmentations",

@@ -102,7 +102,7 @@ def _labelled_keypoints(record: dict[str, Any]) -> int:
     return sum(v > 0 for a in kept for v in a.get("keypoints", ())[2::3])
 
 
-def _require_masks(dataset: str, records: list[dict[str, Any]]) -> None:
+def _require_masks(dataset: str, records: list[dict[str, Any]], remedy: str) -> None:
     """DatasetError that names the first annotation without a segmentation, and how many there are."""
     without = [
         (r, number)
@@ -114,9 +114,13 @@ def _require_masks(dataset: str, records: list[dict[str, Any]]) -> None:
         record, number = without[0]
         raise DatasetError(
             f"dataset {dataset!r}: {len(without)} annotations have no segmentation, the first is "
-            f"number {number} of {record['file_name']}. "
-            f"Give each a mask, or train boxes only with a faster_rcnn config"
+            f"number {number} of {record['file_name']}. Give each a mask, or {remedy}"
         )
+
+
+def _log_left_out(dataset: str, count: int, what: str) -> None:
+    if count:
+        logger.info("dataset %r: %d images are left out, they have no %s", dataset, count, what)
 
 
 def build_train_loader(
@@ -145,15 +149,19 @@ def build_train_loader(
             set without annotations were to be repeated, or grouped by sizes that are not known.
     """
     records = DatasetCatalog.get(dataset)
+    total = len(records)
     if filter_empty:
         records = [r for r in records if _not_crowd(r)]
+        _log_left_out(dataset, total - len(records), "annotations (filter_empty=False would train on them)")
     if min_keypoints:
+        annotated = len(records)
         records = [r for r in records if _labelled_keypoints(r) >= min_keypoints]
+        _log_left_out(dataset, annotated - len(records), f"{min_keypoints} labelled keypoints")
     if not records:
         what = f"{min_keypoints} labelled keypoints" if min_keypoints else "annotations"
         raise DatasetError(f"dataset {dataset!r} has no image with {what} to train on")
     if getattr(mapper, "use_instance_mask", False):
-        _require_masks(dataset, records)
+        _require_masks(dataset, records, "train boxes only with a faster_rcnn config")
     repeats = None
     if repeat_threshold is not None:
         if "annotations" not in records[0]:
@@ -208,8 +216,18 @@ def build_val_loss_loader(
     filter_empty: bool = True,
 ) -> DataLoader:
     """As :func:`build_test_loader`, over at most ``max_images`` images (annotated ones, unless
-    ``filter_empty`` is off) and a mapper that keeps annotations."""
+    ``filter_empty`` is off) and a mapper that keeps annotations.
+
+    Raises:
+        DatasetError: there is no such image, or the mapper wants masks and an annotation has none.
+    """
     records = [r for r in DatasetCatalog.get(dataset) if not filter_empty or _not_crowd(r)][:max_images]
+    if not records:
+        raise DatasetError(
+            f"dataset {dataset!r} has no annotation for a validation loss: set train.validation_loss=False"
+        )
+    if getattr(mapper, "use_instance_mask", False):
+        _require_masks(dataset, records, "set train.validation_loss=False")
     return DataLoader(
         MappedRecords(records, mapper),
         batch_size=batch_size,

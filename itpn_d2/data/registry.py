@@ -180,10 +180,35 @@ def dataset_facts(name: str) -> dict[str, Any]:
     return facts
 
 
-def prepare_datasets(dataset: DictConfig) -> None:
+def has_annotations(name: str) -> bool:
+    """Whether a registered set has something to compare predictions with, or to learn from."""
+    if MetadataCatalog.get(name).get("evaluator_type") != "coco":
+        return True
+    return any("annotations" in record for record in DatasetCatalog.get(name))
+
+
+def _require_annotations(name: str) -> None:
+    if not has_annotations(name):
+        raise DatasetError(
+            f"dataset {name!r} has no annotations, so there is nothing to learn from it: set "
+            f"dataset.train.json to a json that has some"
+        )
+
+
+def _gives_classes(dataset: DictConfig) -> bool:
+    """Whether the validation set takes its classes from a training set that is there."""
+    train, val = OmegaConf.select(dataset, "train"), OmegaConf.select(dataset, "val")
+    asks = val is not None and val.get("classes", "") is None
+    return asks and train is not None and "" not in (train.get("images"), train.get("json"))
+
+
+def prepare_datasets(dataset: DictConfig, evaluate_only: bool = False) -> None:
     """Register ``dataset.train`` and ``dataset.val`` (either may be None) and fill in what of
     :func:`dataset_facts` the section asks for (``num_classes`` and all names always); where
     ``dataset.val.classes`` is None, it becomes the classes of the training set.
+
+    Args:
+        evaluate_only: leave the training set alone, unless the validation set takes its classes from it.
 
     Raises:
         DatasetError: a dataset can't be used, lacks what the config asks for, or the two have different
@@ -192,10 +217,15 @@ def prepare_datasets(dataset: DictConfig) -> None:
     facts: dict[str, dict[str, Any]] = {}
     for split in ("train", "val"):
         call = OmegaConf.select(dataset, split)
+        if split == "train" and evaluate_only and not _gives_classes(dataset):
+            continue
         if call is not None:
             if facts and call.get("classes", "") is None:
                 call.classes = facts["train"]["class_names"]  # labelled images take the numbers of the other
-            facts[split] = dataset_facts(instantiate(call))
+            name = instantiate(call)
+            if split == "train":
+                _require_annotations(name)
+            facts[split] = dataset_facts(name)
     if len(facts) == 2 and facts["train"] != facts["val"]:
         key = next(k for k in facts["train"] if facts["train"][k] != facts["val"].get(k))
         key = "class_names" if facts["train"]["class_names"] != facts["val"]["class_names"] else key

@@ -1,5 +1,6 @@
 """The training loop, its hooks, and how a config becomes a run."""
 
+from ..errors import ConfigError
 from .allocator import keep_freed_memory
 from .cli import base_parser, run_command
 from .config import load_config

@@ -1,5 +1,6 @@
 """Evaluation of a model, and of its moving average, by the config's evaluator."""
 
+import difflib
 import logging
 from collections import OrderedDict
 from pathlib import Path
@@ -12,6 +13,8 @@ from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from ..data import has_annotations
+from ..errors import ConfigError, DatasetError, config_errors
 from ..evaluation import restricted, spread, write_results
 from ..evaluation.report import ReportEvaluator
 from ..solver import WeightAverage
@@ -31,6 +34,30 @@ class _Autocast(nn.Module):
     def forward(self, batch: list[dict]) -> list[dict]:
         with autocast(self.device, self.dtype):
             return self.model(batch)
+
+
+def check_evaluation(cfg: DictConfig) -> None:
+    """Before training: whether the validation set can be evaluated on, and ``train.best_metric`` is measured.
+
+    Raises:
+        DatasetError: it has no annotations. ConfigError: no such metric, or an evaluator can't be built so.
+    """
+    name = OmegaConf.select(cfg, "dataset.val.name")
+    if isinstance(name, str) and not has_annotations(name):
+        raise DatasetError(
+            f"dataset {name!r} has no annotations, so that nothing can be measured: set train.eval_period=0, "
+            f"and let --eval-only write its predictions after the training"
+        )
+    with config_errors("dataloader.evaluator"):
+        evaluator = instantiate(cfg.dataloader.evaluator)
+    metric = str(cfg.train.get("best_metric") or "").removeprefix("ema/")
+    known = evaluator.metric_names() if hasattr(evaluator, "metric_names") else None
+    if known is None or not metric or metric in known or metric.startswith("val"):
+        return
+    near = difflib.get_close_matches(metric.lower(), {k.lower(): k for k in known}, 1)
+    hint = next((f"; did you mean {k}?" for k in known if near and k.lower() == near[0]), "")
+    hint = hint or f"; there are: {', '.join(known)}"
+    raise ConfigError(f"train.best_metric={cfg.train.best_metric} is never measured{hint}")
 
 
 def evaluate(

@@ -1,7 +1,6 @@
 """A progress bar on a terminal; log files get Detectron2's plain lines."""
 
 import logging
-import resource
 import sys
 from contextlib import ExitStack
 
@@ -10,6 +9,11 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
 
 
 class ProgressBar(EventWriter):
@@ -55,13 +59,16 @@ def _shown(storage: EventStorage, window: int) -> dict[str, str]:
     smooth = storage.latest_with_smoothing_hint(window)
     names = {"total_loss": "loss", "lr": "lr", "time": "s/it"}
     shown = {short: f"{smooth[name][0]:.4g}" for name, short in names.items() if name in smooth}
-    return {**shown, "mem": f"{_peak_memory() / 2**30:.1f}G"}
+    memory = _peak_memory()
+    return shown if memory is None else {**shown, "mem": f"{memory / 2**30:.1f}G"}
 
 
-def _peak_memory() -> float:
-    """Bytes: of the GPU if it is used, else of this process."""
+def _peak_memory() -> float | None:
+    """Bytes: of the GPU if it is used, else of this process, where the system tells."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
+    if resource is None:
+        return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

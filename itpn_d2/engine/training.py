@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from ..checkpoint import Checkpointer, Classes
 from ..data import prepare_datasets
 from ..errors import ConfigError
-from .evaluate import evaluate
+from .evaluate import check_evaluation, evaluate
 from .fingerprint import Fingerprint
 from .hooks import Evaluation, ValidationLoss
 from .pictures import VisualizePredictions
@@ -27,12 +27,13 @@ class TrainingRun(Run):
     :meth:`train` returns the results of the last evaluation (empty when evaluation is off).
     """
 
-    def __init__(self, cfg: DictConfig):
+    def __init__(self, cfg: DictConfig, evaluate_only: bool = False):
+        self.evaluate_only = evaluate_only  # then the training set is not asked for
         super().__init__(cfg)
         self._evaluated: OrderedDict[str, Any] = OrderedDict()
 
     def _prepare_data(self) -> None:
-        prepare_datasets(self.cfg.dataset)
+        prepare_datasets(self.cfg.dataset, self.evaluate_only)
 
     def load_weights(self, what: str) -> None:
         """Load ``train.init_checkpoint`` for evaluation.
@@ -103,6 +104,7 @@ class TrainingRun(Run):
         found: list[Any] = []
         period = train.eval_period
         if period:
+            check_evaluation(cfg)
             if train.validation_loss:
                 loader = instantiate(cfg.dataloader.val_loss)
                 found.append(ValidationLoss(period, loader, self.model, self.dtype))

@@ -34,6 +34,13 @@ class ClassificationEvaluator(DatasetEvaluator):
         self.classes: list[str] = list(MetadataCatalog.get(dataset_name).thing_classes)
         self.reset()
 
+    def metric_names(self) -> list[str]:
+        """What :meth:`evaluate` measures, as ``classification/top1``."""
+        names = ["top1", "mean_class_top1", "loss", "images_not_read"]
+        names += ["top5"] if len(self.classes) > _TOP else []
+        names += [f"top1-{name}" for name in self.classes] if self.per_class else []
+        return [f"classification/{name}" for name in names]
+
     def reset(self) -> None:
         self._rows: dict[int, Row] = {}
 

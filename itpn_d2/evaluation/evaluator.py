@@ -76,6 +76,18 @@ class DetectionEvaluator(COCOEvaluator):
                 )
         self._model_has: dict[str, bool] | None = None  # until the first output
 
+    def metric_names(self) -> list[str]:
+        """What :meth:`evaluate` may measure, as ``bbox/AP``: of all tasks that the dataset allows, which the
+        model may not."""
+        tasks = self._chosen or ["bbox", *(task for task in sorted(_PARTS) if self._dataset_has[task])]
+        names = self._metadata.get("thing_classes", None) or []
+        classes = [f"AP-{name}" for name in names] if len(names) > 1 else []
+        found = []
+        for task in tasks:
+            areas = [a for a in _AREAS if task != "keypoints" or a != "APs"]  # COCO has none of keypoints
+            found += [f"{task}/{metric}" for metric in ("AP", "AP50", "AP75", *areas, *classes)]
+        return found
+
     def reset(self) -> None:
         super().reset()
         self._model_has = None

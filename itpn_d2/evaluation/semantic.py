@@ -27,6 +27,11 @@ class SemanticEvaluator(SemSegEvaluator):
         self._save_predictions = save_predictions
         self._compute_boundary_iou = False  # in upstream's newer version: it reads the label images itself
 
+    def metric_names(self) -> list[str]:
+        """What ``evaluate`` measures, as ``sem_seg/mIoU``."""
+        classes = [f"{kind}-{name}" for kind in ("IoU", "ACC") for name in self._class_names]
+        return [f"sem_seg/{metric}" for metric in ("mIoU", "fwIoU", "mACC", "pACC", *classes)]
+
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
         """Count the pixels of each pair of classes.
 

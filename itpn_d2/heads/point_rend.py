@@ -23,6 +23,11 @@ class PointRendMaskHead(Detectron2PointRendMaskHead):
             features: maps ``(B, C, H, W)`` by name, in any type.
             instances: proposals with their objects in training, else detections, of each image.
         """
+        if self.training and not any(len(found) for found in instances):
+            # images of background alone, where Detectron2's has no point to sample; every parameter takes
+            # part, as distributed training asks for
+            nothing = sum(p.sum() for p in self.parameters()) * 0.0
+            return {"loss_mask": nothing, "loss_mask_point": nothing}
         return super().forward({name: map.float() for name, map in features.items()}, instances)
 
 

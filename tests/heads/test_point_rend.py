@@ -38,6 +38,18 @@ def test_it_learns_a_mask():
     assert all(p.grad is not None for p in mask_head.parameters())
 
 
+def test_background_alone_trains():
+    mask_head = head()
+    nothing = Instances((64, 64), proposal_boxes=Boxes(torch.zeros(0, 4)))
+    nothing.gt_masks = BitMasks(torch.zeros(0, 64, 64))
+    nothing.gt_classes = torch.zeros(0, dtype=torch.int64)
+    with EventStorage():
+        losses = mask_head({"p2": torch.randn(2, 16, 16, 16)}, [nothing, nothing])
+    assert losses.keys() == {"loss_mask", "loss_mask_point"}
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and not p.grad.any() for p in mask_head.parameters())
+
+
 def test_its_masks_are_finer_than_the_coarse_ones():
     mask_head = head().eval()
     found = Instances((64, 64), pred_boxes=Boxes(torch.tensor([[8.0, 8, 52, 48]] * 2)))
