@@ -19,6 +19,7 @@ from .records import (
     Category,
     CocoSet,
     Picture,
+    distinct_names,
     read_area,
     read_category,
     read_keypoints,
@@ -115,27 +116,16 @@ class JsonChecker:
 
     def categories(self) -> list[Category]:
         """Those that can be used, of names that are each there once."""
-        found = self._unique("categories", read_category)
-        counts = Counter(c.name for c in found)
-        good = []
-        for category in found:
-            if counts[category.name] > 1:
-                name = f"{category.name} (id {category.id})"
+        found: list[Category] = self._unique("categories", read_category)
+        distinct = distinct_names(found)
+        for before, category in zip(found, distinct, strict=True):
+            if before != category:
                 self.notes.add(
                     "a category whose name another has too: each stays a class, with its id in the name; "
                     "give them one id where they are the same",
-                    name,
+                    category.name,
                 )
-                category = Category(
-                    category.id,
-                    name,
-                    category.supercategory,
-                    category.keypoints,
-                    category.skeleton,
-                    category.isthing,
-                )
-            good.append(category)
-        return good
+        return distinct
 
     def _unique(self, key: str, read: Any) -> list[Any]:
         """The records under ``key`` that can be read, each with an id of its own."""

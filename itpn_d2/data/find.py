@@ -3,11 +3,13 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Generic, TypeVar
 from urllib.parse import unquote
 
+T = TypeVar("T")
 _WINDOWS = re.compile(r"^[A-Za-z]:|\\")
 _ADDRESS = re.compile(r"^(\w{2,}://|/data/)")  # of the web, or of an annotation tool's own server
 
@@ -17,22 +19,22 @@ def normal(name: str) -> str:
     return unicodedata.normalize("NFC", os.path.normpath(name.replace("\\", "/"))).casefold()
 
 
-class SuffixTable:
+class SuffixTable(Generic[T]):
     """Paths by the ends that they alone have: ``b/c.png`` finds ``a/b/c.png`` unless there is ``d/b/c.png``.
 
     Args:
         paths: with whatever a path is to stand for.
     """
 
-    def __init__(self, paths: Iterator[tuple[str, str]]):
-        self._whole: dict[str, list[str]] = {}
+    def __init__(self, paths: Iterable[tuple[str, T]]):
+        self._whole: dict[str, list[T]] = {}
         self._by_name: dict[str, list[str]] = {}
         for path, target in paths:
             key = normal(path)
             self._whole.setdefault(key, []).append(target)
             self._by_name.setdefault(key.rpartition("/")[2], []).append(key)
 
-    def find(self, name: str) -> str | None:
+    def find(self, name: str) -> T | None:
         """What the path stands for that is ``name``, ends in it, or that it ends in; the longest common end
         wins, and where several have it there is none."""
         wanted = normal(name)
@@ -88,7 +90,7 @@ class ImageFinder:
                     yield found
 
     @cached_property
-    def _files(self) -> SuffixTable:
+    def _files(self) -> SuffixTable[str]:
         def below() -> Iterator[tuple[str, str]]:
             for folder, _, names in os.walk(self.root):
                 relative = os.path.relpath(folder, self.root)

@@ -5,8 +5,9 @@ Whatever a json has been like, here ids are hashable, numbers are numbers, and w
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from detectron2.structures import BoxMode
@@ -74,8 +75,8 @@ class CocoSet:
     numbers: "Numbers" = field(init=False)
 
     def __post_init__(self) -> None:
-        self.categories.sort(key=lambda c: _order(c.id))
-        self.pictures.sort(key=lambda p: _order(p.id))
+        self.categories.sort(key=lambda c: order(c.id))
+        self.pictures.sort(key=lambda p: order(p.id))
         self.numbers = Numbers([p.id for p in self.pictures], [c.id for c in self.categories])
 
     @property
@@ -104,7 +105,8 @@ class Numbers:
         return {i: n for n, i in enumerate(ids, 1)}, dict(enumerate(ids, 1))
 
 
-def _order(value: Identity) -> tuple[bool, Identity]:
+def order(value: Identity) -> tuple[bool, Identity]:
+    """What ids are sorted by: numbers before texts."""
     return isinstance(value, str), value
 
 
@@ -129,6 +131,12 @@ def read_category(record: Any) -> Category:
         _skeleton(fields.get("skeleton")),
         None if absent(thing) else flag(thing, "isthing"),
     )
+
+
+def distinct_names(categories: Sequence[Category]) -> list[Category]:
+    """The categories, where several have one name with their ids in it."""
+    counts = Counter(c.name for c in categories)
+    return [replace(c, name=f"{c.name} (id {c.id})") if counts[c.name] > 1 else c for c in categories]
 
 
 def _skeleton(value: Any) -> tuple[tuple[int, int], ...]:

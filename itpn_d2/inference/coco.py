@@ -1,20 +1,24 @@
 """A model's outputs in COCO's result formats (https://cocodataset.org/#format-results)."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import quote
 
 import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.data.catalog import Metadata
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
+from ..data.records import order
+from ..data.values import Identity
 from ..errors import ConfigError
 from ..evaluation.drawing import semantic_map
 from ..evaluation.files import save_png
 from ..files import write_json, writing
+from .inputs import printable
+from .known_ids import KnownIds
 
 Record = dict[str, Any]
 LINES = "results.jsonl"
@@ -32,12 +36,14 @@ class Categories:
         ConfigError: ``ids`` lacks a class of the model.
     """
 
-    def __init__(self, metadata: Metadata, ids: Mapping[str, int] | None = None):
+    def __init__(self, metadata: Metadata, ids: Mapping[str, Identity] | None = None):
         self.things = self._of(metadata, "thing", ids)
         self.stuff = self._of(metadata, "stuff", ids)
 
     @staticmethod
-    def _of(metadata: Metadata, kind: str, ids: Mapping[str, int] | None) -> dict[int, tuple[int, str]]:
+    def _of(
+        metadata: Metadata, kind: str, ids: Mapping[str, Identity] | None
+    ) -> dict[int, tuple[Identity, str]]:
         names = list(metadata.get(f"{kind}_classes") or ())
         if ids is not None:
             missing = [name for name in names if name not in ids]
@@ -50,7 +56,7 @@ class Categories:
         found = {number: dataset for dataset, number in stored.items()}
         return {i: (found.get(i, i + 1), name) for i, name in enumerate(names)}
 
-    def id(self, number: int, thing: bool = True) -> int:
+    def id(self, number: int, thing: bool = True) -> Identity:
         """The category id of a class."""
         known = self.things if thing else self.stuff
         return known[number][0] if number in known else number + 1
@@ -58,10 +64,10 @@ class Categories:
     def listing(self) -> list[Record]:
         """Id and name of each, once."""
         both = {**dict(self.stuff.values()), **dict(self.things.values())}
-        return [{"id": i, "name": name} for i, name in sorted(both.items())]
+        return [{"id": i, "name": name} for i, name in sorted(both.items(), key=lambda c: order(c[0]))]
 
 
-def instance_results(output: Record, image_id: int, categories: Categories) -> list[Record]:
+def instance_results(output: Record, image_id: Identity, categories: Categories) -> list[Record]:
     """Boxes XYWH in pixels, scores, and masks (RLE) and keypoints where the model has them; of a classifier
     its five best classes."""
     if "instances" in output:
@@ -78,7 +84,7 @@ def instance_results(output: Record, image_id: int, categories: Categories) -> l
     return []
 
 
-def semantic_results(output: Record, image_id: int, categories: Categories) -> list[Record]:
+def semantic_results(output: Record, image_id: Identity, categories: Categories) -> list[Record]:
     """A mask (RLE) for each class that is there."""
     labels = semantic_map(output)
     return [
@@ -92,7 +98,7 @@ def semantic_results(output: Record, image_id: int, categories: Categories) -> l
 
 
 def panoptic_result(
-    output: Record, image_id: int, file_name: str, categories: Categories
+    output: Record, image_id: Identity, file_name: str, categories: Categories
 ) -> tuple[Record, np.ndarray]:
     """The segments of an image, and its map of segment ids as COCO's RGB picture."""
     ids, segments = output["panoptic_seg"]
@@ -107,6 +113,10 @@ def panoptic_result(
     ]
     picture = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], -1).astype(np.uint8)
     return {"image_id": image_id, "file_name": file_name, "segments_info": listed}, picture
+
+
+def _png_name(image_id: Identity) -> str:
+    return f"{image_id:012d}.png" if isinstance(image_id, int) else f"{quote(image_id, safe='')[-200:]}.png"
 
 
 def _rle(mask: np.ndarray) -> Record:
@@ -133,25 +143,17 @@ class ResultFiles:
     def __init__(self, folder: Path, metadata: Metadata, known: Path | None = None):
         self.folder = folder
         self.images: list[Record] = []
-        self._known: dict[str, int] = {}
-        ids = None
-        if known is not None:
-            try:
-                content = json.loads(known.read_text(encoding="utf-8"))
-                self._known = {i["file_name"]: i["id"] for i in content["images"]}
-                ids = {c["name"]: c["id"] for c in content["categories"]}
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise ConfigError(f"{known}: not a COCO json with images and categories ({error})") from error
-        self.categories = Categories(metadata, ids)
-        self._next = max(self._known.values(), default=0)
+        self.known = None if known is None else KnownIds(known)
+        self.categories = Categories(metadata, None if self.known is None else self.known.categories)
+        self._next = 0 if self.known is None else self.known.largest
         self._results: dict[str, list[Record]] = {"instances": [], "stuff": [], "panoptic": []}
         self._seen: set[str] = set()
         self._lines: TextIO | None = None
 
-    def add(self, file_name: str, size: tuple[int, int], output: Record) -> int:
+    def add(self, file_name: str, size: tuple[int, int], output: Record) -> Identity:
         """Take the output of an image of ``size`` (height, width); returns its id: that of the json for the
-        file name or the last part of it, else a new one."""
-        number = self._known.get(file_name, self._known.get(os.path.basename(file_name)))
+        one file whose path ends in the same way, else a new one."""
+        number = None if self.known is None else self.known.image(file_name)
         if number is None:
             number = self._next = self._next + 1
         image = {"id": number, "file_name": file_name, "height": size[0], "width": size[1]}
@@ -161,7 +163,7 @@ class ResultFiles:
         if "sem_seg" in output and "panoptic_seg" not in output:
             found["stuff"] = semantic_results(output, number, self.categories)
         if "panoptic_seg" in output:
-            result, picture = panoptic_result(output, number, f"{number:012d}.png", self.categories)
+            result, picture = panoptic_result(output, number, _png_name(number), self.categories)
             save_png(self.folder / "panoptic" / result["file_name"], picture)
             found["panoptic"] = [result]
         self._append({"image": image, **found})
@@ -170,6 +172,18 @@ class ResultFiles:
             self._results[name] += results
             self._seen.add(name)
         return number
+
+    def unmatched(self) -> list[str]:
+        """What to say of images and ids of the json that did not find each other."""
+        if self.known is None:
+            return []
+        said = []
+        if self.known.unknown:
+            count, first = len(self.known.unknown), printable(self.known.unknown[0])
+            said.append(f"{count} images have no id of their own in it and got new ones; the first: {first}")
+        if self.known.missing:
+            said.append(f"{self.known.missing} of its images have no results")
+        return said
 
     def _append(self, line: Record) -> None:
         path = self.folder / LINES

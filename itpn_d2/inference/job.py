@@ -96,6 +96,7 @@ class Job:
             summary.interrupted = True
         finally:
             summary.written += map(str, results.save())
+            summary.notes += [(str(self.known), text) for text in results.unmatched()]
             write_json(self.output / "summary.json", asdict(summary))
         return summary
 
