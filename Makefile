@@ -1,6 +1,6 @@
 # `make demo`, `make test` and `make lint` each prepare .venv first; what is prepared already is not prepared again.
 
-.PHONY: help env demo demo-pretrain test test-all lint format lock clean
+.PHONY: help env demo demo-pretrain test test-fast test-all test-floor test-upstream docs lint format lock clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -14,13 +14,19 @@ JOBS ?= 2
 ARGS ?=
 
 PY := $(VENV)/bin/python
+UV := $(PY) -m uv
+UPSTREAM ?= git+https://github.com/facebookresearch/detectron2.git
 STAMPS := $(VENV)/.stamps
 CHECKED := itpn_d2 tools train_net.py $(wildcard pretrain)
+PYTEST := -m pytest -n $(JOBS) --dist worksteal
 
 help:
 	@echo "make demo      pre-train briefly, compare; train, evaluate and draw a small Mask R-CNN on generated scenes"
-	@echo "make demo-pretrain   compare starts from nothing and from a longer pre-training"
+	@echo "make demo-pretrain   compare training from scratch with a longer pre-training"
 	@echo "make test      the tests, without those marked slow (make test-all: all of them)"
+	@echo "make test-fast the unit tests of the networks' parts, in less than a minute"
+	@echo "make test-floor, make test-upstream   with the lowest versions allowed; with Detectron2's newest"
+	@echo "make docs      the site, into site/; fails at a broken link"
 	@echo "make lint      ruff (lint, format) and mypy; make format applies what ruff can"
 	@echo "make env       only prepare $(VENV); PYTHON=... chooses the interpreter"
 
@@ -42,10 +48,33 @@ demo-pretrain: env
 	$(PY) $(WITH_AND_WITHOUT) train.max_iter=300 train.eval_period=100 --output output/quickstart_pretraining
 
 test: env
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) $(PYTEST) -m "not slow" $(ARGS)
+
+# The ground floor, the layers and the solver: what nothing else is needed for.
+test-fast: env
+	OMP_NUM_THREADS=1 $(PY) $(PYTEST) -m "not slow" tests/test_errors.py tests/test_files.py tests/layers tests/solver $(ARGS)
 
 test-all: env
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) $(PYTEST) $(ARGS)
+
+# In an environment of its own: the lowest Python and the lowest versions that pyproject.toml allows.
+test-floor: env
+	$(UV) venv --quiet --allow-existing --seed --python 3.10 $(VENV)-floor
+	$(UV) pip install --python $(VENV)-floor --resolution lowest-direct -r pyproject.toml --extra dev
+	$(VENV)-floor/bin/python tools/install_detectron2.py
+	$(UV) pip install --quiet --python $(VENV)-floor --no-build-isolation --no-deps --editable .
+	OMP_NUM_THREADS=1 $(VENV)-floor/bin/python $(PYTEST) -m "not slow" $(ARGS)
+
+# In an environment of its own: the newest Detectron2, with its operators compiled (needs a C++ compiler and git).
+test-upstream: env
+	$(UV) venv --quiet --allow-existing --seed --python $(PY) $(VENV)-upstream
+	$(UV) pip install --python $(VENV)-upstream -r requirements.lock
+	$(UV) pip install --python $(VENV)-upstream --no-build-isolation $(UPSTREAM)
+	$(UV) pip install --quiet --python $(VENV)-upstream --no-build-isolation --no-deps --editable .
+	OMP_NUM_THREADS=1 $(VENV)-upstream/bin/python $(PYTEST) -m "not slow" $(ARGS)
+
+docs: $(STAMPS)/docs
+	$(PY) -m mkdocs build --strict
 
 lint: env
 	$(PY) -m ruff check .
@@ -56,17 +85,17 @@ format: env
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-# Resolve setup.py and the Detectron2 wheel anew, to the newest versions; test before committing the result.
+# Resolve pyproject.toml and the Detectron2 wheel anew, to the newest versions; test before committing the result.
 lock: env
 	{ echo "# The tested stack: CPython 3.11 on Linux x86-64, CUDA build of torch (runs on the CPU as it is)."; \
-	  echo "# Written by \`make lock\` from setup.py and from what the Detectron2 wheel requires."; \
-	  PYTHONPATH=tools $(PY) -c "from detectron2_pure.wheel import REQUIREMENTS; print('\n'.join(REQUIREMENTS))" \
-	  | $(PY) -m uv pip compile --quiet --python-version 3.11 --no-annotate --no-header --extra dev setup.py - ; \
+	  echo "# Written by \`make lock\` from pyproject.toml and from what the Detectron2 wheel requires."; \
+	  $(PY) -c "from itpn_d2.detectron2_wheel.wheel import REQUIREMENTS; print('\n'.join(REQUIREMENTS))" \
+	  | $(UV) pip compile --quiet --python-version 3.11 --no-annotate --no-header --extra dev pyproject.toml - ; \
 	} > requirements.lock.partial
 	mv requirements.lock.partial requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-floor $(VENV)-upstream build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 $(STAMPS)/venv:
 	@$(or $(PYTHON),false) -c "import sys; sys.exit(sys.version_info < (3, 10))" || \
@@ -76,20 +105,24 @@ $(STAMPS)/venv:
 	touch $@
 
 # uv, at the locked version, installs the rest several times faster than pip. The lock holds for the Python it was made
-# for; with another one the lower bounds of setup.py decide.
-$(STAMPS)/requirements: requirements.lock setup.py $(STAMPS)/venv
+# for; with another one the lower bounds of pyproject.toml decide.
+$(STAMPS)/requirements: requirements.lock pyproject.toml $(STAMPS)/venv
 	$(PY) -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
 	if $(PY) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11) or sys.platform != 'linux')"; \
-	  then $(PY) -m uv pip install --python $(PY) -r requirements.lock; \
-	  else $(PY) -m uv pip install --python $(PY) -r setup.py --extra dev; fi
+	  then $(UV) pip install --python $(PY) -r requirements.lock; \
+	  else $(UV) pip install --python $(PY) -r pyproject.toml --extra dev; fi
 	touch $@
 
-DETECTRON2_SOURCES := tools/install_detectron2.py $(wildcard tools/detectron2_pure/*.py tools/detectron2_pure/*/*.py)
+DETECTRON2_SOURCES := tools/install_detectron2.py $(wildcard itpn_d2/detectron2_wheel/*.py itpn_d2/detectron2_wheel/*/*.py)
 
 $(STAMPS)/detectron2: $(DETECTRON2_SOURCES) $(STAMPS)/requirements
 	$(PY) tools/install_detectron2.py
 	touch $@
 
 $(STAMPS)/project: setup.py pyproject.toml $(STAMPS)/detectron2
-	$(PY) -m uv pip install --quiet --python $(PY) --no-build-isolation --no-deps --editable .
+	$(UV) pip install --quiet --python $(PY) --no-build-isolation --no-deps --editable .
+	touch $@
+
+$(STAMPS)/docs: $(STAMPS)/project
+	$(UV) pip install --python $(PY) -r pyproject.toml --extra docs
 	touch $@

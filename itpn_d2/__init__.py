@@ -1,19 +1,22 @@
 """Fast-iTPN backbones with their pre-trained feature pyramid, for Detectron2; the trunks for timm, too."""
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from .backbone import (
-    VARIANTS,
-    FastITPN,
-    IntegralPyramid,
-    create_model,
-    timm_models,  # noqa: F401  (registers the trunks with timm)
-)
+# itpn-install-detectron2 is in this package and also runs where nothing else is installed yet
+if all(find_spec(package) for package in ("torch", "timm")):
+    from .backbone import (
+        VARIANTS,
+        FastITPN,
+        IntegralPyramid,
+        create_model,
+        timm_models,  # noqa: F401  (registers the trunks with timm)
+    )
 
 if TYPE_CHECKING:
     from .inference import Predictor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["VARIANTS", "FastITPN", "IntegralPyramid", "Predictor", "create_model"]
 
 
@@ -22,4 +25,6 @@ def __getattr__(name: str) -> Any:
         from .inference import Predictor
 
         return Predictor
+    if name in __all__:
+        raise ImportError(f"itpn_d2.{name} needs torch and timm: pip install torch torchvision timm")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

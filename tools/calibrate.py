@@ -24,7 +24,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.clock import machine
 from calibration.grid import (
     DENSE,
     DEPTHS,
@@ -41,6 +40,7 @@ from calibration.measure import Bench, learned_parameters
 from calibration.report import Point, command, fastest, front, markdown, overrides, plot, points
 from itpn_d2.checkpoint import local_path
 from itpn_d2.engine import TrainingRun, load_config
+from itpn_d2.engine.timing import machine
 from itpn_d2.errors import ConfigError, add_debug, errors_of_use
 from itpn_d2.files import write_json, write_text
 

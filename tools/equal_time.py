@@ -28,8 +28,9 @@ import torch
 from detectron2.engine import HookBase
 from tqdm import tqdm
 
-from benchmarks.clock import MeasurementError, machine, own_process
+from benchmarks.clock import MeasurementError, own_process
 from itpn_d2.engine import TrainingRun, load_config
+from itpn_d2.engine.timing import machine
 from itpn_d2.errors import add_debug, errors_of_use
 from itpn_d2.evaluation import read_metrics
 from itpn_d2.files import write_json, write_text, written_whole
@@ -181,7 +182,7 @@ class Journal:
 def compare(
     arms: Sequence[Arm], starts: Mapping[str, str | None], minutes: float, evaluations: int, output: Path
 ) -> dict[str, Any]:
-    """TrainingRun what is not done yet.
+    """Run what is not done yet.
 
     Raises:
         MeasurementError: a run failed. Those before it are kept.

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..errors import ConfigError
 from ..files import written_whole
+from .config_files import find_config_file
 from .overrides import apply_overrides
 
 _SECTIONS = ("model", "dataset", "dataloader", "optimizer", "lr_multiplier", "train")
@@ -23,8 +24,7 @@ def load_config(path: str, overrides: list[str] | None = None) -> DictConfig:
         ConfigError: no such file, a section is missing, or an override names a key that isn't there (with the
         nearest).
     """
-    if not Path(path).is_file():
-        raise ConfigError(f"--config-file {path}: no such file; see configs/ for those there are")
+    path = str(find_config_file(path))
     if path.endswith((".yaml", ".yml")):
         written = _of_run(path)
         if written is None:

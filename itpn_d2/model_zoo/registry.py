@@ -29,13 +29,13 @@ def list_entries(task: Task | None = None, pretrained: bool | None = None) -> li
 
 
 def get_entry(name: str) -> Entry:
-    """The entry ``name``: its config's path below ``configs/``, with or without ``.py``, or only the last
-    part of it where that is unique.
+    """The entry ``name``: its config's path below ``configs/``, with or without ``configs/`` before and
+    ``.py`` behind, or only the last part of it where that is unique.
 
     Raises:
         ZooError: no such entry, or several.
     """
-    name = name.removesuffix(".py")
+    name = name.removeprefix("configs/").removesuffix(".py")
     if name in ENTRIES:
         return ENTRIES[name]
     found = [full for full in ENTRIES if full.rsplit("/", 1)[-1] == name]

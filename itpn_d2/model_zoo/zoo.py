@@ -14,12 +14,12 @@ from ..backbone import VARIANTS, create_model
 from ..backbone.classifier import TrunkClassifier
 from ..checkpoint import Checkpointer, load_pretrained
 from ..engine import load_config
+from ..engine.config_files import configs_folder
 from ..engine.precision import resolve_device
 from ..errors import ZooError
 from .paths import PREFIX
 from .registry import get_entry, trained_weights
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 _PLACES = ("backbone", "network", "encoder.backbone")  # of a trunk's options in the model of a config
 
 
@@ -35,7 +35,7 @@ def get_config(name: str, trained: bool = False, overrides: Sequence[str] = ()) 
             :func:`~itpn_d2.engine.load_config`.
     """
     entry = get_entry(name)
-    cfg = load_config(str(CONFIGS / entry.config), list(overrides))
+    cfg = load_config(str(configs_folder() / entry.config), list(overrides))
     if entry.classes and cfg.dataset.class_names is None:
         cfg.dataset.num_classes, cfg.dataset.class_names = len(entry.classes), list(entry.classes)
     if trained:

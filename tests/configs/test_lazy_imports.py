@@ -18,12 +18,23 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest brings it
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLLOWED = ("itpn_d2", "pretrain", "detectron2", "fvcore", "iopath")
 # Top-level modules that need not be installed: the only places that import them, why those are not reached,
 # and the names whose use would reach them.
 OPTIONAL = {
     "black": ("detectron2.config.lazy", "formats what LazyConfig.to_py prints", "to_py"),
+    "caffe2": (
+        "detectron2.export detectron2.export.api detectron2.export.caffe2_export"
+        " detectron2.export.caffe2_inference detectron2.export.shared",
+        "itpn_d2.export uses TracingAdapter alone; Detectron2 tries caffe2 and does without",
+        "Caffe2Tracer Caffe2Model",
+    ),
     "cityscapesscripts": (
         "detectron2.data.datasets.cityscapes detectron2.evaluation.cityscapes_evaluation",
         "Cityscapes: no config reads or evaluates it",
@@ -36,10 +47,13 @@ OPTIONAL = {
     ),
     "mmcv": ("detectron2.modeling.mmdet_wrapper", "models of MMDetection", "MMDetBackbone MMDetDetector"),
     "mmdet": ("detectron2.modeling.mmdet_wrapper", "models of MMDetection", "MMDetBackbone MMDetDetector"),
+    "onnx": ("detectron2.export.caffe2_export", "as caffe2", ""),
+    "onnxruntime": ("itpn_d2.export.formats", "the extra 'export', asked for before it is imported", ""),
     "open_clip": ("pretrain.targets.towers", "source='open_clip'; timm's towers do without", ""),
     "panopticapi": (
-        "detectron2.utils.panoptic_api detectron2.evaluation.panoptic_evaluation",
-        "tools/install_detectron2.py puts a module of its own in its place",
+        "detectron2.utils.panoptic_api detectron2.evaluation.panoptic_evaluation"
+        " itpn_d2.detectron2_wheel.added.panoptic_api",
+        "itpn-install-detectron2 puts a module of its own in its place",
         "",
     ),
     "tmetry": ("iopath.common.event_logger", "tried and left out", ""),
@@ -75,7 +89,7 @@ def reached() -> dict[str, set[str]]:
     """Third-party modules, each with the modules that import it."""
     own = [p for folder in ("itpn_d2", "pretrain") for p in (ROOT / folder).rglob("*.py")]
     names = [p.relative_to(ROOT).with_suffix("").parts for p in own if "configs" not in p.parts]
-    todo = [".".join(parts).removesuffix(".__init__") for parts in names] + ["train_net"]
+    todo = [".".join(parts).removesuffix(".__init__") for parts in names]
     seen: set[str] = set()
     found: dict[str, set[str]] = {}
     while todo:
@@ -83,7 +97,7 @@ def reached() -> dict[str, set[str]]:
         if module in seen:
             continue
         seen.add(module)
-        path = ROOT / "train_net.py" if module == "train_net" else source(module)
+        path = source(module)
         if path is None:
             continue
         for base, name in imports(path, module):
@@ -100,11 +114,8 @@ def reached() -> dict[str, set[str]]:
 
 @cache
 def required() -> set[str]:
-    """The distributions that setup.py installs, with theirs, and Detectron2, whose own are not counted."""
-    text = (ROOT / "setup.py").read_text(encoding="utf-8")
-    block = re.search(r"install_requires=\[(.*?)\n    \]", text, re.DOTALL)
-    assert block is not None
-    todo = re.findall(r'^\s*"([^"]+)"', block[1], re.MULTILINE)
+    """What pyproject.toml installs, with what that requires, and Detectron2, whose own are not counted."""
+    todo = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     seen = {"detectron2"}
     while todo:
         requirement = Requirement(todo.pop())
@@ -116,7 +127,7 @@ def required() -> set[str]:
             try:
                 todo += requires(name) or []
             except PackageNotFoundError:
-                pytest.fail(f"{name}, which setup.py requires, is not installed")
+                pytest.fail(f"{name}, which pyproject.toml requires, is not installed")
     return seen
 
 
@@ -128,7 +139,7 @@ def test_what_is_imported_somewhere_is_installed():
             allowed = set(OPTIONAL[top][0].split())
             wrong += [f"{module}: {OPTIONAL[top][1]}; but {p} imports it" for p in sorted(places - allowed)]
         elif not {canonicalize_name(d) for d in distributions.get(top, ())} & required():
-            wrong.append(f"{module}, which {', '.join(sorted(places))} import, is not in setup.py")
+            wrong.append(f"{module}, which {', '.join(sorted(places))} import, is not in pyproject.toml")
         else:
             importlib.import_module(module)
     assert not wrong, "\n".join(wrong)

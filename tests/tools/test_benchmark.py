@@ -16,10 +16,11 @@ from benchmarks import cases as benchmark_cases
 from benchmarks import pretraining as benchmark_pretrain
 from benchmarks import training as benchmark_train
 from benchmarks.cases import INPUTS, Setting, distillation, fastmim, pixel_mim, step_of
-from benchmarks.clock import MeasurementError, compare, interleave, own_process, peak_mib, resident_mib, timed
+from benchmarks.clock import MeasurementError, compare, own_process, peak_mib, resident_mib
 from benchmarks.pretraining import CASES, MEASURES, markdown, measure_compile, measure_hog
 from benchmarks.table import Measure, single
 from itpn_d2.engine import keep_freed_memory
+from itpn_d2.engine.timing import interleave, timed
 
 CPU = torch.device("cpu")
 SMALL = Setting("fast_itpn_nano", batch=2, rounds=1, device="cpu", dtype="fp32", backend="eager")

@@ -26,13 +26,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.clock import MeasurementError, compare, interleave, machine, own_process, peak_mib, timed
+from benchmarks.clock import MeasurementError, compare, own_process, peak_mib
 from benchmarks.docs import body, cell, described, draw, measured_file, place_name, update_docs
 from benchmarks.models import ACCELERATED, PEERS, BackboneSetting, Side, Size, count_macs, step_for
 from benchmarks.profile import profiled
 from benchmarks.table import single
 from benchmarks.targets import applies, target_rows
 from itpn_d2.engine import keep_freed_memory
+from itpn_d2.engine.timing import interleave, machine, timed
 from itpn_d2.files import write_json
 
 MODES = {"forward": False, "training": True}

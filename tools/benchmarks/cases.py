@@ -9,8 +9,8 @@ import torch
 from detectron2.config import LazyCall, LazyConfig, instantiate
 from torch import Tensor, nn
 
-from benchmarks.clock import Step
 from itpn_d2.engine.precision import autocast, resolve_device, resolve_dtype
+from itpn_d2.engine.timing import Step
 from itpn_d2.seed import seed_step
 from pretrain.encoders import encode_visible, visible_patches
 from pretrain.masking import RandomMasking

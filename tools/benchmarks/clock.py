@@ -1,25 +1,23 @@
-"""How the benchmarks take time and memory, each measurement in a process of its own, and name the machine."""
+"""How the benchmarks compare times and take memory, each measurement in a process of its own."""
 
 import contextlib
 import ctypes
 import platform
 import resource
 import statistics
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
+from itpn_d2.engine.timing import Step, synchronize
 from itpn_d2.errors import UseError
 
 T = TypeVar("T")
-Step = Callable[[int], None]  # gets the number of the input to run on
 
 
 class MeasurementError(UseError):
@@ -47,38 +45,6 @@ def own_process(function: Callable[..., T], *arguments: object) -> T:
             ) from None
         except Exception as error:
             raise MeasurementError(f"{name}: {type(error).__name__}: {error}") from error
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def timed(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call."""
-    synchronize(device)
-    started = time.perf_counter()
-    call()
-    synchronize(device)
-    return time.perf_counter() - started
-
-
-def interleave(
-    first: Step, second: Step, rounds: int, device: torch.device
-) -> tuple[list[float], list[float]]:
-    """Seconds of both, round by round, after one warm-up of each.
-
-    Both get the same input in a round, another one in the next; who begins alternates, so that a machine that
-    slows down or speeds up favours neither.
-    """
-    for step in (first, second):
-        step(0)
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(1, rounds + 1):
-        order = (0, 1) if number % 2 else (1, 0)
-        for which in order:
-            times[which].append(timed(partial((first, second)[which], number), device))
-    return times
 
 
 def compare(over: list[float], under: list[float]) -> dict[str, float]:
@@ -126,15 +92,3 @@ def peak_mib(step: Step, steps: int, device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resident_mib("VmHWM") - before
-
-
-def machine(device: torch.device) -> str:
-    """The GPU or the processor in words, and torch's number of threads."""
-    if device.type == "cuda":
-        model = torch.cuda.get_device_name(device)
-    else:
-        cpuinfo = Path("/proc/cpuinfo")
-        lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-        names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-        model = next(names, platform.processor() or platform.machine())
-    return f"{model}, {torch.get_num_threads()} threads"

@@ -18,10 +18,11 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from benchmarks.clock import Step, compare, interleave, machine, own_process, peak_mib
+from benchmarks.clock import compare, own_process, peak_mib
 from benchmarks.table import HEADER, Measure, Results, single
 from benchmarks.training import synthetic_batch
 from itpn_d2.engine.precision import autocast, resolve_device, resolve_dtype
+from itpn_d2.engine.timing import Step, interleave, machine
 from itpn_d2.layers import sample_points
 from itpn_d2.layers.deformable import Shapes, deformable_samples, sample_levels
 from itpn_d2.seed import seed_step

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.clock import MeasurementError, machine, own_process
+from benchmarks.clock import MeasurementError, own_process
 from itpn_d2.engine import TrainingRun, load_config
 from itpn_d2.engine.precision import resolve_device
+from itpn_d2.engine.timing import machine
 from itpn_d2.evaluation import read_metrics
 from itpn_d2.files import write_json
 from pages import rewrite_section

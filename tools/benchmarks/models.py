@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import INPUTS, Setting, step_of, total
-from benchmarks.clock import Step
 from itpn_d2 import create_model
+from itpn_d2.engine.timing import Step
 from itpn_d2.seed import seed_step
 
 # short names of the peers: the variant of timm whose sizes follow the image

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.cases import Setting, distillation, fastmim, pixel_mim, step_of
-from benchmarks.clock import Step, compare, interleave, machine, own_process, peak_mib
+from benchmarks.clock import compare, own_process, peak_mib
 from benchmarks.table import HEADER, Measure, Results, single
 from itpn_d2.engine.precision import autocast
+from itpn_d2.engine.timing import Step, interleave, machine
 
 MEASURES = {
     "drop": Measure("pixel MIM, trunk and pyramid: seconds with 75% of patches dropped / none", "<=", 0.40),

@@ -8,7 +8,7 @@ import torch
 from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.clock import Step
+from itpn_d2.engine.timing import Step
 
 # the first pattern that an operator's name has
 KINDS = {

@@ -16,8 +16,9 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from benchmarks.clock import machine, own_process, resident_mib, timed
+from benchmarks.clock import own_process, resident_mib
 from itpn_d2.engine.precision import autocast, resolve_device, resolve_dtype
+from itpn_d2.engine.timing import machine, timed
 from itpn_d2.seed import seed_step
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Custom"

@@ -10,7 +10,7 @@ import torch
 from detectron2.config import instantiate
 from torch import Tensor, nn
 
-from benchmarks.clock import Step, compare, interleave
+from benchmarks.clock import compare
 from calibration.grid import Acceleration
 from itpn_d2.backbone import Trunk
 from itpn_d2.backbone.backbone import ITPNBackbone
@@ -19,6 +19,7 @@ from itpn_d2.engine import TrainingRun
 from itpn_d2.engine.evaluate import evaluate_once
 from itpn_d2.engine.parts import Call, calls_of, find_part
 from itpn_d2.engine.precision import autocast
+from itpn_d2.engine.timing import Step, interleave
 from itpn_d2.errors import ConfigError
 from itpn_d2.evaluation import flatten, spread
 

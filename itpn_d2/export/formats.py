@@ -8,47 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.export import TracingAdapter
 from detectron2.modeling import GeneralizedRCNN
-from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-from itpn_d2.backbone.backbone import ITPNBackbone
-from itpn_d2.engine.parts import find_part
-from itpn_d2.errors import ConfigError
-from itpn_d2.files import written_whole
-from itpn_d2.meta_arch import DINO
+from ..files import written_whole
+from ..meta_arch import DINO
+from .subjects import Queries
 
 STEP = 32  # sides of exported images are multiples of it
 _LARGEST = 128  # times STEP
 Outputs = list[Tensor]
 Call = Callable[[Tensor], Outputs]
-
-
-class Features(nn.Module):
-    """Backbone and pyramid of a detector with its normalisation: ``(1, 3, H, W)``, 0..255, channels in the
-    order of the model, H and W multiples of 32, to the levels p2, p3, ... All of the image is content; a
-    program that takes image sizes as well, for padded batches, is exported as docs/heads.md shows.
-
-    Raises:
-        ConfigError: the model has no such backbone.
-    """
-
-    pixel_mean: Tensor
-    pixel_std: Tensor
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        backbone = find_part(model, ITPNBackbone)
-        if backbone is None:
-            raise ConfigError(f"{type(model).__name__} has no backbone of this project to export")
-        self.backbone = backbone
-        self.names = list(backbone.output_shape())
-        for name in ("pixel_mean", "pixel_std"):
-            self.register_buffer(name, getattr(model, name).detach().clone(), persistent=False)
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.backbone((image - self.pixel_mean) / self.pixel_std).values())
 
 
 @dataclass
@@ -136,46 +106,6 @@ def load_onnx(path: Path) -> Call:
         return [torch.from_numpy(np.asarray(values)) for values in found]
 
     return run
-
-
-class Queries(nn.Module):
-    """DINO or Mask DINO with its normalisation, for images of one size ``(1, 3, H, W)``, 0..255, sides
-    multiples of 32: what the last layer says of each query, ``logits`` ``(1, Q, K)`` for a sigmoid, ``boxes``
-    ``(1, Q, 4)``, (x, y, w, h) of centre and size in fractions of the image, and ``masks``
-    ``(1, Q, H / 4, W / 4)``, logits, where the model has them."""
-
-    def __init__(self, model: DINO):
-        super().__init__()
-        self.model = model
-        self.names = ["logits", "boxes"] + ["masks"] * hasattr(model, "mask_head")
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        size = (image.shape[-2], image.shape[-1])
-        normalised = (image - self.model.pixel_mean) / self.model.pixel_std
-        found = self.model.detect(ImageList(normalised, [size]))
-        masks = () if found.masks is None else (found.masks.of(0)[None],)
-        return (found.logits, found.boxes, *masks)
-
-
-class Detector(nn.Module):
-    """A Detectron2 detector of one image ``(3, H, W)``, 0..255: boxes XYXY, classes, masks of the boxes
-    ``(n, 1, side, side)`` where it has them, scores, in pixels of that image; in the order of ``fields``."""
-
-    def __init__(self, model: nn.Module, image: Tensor):
-        super().__init__()
-        self.adapter = TracingAdapter(model, [{"image": image}], _instances)
-        with torch.no_grad():
-            found = _instances(model, [{"image": image}])[0]["instances"]
-        self.fields = sorted(found.get_fields())
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        # the last output is the size of the image
-        return self.adapter(image)[: len(self.fields)]
-
-
-def _instances(model: Any, inputs: Any) -> list[dict[str, Any]]:
-    # pasting masks into the image is left to the caller: it takes long, and depends on the size wanted
-    return [{"instances": model.inference(inputs, do_postprocess=False)[0]}]
 
 
 def write_torchscript(detector: nn.Module, image: Tensor, path: Path) -> None:

@@ -48,7 +48,8 @@ REQUIREMENTS = (
 
 _DESCRIPTION = """\
 The Python files of Detectron2 0.6 without its compiled operators, adapted to current Python, torch, numpy
-and Pillow. Built by tools/install_detectron2.py; every change is listed in its detectron2_pure package.
+and Pillow. Built by itpn-install-detectron2 of the package itpn-d2, whose module
+itpn_d2.detectron2_wheel.substitutions lists every change.
 Detectron2 is licensed under Apache 2.0.
 """
 

@@ -1,5 +1,6 @@
 """Exported models give what eager gives, at sizes they were not exported with."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import torch
 from detectron2.config import LazyConfig, instantiate
 from omegaconf import OmegaConf
 
-import export
-from export_formats import FORMATS, formats_of, load_program, write_program
 from itpn_d2 import create_model
 from itpn_d2.checkpoint import atomic_save
+from itpn_d2.commands import export
 from itpn_d2.engine import load_config
 from itpn_d2.errors import ConfigError
+from itpn_d2.export.check import difference
+from itpn_d2.export.formats import FORMATS, formats_of, load_program, write_program
+from itpn_d2.export.subjects import Features
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "Quickstart"
 SMALL = [
@@ -24,7 +27,7 @@ SMALL = [
 ]
 
 needs_onnx = pytest.mark.skipif(
-    any(export.importlib.util.find_spec(p) is None for p in ("onnx", "onnxruntime", "onnxscript")),
+    any(importlib.util.find_spec(p) is None for p in ("onnx", "onnxruntime", "onnxscript")),
     reason="needs the extra 'export'",
 )
 
@@ -157,7 +160,7 @@ def test_positions_follow_the_size(grid, tmp_path):
     torch.nn.init.normal_(model.backbone.trunk.pos_embed)
     model.register_buffer("pixel_mean", torch.full((3, 1, 1), 100.0))
     model.register_buffer("pixel_std", torch.full((3, 1, 1), 50.0))
-    features = export.Features(model)
+    features = Features(model)
     write_program(features, 255 * torch.rand(1, 3, 128, 192), tmp_path / "p.pt2")
     run = load_program(tmp_path / "p.pt2")
     for size in ((128, 192), (224, 224), (192, 320)):
@@ -172,7 +175,7 @@ def test_a_format_that_fails_costs_the_others_nothing(command, monkeypatch, caps
         raise RuntimeError("no\nsuch op")
 
     monkeypatch.setitem(
-        FORMATS, "torchscript", export.FORMATS["torchscript"].__class__("detector", ".ts", fail, fail)
+        FORMATS, "torchscript", FORMATS["torchscript"].__class__("detector", ".ts", fail, fail)
     )
     status, results = command("torchscript", "program")
     assert status == 1 and results["torchscript"]["reason"] == "RuntimeError: no such op"
@@ -195,11 +198,11 @@ def test_differences():
     a = [torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8]]), torch.tensor([1, 2]), torch.tensor([0.9, 0.2])]
     fields = ["pred_boxes", "pred_classes", "scores"]
     swapped = [x.flip(0) for x in a]
-    assert export.difference(a, swapped, fields) == 0
+    assert difference(a, swapped, fields) == 0
     swapped[0] = swapped[0] + 0.5
-    assert export.difference(a, swapped, fields) == 0.5
+    assert difference(a, swapped, fields) == 0.5
     with pytest.raises(ValueError, match="other shapes"):
-        export.difference(a, [x[:1] for x in a], fields)
+        difference(a, [x[:1] for x in a], fields)
 
 
 @pytest.mark.parametrize("size", ["320", "320x", "300x320", "32x320", "axb"])

@@ -6,8 +6,10 @@ Upstream's main branch has them too, except the one in the model zoo and those f
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import UseError
 
-class SubstitutionError(RuntimeError):
+
+class SubstitutionError(UseError):
     """The sources are not the ones the substitutions were written for."""
 
 

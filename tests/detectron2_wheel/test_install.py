@@ -1,4 +1,4 @@
-"""tools/install_detectron2.py, offline: a small sdist with the texts that the substitutions look for."""
+"""itpn-install-detectron2, offline: a small sdist with the texts that the substitutions look for."""
 
 import base64
 import csv
@@ -12,13 +12,19 @@ import tarfile
 import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import install_detectron2
-from detectron2_pure import substitutions, wheel
-from detectron2_pure.substitutions import SUBSTITUTIONS, Substitution, SubstitutionError, apply_substitutions
-from install_detectron2 import InstallError, build_wheel, installed_detectron2, verify_sha256
+from itpn_d2.detectron2_wheel import install as install_detectron2
+from itpn_d2.detectron2_wheel import substitutions, wheel
+from itpn_d2.detectron2_wheel.install import InstallError, build_wheel, installed_detectron2, verify_sha256
+from itpn_d2.detectron2_wheel.substitutions import (
+    SUBSTITUTIONS,
+    Substitution,
+    SubstitutionError,
+    apply_substitutions,
+)
 
 TOP = "pb1-detectron2-0.6"
 
@@ -235,19 +241,18 @@ class TestCommand:
         assert install_detectron2.main([]) == 0
         assert "0.7 /opt/d2 is installed already and stays" in capsys.readouterr().out
 
-    def test_torch_missing(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_torch_missing(self, monkeypatch: pytest.MonkeyPatch, refused: Any) -> None:
         monkeypatch.setattr(install_detectron2, "installed_detectron2", lambda: None)
         monkeypatch.setattr(install_detectron2.importlib.util, "find_spec", lambda name: None)
-        assert install_detectron2.main([]) == 1
-        message = capsys.readouterr().err
-        assert "torch, torchvision missing" in message and "pip install torch torchvision" in message
+        with refused("torch, torchvision missing.*pip install torch torchvision"):
+            install_detectron2.main([])
 
     def test_only_build(
-        self, sdist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, sdist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Any
     ) -> None:
         arguments = ["--sdist", str(sdist), "--wheel-dir", str(tmp_path / "out"), "--no-install"]
-        assert install_detectron2.main(arguments) == 1
-        assert install_detectron2.SDIST_SHA256 in capsys.readouterr().err
+        with refused(install_detectron2.SDIST_SHA256):
+            install_detectron2.main(arguments)
         monkeypatch.setattr(install_detectron2.build_wheel, "__defaults__", (sha256(sdist),))
         assert install_detectron2.main(arguments) == 0
         assert (tmp_path / "out" / wheel.WHEEL_NAME).is_file()
@@ -308,3 +313,17 @@ for call in (lambda: _C.box_iou_rotated, lambda: rotated(torch.zeros(1, 5), torc
     lines = result.stdout.splitlines()
     assert len(lines) == 2 and all("built from source" in line for line in lines)
     assert "box_iou_rotated" in lines[0] and "nms_rotated" in lines[1]
+
+
+def test_the_shim_of_a_checkout_needs_no_other_package(tmp_path: Path) -> None:
+    """In an interpreter without torch, timm or Detectron2, as before ``make env`` has installed anything."""
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=os.name != "nt")
+    python = tmp_path / "bare" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    script = Path(__file__).resolve().parents[2] / "tools" / "install_detectron2.py"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    run = {"env": environment, "cwd": tmp_path, "capture_output": True, "text": True}
+    asked = subprocess.run([str(python), str(script), "--help"], **run)  # type: ignore[call-overload]
+    assert asked.returncode == 0 and "--wheel-dir" in asked.stdout, asked.stderr
+    tried = subprocess.run([str(python), str(script)], **run)  # type: ignore[call-overload]
+    assert tried.returncode == 2 and "torch, torchvision missing" in tried.stderr, tried.stderr
+    assert "Traceback" not in tried.stderr

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detectron2_pure.added import panoptic_api
+from itpn_d2.detectron2_wheel.added import panoptic_api
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("panopticapi") is not None,

@@ -1,0 +1,61 @@
+"""Convert a checkpoint between layouts and file formats, or say what it holds.
+
+    itpn-convert SOURCE                       # what it holds
+    itpn-convert SOURCE TARGET.safetensors    # ours
+    itpn-convert SOURCE TARGET.pth --to official
+
+SOURCE is any checkpoint that this project reads: Fast-iTPN, iTPN, HiViT, mmpretrain, FastMIM, a published
+DINO or Mask DINO (detrex, official), or its own.
+Nothing in it is executed. TARGET's ending chooses the format; values and types stay, bit for bit. Exit
+status: 0 done; 2 the file can't be used, or TARGET can't hold it (nothing is written then).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from .. import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
+from ..checkpoint.convert import LAYOUTS, convert, inspect
+from ..checkpoint.state import WRAPPERS
+from ..errors import add_debug, errors_of_use
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("source", help="a file, itpn://..., hf://...")
+    p.add_argument("target", type=Path, nargs="?", help=".pth, .pt or .safetensors; none: only show SOURCE")
+    p.add_argument("--to", dest="layout", choices=LAYOUTS, default="itpn_d2", help="names and shapes")
+    p.add_argument(
+        "--wrapper",
+        choices=[*WRAPPERS, "none"],
+        default="model",
+        help="key of the state dict in a torch file (the official loaders try model, then module)",
+    )
+    p.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        metavar="START",
+        help="leave out what begins so in our names, such as roi_heads. (again for more)",
+    )
+    p.add_argument("--average", action="store_true", help="take the moving average if there is one")
+    p.add_argument("--num-heads", type=int, default=8, help="of a published DINO or Mask DINO (default: 8)")
+    p.add_argument("--force", action="store_true", help="replace TARGET if it exists")
+    add_debug(p)
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    with errors_of_use(args.debug):
+        if args.target is None:
+            print(inspect(args.source, args.average, args.num_heads))
+        else:
+            wrapper = "" if args.wrapper == "none" else args.wrapper
+            options = (args.layout, wrapper, args.drop, args.average, args.force, args.num_heads)
+            print(convert(args.source, args.target, *options))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
