@@ -1,28 +1,39 @@
-"""A web page of this machine: drop a picture, choose a model and a threshold, see what it finds and how
-long it took.
+"""A web page of this machine: upload an image, choose a model and a score threshold, see the detections and
+the time of each stage.
 
 python demo/app.py --config-file output/x/config.yaml --weights output/x/model_final.pth
 python demo/app.py --config-file A.py B.py --weights a.pth b.pth --names first second --port 7860
 
-Needs the extra "app" (pip install 'itpn-d2[app]'). The page and its server fetch nothing from elsewhere,
-and only this machine sees them unless --host says otherwise.
+Needs the extra "app" (pip install 'itpn-d2[app]'). The page and its server fetch nothing from elsewhere, and
+only this machine sees them unless --host says otherwise. One image is processed at a time. Uploads are
+limited in bytes and pixels, and deleted after half an hour and when the server ends.
 """
 
 import argparse
+import atexit
 import html
 import os
+import shutil
+import signal
+import socket
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when Gradio is imported
+# read when Gradio is imported
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+if "GRADIO_TEMP_DIR" not in os.environ:
+    os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="itpn_d2_page_")
+    atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 
 import gradio as gr
 import numpy as np
-from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+import uvicorn
+from fastapi import FastAPI
 
 from itpn_d2.backbone import Trunk
 from itpn_d2.data.decode import BrokenImageError
@@ -30,26 +41,13 @@ from itpn_d2.engine.parts import find_part
 from itpn_d2.errors import ConfigError, add_debug, errors_of_use
 from itpn_d2.evaluation import draw_prediction, exit_picture
 from itpn_d2.inference import Predictor
+from itpn_d2.inference.web import Guard, check_pixels
 
 _KEPT = 4  # predictors in memory
 _LISTED = 30  # objects in the table
+_WAITING = 16  # requests, more are refused
+_CLEANING, _AGE = 300, 1800  # seconds between removals of uploads, and after which they are
 _NUMBER = "text-align:right;white-space:nowrap"
-_POLICY = b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; connect-src 'self' ws: wss:"
-
-
-class OnlyFromHere:
-    """Tells the browser to fetch nothing from other hosts, whatever the page's libraries would like."""
-
-    def __init__(self, app: ASGIApp):
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_policy(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"content-security-policy", _POLICY)]
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy if scope["type"] == "http" else send)
 
 
 class Models:
@@ -57,11 +55,14 @@ class Models:
 
     Args:
         choices: config and weights (None: the config's) by name.
+        megapixels: of an image, at most.
         options: further arguments of every :class:`~itpn_d2.inference.Predictor`.
     """
 
-    def __init__(self, choices: Mapping[str, tuple[str, str | None]], **options: Any):
-        self.choices, self.options = dict(choices), options
+    def __init__(
+        self, choices: Mapping[str, tuple[str, str | None]], megapixels: float = 50.0, **options: Any
+    ):
+        self.choices, self.megapixels, self.options = dict(choices), megapixels, options
         self.get = lru_cache(_KEPT)(self._load)
 
     def _load(self, name: str, keep: float | None) -> Predictor:
@@ -72,7 +73,7 @@ class Models:
     def analyse(
         self, path: str | None, name: str, threshold: float, keep: float
     ) -> tuple[np.ndarray, np.ndarray | None, str, str]:
-        """What the page shows for a picture: it with what was found, the tokens that left (None without
+        """What the page shows for an image: it with its detections, the tokens that left (None without
         migration), the time of each stage and the objects as HTML tables.
 
         Args:
@@ -84,8 +85,9 @@ class Models:
             gr.Error: what the page is to say where there is no result.
         """
         if path is None:
-            raise gr.Error("Drop a picture first.")
+            raise gr.Error("Upload an image first.")
         try:
+            check_pixels(path, self.megapixels)
             predictor = self.get(name, None if keep >= 1 else keep)
             found = predictor.timed(path)
             assert found.image is not None and found.output is not None
@@ -94,7 +96,7 @@ class Models:
             seconds = {**found.seconds, "drawing": time.perf_counter() - started}
             exits = predictor.exits(path)
         except BrokenImageError as error:
-            raise gr.Error(f"The picture can't be read: {error}") from error
+            raise gr.Error(f"The image can't be used: {error}") from error
         except ValueError as error:  # of the config, the weights, the acceleration
             raise gr.Error(str(error)) from error
         tokens = None
@@ -139,58 +141,83 @@ def object_table(output: dict[str, Any], metadata: Any, threshold: float) -> str
 
 
 def build(models: Models) -> gr.Blocks:
-    """The page."""
+    """The page. All events wait in one queue, since all run a model."""
     names = list(models.choices)
-    with gr.Blocks(title="itpn_d2", analytics_enabled=False) as page:
-        gr.Markdown("## What does the model see?")
+    with gr.Blocks(title="itpn_d2", analytics_enabled=False, delete_cache=(_CLEANING, _AGE)) as page:
+        gr.Markdown("## Detections of a trained model")
         with gr.Row():
             with gr.Column(scale=1):
-                picture = gr.Image(
-                    label="picture", type="filepath", sources=["upload", "clipboard"], height=300
+                # image_mode None: the file as it is, whose size is looked at before it is decoded
+                image = gr.Image(
+                    label="Image",
+                    type="filepath",
+                    image_mode=None,
+                    sources=["upload", "clipboard"],
+                    height=300,
                 )
-                model = gr.Dropdown(names, value=names[0], label="model")
-                threshold = gr.Slider(0, 1, 0.5, step=0.05, label="lowest score")
+                model = gr.Dropdown(names, value=names[0], label="Model")
+                threshold = gr.Slider(0, 1, 0.5, step=0.05, label="Score threshold")
                 keep = gr.Slider(
-                    0.3, 1, 1, step=0.05, label="token migration: share of tokens kept at each drop (1: all)"
+                    0.3, 1, 1, step=0.05, label="Keep ratio of token migration (1: as the config has it)"
                 )
-                start = gr.Button("Look", variant="primary", elem_id="look")
+                run = gr.Button("Run", variant="primary", elem_id="run")
             with gr.Column(scale=2):
-                drawn = gr.Image(label="found", interactive=False, format="png", elem_id="drawn")
-                tokens = gr.Image(label="tokens that stay", interactive=False, format="png", elem_id="tokens")
+                drawn = gr.Image(label="Detections", interactive=False, format="png", elem_id="drawn")
+                tokens = gr.Image(label="Token exits", interactive=False, format="png", elem_id="tokens")
                 with gr.Row():
-                    times = gr.HTML(label="time of each stage")
-                    objects = gr.HTML(label="objects")
-        inputs, outputs = [picture, model, threshold, keep], [drawn, tokens, times, objects]
-        start.click(models.analyse, inputs, outputs)
-        for changed in (model, threshold, keep):
-            changed.input(models.analyse, inputs, outputs)
-        picture.upload(models.analyse, inputs, outputs)
-    return page
+                    times = gr.HTML(label="Time of each stage")
+                    objects = gr.HTML(label="Objects")
+        for event in (run.click, model.input, threshold.input, keep.input, image.upload):
+            event(
+                models.analyse,
+                [image, model, threshold, keep],
+                [drawn, tokens, times, objects],
+                concurrency_id="model",
+                concurrency_limit=1,
+                api_visibility="private",
+            )
+    return page.queue(max_size=_WAITING)
 
 
-def launch(page: gr.Blocks, host: str, port: int, wait: bool = True) -> str:
-    """Serve the page; its address. Without ``wait`` the server goes on in a thread.
+def serve(
+    page: gr.Blocks, host: str, port: int, hosts: Collection[str] = (), largest: int = 20_000_000
+) -> tuple[str, Callable[[], None], Callable[[], None]]:
+    """A server of the page, which listens already.
+
+    Args:
+        hosts, largest: see :class:`~itpn_d2.inference.web.Guard`.
+
+    Returns:
+        Its address; what runs it until it is stopped; and what stops it, from another thread.
 
     Raises:
-        ConfigError: the port is taken.
+        ConfigError: the port is taken, or the host is none of this machine's.
     """
     fonts: Any = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    app = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        page,
+        path="/",
+        server_name=host,
+        server_port=port,
+        max_file_size=largest,
+        ssr_mode=False,
+        footer_links=[],
+        theme=gr.themes.Default(**fonts),  # Gradio's own fonts come from elsewhere
+    )
     try:
-        _, address, _ = page.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            theme=gr.themes.Default(**fonts),  # Gradio's own fonts come from elsewhere
-            app_kwargs={"middleware": [Middleware(OnlyFromHere)]},
-        )
-    except OSError as error:
-        raise ConfigError(f"--port {port}: {error}; choose another") from error
-    if wait:
-        print(f"Open {address} (Ctrl-C ends it)", flush=True)
-        page.block_thread()
-    return address
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"--host {host} --port {port}: {error}; choose others") from error
+    guarded: Any = Guard(app, hosts, largest)
+    server = uvicorn.Server(uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=5))
+
+    def stop() -> None:
+        server.should_exit = True
+
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listening.getsockname()[1]}/", lambda: server.run([listening]), stop
 
 
 def parser() -> argparse.ArgumentParser:
@@ -202,6 +229,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"))
     p.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
     p.add_argument("--port", type=int, default=7860)
+    p.add_argument(
+        "--allow-host", nargs="+", default=[], metavar="NAME", help="by which other machines may ask for it"
+    )
+    p.add_argument("--max-upload", type=float, default=20, metavar="MB", help="of a file (default: 20)")
+    p.add_argument("--max-megapixels", type=float, default=50, metavar="N", help="of an image (default: 50)")
     add_debug(p)
     return p
 
@@ -226,9 +258,19 @@ def choices_of(args: argparse.Namespace) -> dict[str, tuple[str, str | None]]:
 def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     with errors_of_use(args.debug):
-        models = Models(choices_of(args), device=args.device, dtype=args.dtype)
+        for option in ("max_upload", "max_megapixels"):
+            if not getattr(args, option) > 0:
+                raise ConfigError(f"--{option.replace('_', '-')} {getattr(args, option)}: more than 0")
+        models = Models(choices_of(args), args.max_megapixels, device=args.device, dtype=args.dtype)
         models.get(next(iter(models.choices)), None)  # what is wrong is said now, not on the page
-        launch(build(models), args.host, args.port)
+        names = {*args.allow_host, args.host, socket.gethostname()}
+        largest = int(1e6 * args.max_upload)
+        address, run, _ = serve(build(models), args.host, args.port, names, largest)
+        print(f"Open {address} (Ctrl-C ends it)", flush=True)
+        # uvicorn raises the signal that ended it once more; uploads are removed at a regular exit
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        with suppress(KeyboardInterrupt):
+            run()
     return 0
 
 

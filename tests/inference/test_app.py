@@ -1,12 +1,18 @@
 """The web page: what it answers, and in a real browser that is offline."""
 
 import importlib.util
+import os
 import shutil
 import socket
+import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from itpn_d2.errors import ConfigError
 
 gradio = pytest.importorskip("gradio", reason="needs the extra 'app'")
 
@@ -45,12 +51,107 @@ def test_a_model_is_loaded_once(models):
 
 def test_errors_are_said_on_the_page(models, bad):
     for path, name, reason in [
-        (None, "first", "Drop a picture"),
-        (str(bad[0] / "cut.png"), "first", "can't be read.*truncated"),
+        (None, "first", "Upload an image"),
+        (str(bad[0] / "cut.png"), "first", "can't be used.*truncated"),
         (str(bad[0] / "cut.png"), "lost", "nowhere.pth"),
     ]:
         with pytest.raises(gradio.Error, match=reason):
             models.analyse(path, name, 0.5, 1)
+
+
+@pytest.fixture
+def served(app):
+    """Serves the page of models in a thread; its address."""
+    stops = []
+
+    def start(models, largest=20_000_000):
+        address, run, stop = app.serve(app.build(models), "127.0.0.1", 0, largest=largest)
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        stops.append((stop, thread))
+        return address
+
+    yield start
+    for stop, thread in stops:
+        stop()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def ask(address, path="", body=None, **headers):
+    """Status, headers and beginning of the answer; names of headers with ``_`` for ``-``."""
+    request = urllib.request.Request(
+        address + path, body, {k.replace("_", "-"): v for k, v in headers.items()}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, dict(answer.headers), answer.read(1000)
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), error.read(1000)
+    except (urllib.error.URLError, ConnectionError) as error:
+        # the refusal of a large upload need not wait for its end
+        assert body and isinstance(getattr(error, "reason", error), ConnectionError), error
+        return 413, {}, b""
+
+
+def form(content):
+    """An upload as a browser sends it."""
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    return head + content + b"\r\n--x--\r\n", {"Content_Type": "multipart/form-data; boundary=x"}
+
+
+def test_only_its_own_page_may_ask(models, served):
+    address = served(models)
+    assert ask(address)[0] == 200 and ask(address, Host="localhost:7860")[0] == 200
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+        status, answered, _ = ask(address, "config", **headers)
+        assert status in (403, 421) and not any(k.lower().startswith("access-control") for k in answered)
+    assert not any(k.lower().startswith("access-control") for k in ask(address, Origin=address[:-1])[1])
+
+
+def test_uploads_are_limited_and_kept_in_one_folder(app, models, served):
+    address = served(models, largest=1_000_000)
+    body, headers = form(b"x" * 500_000)
+    status, _, answer = ask(address, "gradio_api/upload", body, **headers)
+    assert status == 200 and os.environ["GRADIO_TEMP_DIR"] in answer.decode()
+    for size in (1_050_000, 3_000_000):
+        body, headers = form(b"x" * size)
+        assert ask(address, "gradio_api/upload", body, **headers)[0] == 413
+
+
+def test_too_many_pixels_are_not_decoded(models, tmp_path):
+    Image.new("1", (13_000, 13_000)).save(tmp_path / "large.png")
+    with pytest.raises(gradio.Error, match="169 megapixels, 50 is the limit"):
+        models.analyse(str(tmp_path / "large.png"), "first", 0.5, 1)
+
+
+def test_all_events_wait_for_one_another(app, models):
+    page = app.build(models)
+    events = [f for f in page.fns.values() if f.fn is not None]
+    assert len(events) == 5
+    assert {(f.concurrency_id, f.concurrency_limit, f.api_visibility) for f in events} == {
+        ("model", 1, "private")
+    }
+
+
+def test_labels_are_the_terms_of_the_field(app, models):
+    labels = {b.label for b in app.build(models).blocks.values() if getattr(b, "label", None)}
+    assert {"Image", "Model", "Score threshold", "Detections"} <= labels
+
+
+@pytest.mark.parametrize(
+    "options", [["--max-upload", "0"], ["--max-megapixels", "-1"], ["--max-upload", "nan"]]
+)
+def test_limits_that_are_none(app, options, refused):
+    with refused(options[0]):
+        app.main(["--config-file", "A.py", *options])
+
+
+def test_a_port_that_is_taken(app, models):
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ConfigError, match="--port.*in use"):
+        app.serve(app.build(models), "127.0.0.1", other.getsockname()[1])
+    with pytest.raises(ConfigError, match="--host"):
+        app.serve(app.build(models), "nowhere.invalid", 0)
 
 
 @pytest.mark.parametrize(
@@ -75,37 +176,30 @@ def browser_path():
 
 @pytest.mark.slow
 @pytest.mark.skipif(browser_path() is None, reason="no Chromium here")
-def test_in_a_browser(app, models, good, tmp_path):
+def test_in_a_browser(served, models, good, tmp_path):
     """A picture is dropped, seen, and looked at again with migration; nothing is asked of another host."""
     sync = pytest.importorskip("playwright.sync_api")
-    page_of = app.build(models)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = app.launch(page_of, "127.0.0.1", port, wait=False)
+    address = served(models)
     asked, errors = [], []
-    try:
-        with sync.sync_playwright() as p:
-            browser = p.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1280, "height": 1000})
-            page.on("request", lambda request: asked.append(request.url))
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            page.goto(address)
-            page.locator("input[type=file]").first.set_input_files(str(good[0] / "plain.png"))
-            page.locator("#times").wait_for(timeout=60_000)
-            assert "trunk" in page.locator("#times").inner_text()
-            drawn = page.locator("#drawn img").first
-            drawn.wait_for(timeout=60_000)
-            assert drawn.evaluate("image => image.naturalWidth") == 640
-            assert page.locator("#tokens img").count() == 0
-            keep = page.get_by_label("token migration").first
-            keep.fill("0.5")
-            keep.press("Tab")
-            page.locator("#tokens img").first.wait_for(timeout=60_000)
-            page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
-            browser.close()
-    finally:
-        page_of.close()
+    with sync.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(address)
+        page.locator("input[type=file]").first.set_input_files(str(good[0] / "plain.png"))
+        page.locator("#times").wait_for(timeout=60_000)
+        assert "trunk" in page.locator("#times").inner_text()
+        drawn = page.locator("#drawn img").first
+        drawn.wait_for(timeout=60_000)
+        assert drawn.evaluate("image => image.naturalWidth") == 640
+        assert page.locator("#tokens img").count() == 0
+        keep = page.get_by_label("token migration").first
+        keep.fill("0.5")
+        keep.press("Tab")
+        page.locator("#tokens img").first.wait_for(timeout=60_000)
+        page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+        browser.close()
     hosts = {url.split("/")[2].split(":")[0] for url in asked if url.startswith(("http", "ws"))}
     assert hosts == {"127.0.0.1"} and not errors
     with Image.open(tmp_path / "page.png") as image:
