@@ -16,6 +16,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DatasetError
+from ..signals import REQUESTS
 from .decode import BrokenImageError
 from .sampler import Place, ResumableBatchSampler, stand_ins
 
@@ -69,7 +70,7 @@ def start_worker(worker: int) -> None:
     the middle of an iteration, before the main process has saved its checkpoint; they end with it anyway.
     """
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in REQUESTS:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -1,6 +1,6 @@
-"""One process or many: torchrun, Detectron2's launcher for GPUs, or gloo processes on the CPU.
+"""One process or many: torchrun or Slurm, Detectron2's launcher for GPUs, or gloo processes on the CPU.
 
-Detectron2 0.6 can only start processes on GPUs; on the CPU and under torchrun this module sets up what
+Detectron2 0.6 can only start processes on GPUs; on the CPU and on a cluster this module sets up what
 ``detectron2.utils.comm`` expects, in 0.6 as in later versions.
 """
 
@@ -8,17 +8,11 @@ import datetime
 import gc
 import multiprocessing
 import os
-import pickle
 import signal
-import tempfile
 import threading
-import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,21 +22,13 @@ from detectron2.utils import comm
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..errors import ConfigError
-from ..files import written_whole
+from ..signals import REQUESTS
+from . import cluster
+from .failures import Reporting, first_failure
 
 # Longer than the main process alone takes to compute COCO's metrics, while the others wait.
 TIMEOUT = datetime.timedelta(minutes=30)
-_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
 _Main = Callable[..., Any]
-
-
-class ChildTraceback(Exception):
-    """The traceback of a process that failed, as the cause of the exception raised again in its parent."""
-
-
-def under_torchrun() -> bool:
-    """Whether torchrun (or anything that sets its variables) started this process."""
-    return all(name in os.environ for name in _TORCHRUN)
 
 
 def launch(
@@ -57,7 +43,7 @@ def launch(
 ) -> Any:
     """Run ``main(*args)`` in as many processes as asked for; in one process its result is returned.
 
-    Under torchrun its environment decides and the counts given here are not read.
+    Under torchrun and srun their environment decides and the counts given here are not read.
 
     Args:
         num_gpus: GPU processes of each machine (0 or 1 on one machine: this process).
@@ -69,14 +55,15 @@ def launch(
         ConfigError: the counts contradict each other or the hardware.
         Exception: what the first process to fail raised; a :class:`ChildTraceback` as its cause shows where.
     """
-    if under_torchrun():
-        return record(_join_torchrun)(main, args, device)
+    place = cluster.place()
+    if place is not None:
+        return record(_join)(main, args, device, place)
     processes = 1 if num_processes is None else num_processes
     _check(num_gpus, num_machines, machine_rank, dist_url, processes, device)
     if num_gpus * num_machines > 1:
-        with _first_failure() as reports, _passing_signals_on():
+        with first_failure() as reports, _passing_signals_on():
             launch_gpus(
-                _Reporting(main, reports), num_gpus, num_machines, machine_rank, dist_url, args, TIMEOUT
+                Reporting(main, reports), num_gpus, num_machines, machine_rank, dist_url, args, TIMEOUT
             )
         return None
     if processes * num_machines == 1:
@@ -85,11 +72,11 @@ def launch(
     meeting = dist.TCPStore("127.0.0.1", 0, None, True, TIMEOUT, False) if dist_url == "auto" else None
     address = dist_url if meeting is None else meeting.port
     threads = max(1, torch.get_num_threads() // processes)
-    with _first_failure() as reports, _passing_signals_on():
+    with first_failure() as reports, _passing_signals_on():
         worker_args = (main, args, processes, num_machines, machine_rank, address, threads)
         with _no_cuda():
             context = mp.start_processes(
-                _Reporting(_cpu_worker, reports), worker_args, processes, join=False, start_method="spawn"
+                Reporting(_cpu_worker, reports), worker_args, processes, join=False, start_method="spawn"
             )
         while not context.join():
             pass
@@ -140,7 +127,7 @@ def _no_cuda() -> Iterator[None]:
 
 @contextmanager
 def _passing_signals_on() -> Iterator[None]:
-    """Within it, this process hands SIGTERM and Ctrl-C to the processes it has started and waits for them:
+    """Within it, this process hands requests to stop to the processes it has started and waits for them:
     they save a checkpoint, and its own end would interrupt that.
 
     Processes that a signal to the whole group has reached already take the second one for the same request.
@@ -155,62 +142,12 @@ def _passing_signals_on() -> Iterator[None]:
                 if child.pid is not None:
                     os.kill(child.pid, number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, pass_on) for number in REQUESTS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@dataclass
-class _Reporting:
-    """``main`` that leaves its exception as a file: which failure came first is known only between processes.
-
-    The others fail a moment later, when their connection breaks, and may end sooner.
-    """
-
-    main: _Main
-    folder: str
-
-    def __call__(self, *args: Any) -> Any:
-        try:
-            return self.main(*args)
-        except Exception as error:
-            report = Path(self.folder) / f"{time.monotonic_ns():020d}_{os.getpid()}"
-            content = pickle.dumps((_pickled(error), traceback.format_exc()))
-            with written_whole(report) as partial:
-                partial.write_bytes(content)
-            raise
-
-
-def _pickled(error: Exception) -> bytes | None:
-    try:
-        content = pickle.dumps(error)
-        pickle.loads(content)  # an __init__ with arguments of its own fails only here
-        return content
-    except Exception:
-        return None
-
-
-@contextmanager
-def _first_failure() -> Iterator[str]:
-    """A folder for the reports of :class:`_Reporting`; the earliest is raised when the processes fail."""
-    with tempfile.TemporaryDirectory(prefix="itpn_d2_launch_") as folder:
-        try:
-            yield folder
-        except (mp.ProcessRaisedException, mp.ProcessExitedException) as failure:
-            reports = sorted(p for p in Path(folder).iterdir() if not p.name.startswith("."))
-            if not reports:  # killed, or failed before its main began
-                raise
-            _raise_again(reports[0].read_bytes(), failure)
-
-
-def _raise_again(report: bytes, failure: Exception) -> NoReturn:
-    error, text = pickle.loads(report)
-    if error is None:
-        raise RuntimeError(f"a process failed:\n{text}") from failure
-    raise pickle.loads(error) from ChildTraceback(f"\n{text}")
 
 
 def _cpu_worker(
@@ -233,18 +170,17 @@ def _cpu_worker(
     _run(main, args, per_machine)
 
 
-def _join_torchrun(main: _Main, args: tuple[Any, ...], device: str | None) -> Any:
-    local_rank = int(os.environ["LOCAL_RANK"])
+def _join(main: _Main, args: tuple[Any, ...], device: str | None, place: cluster.Place) -> Any:
     on_gpu = torch.cuda.is_available() and device != "cpu"
     if on_gpu:
-        if local_rank >= torch.cuda.device_count():
+        if place.local_rank >= torch.cuda.device_count():
             raise ConfigError(
-                f"LOCAL_RANK={local_rank}, but this machine shows {torch.cuda.device_count()} GPUs: "
-                f"lower --nproc_per_node"
+                f"process {place.local_rank} of a machine that shows {torch.cuda.device_count()} GPUs: start "
+                f"as many processes as there are GPUs (torchrun --nproc_per_node, srun --ntasks-per-node)"
             )
-        torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
-    return _run(main, args, int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])))
+        torch.cuda.set_device(place.local_rank)
+    cluster.join(place, "nccl" if on_gpu else "gloo", TIMEOUT)
+    return _run(main, args, place.local_world)
 
 
 def _run(main: _Main, args: tuple[Any, ...], per_machine: int) -> Any:

@@ -20,7 +20,9 @@ from ..checkpoint import Checkpointer
 from ..data import BrokenImages
 from ..errors import config_errors
 from ..seed import seed_step
+from ..signals import REQUEUE
 from ..solver import WeightAverage, group_table
+from . import cluster
 from .config import save_config
 from .hooks import Curves, ScheduledRate
 from .prepare import distribute, prepare, say_where, without_sync_bn, writers
@@ -57,16 +59,18 @@ class Run:
         self.broken = BrokenImages()
 
     def train(self, resume: bool = False, more_hooks: Sequence[HookBase] = ()) -> dict[str, Any]:
-        """Train to ``train.max_iter``; with ``resume`` from the last checkpoint in the output folder, if
-        there is one. ``more_hooks`` run after the others.
+        """Train to ``train.max_iter``; with ``resume``, and where torchrun or Slurm have started the job
+        again, from the last checkpoint in the output folder, if there is one. ``more_hooks`` run after the
+        others.
 
         Returns the kind's results: see there.
 
         Raises:
             ConfigError: an optimizer or schedule can't be built so, or ``resume`` meets other classes.
+            SystemExit: with :data:`~itpn_d2.signals.REQUEUE`, after SIGUSR1.
         """
         with self.lock:
-            return self._train(resume, more_hooks)
+            return self._train(resume or cluster.restarted(), more_hooks)
 
     def _train(self, resume: bool, more_hooks: Sequence[HookBase]) -> dict[str, Any]:
         self._prepare_model(resume)
@@ -91,6 +95,8 @@ class Run:
         self.broken.report(self.output_dir)
         if trainer.stop_requested:
             logger.info("Stopped after iteration %d; go on with --resume", trainer.iter - 1)
+            if self._on_signal.requeue:
+                raise SystemExit(REQUEUE)
             return {}
         results = self._results(trainer)
         say_where(self.output_dir)
@@ -129,7 +135,8 @@ class Run:
             found.append(hooks.PeriodicWriter([ProgressBar(train.max_iter)], period=1))
             found.append(Curves(self._curves_period(), str(self.output_dir)))
         # last, so that what a checkpoint holds includes what the other hooks remember of this iteration
-        return [*found, self._periodic_checkpoints(checkpointer), SaveOnSignal(checkpointer)]
+        self._on_signal = SaveOnSignal(checkpointer)
+        return [*found, self._periodic_checkpoints(checkpointer), self._on_signal]
 
     def _schedule(self) -> ParamScheduler:
         """The multiplier of the learning rate over the run."""

@@ -11,6 +11,7 @@ from detectron2.utils import comm
 
 from ..checkpoint import Checkpointer
 from ..evaluation import is_better
+from ..signals import REQUESTS, asks_to_requeue
 from ..solver import WeightAverage
 from .hooks import due
 
@@ -85,28 +86,32 @@ class BestCheckpoint(HookBase):
 
 
 class SaveOnSignal(HookBase):
-    """On SIGTERM or Ctrl-C finish the iteration, save a checkpoint and leave, so that ``--resume`` loses
-    nothing.
+    """On SIGTERM, Ctrl-C or SIGUSR1 finish the iteration, save a checkpoint and leave, so that ``--resume``
+    loses nothing.
 
     A second request does not wait for the end of the iteration. What comes within ``_ONE_REQUEST`` seconds is
     the same request: a process gets it from its group and again from the process that started it.
+
+    Attributes:
+        requeue: the request said that the job will be started again.
     """
 
     def __init__(self, checkpointer: Checkpointer):
         self.checkpointer = checkpointer
+        self.requeue = False
         self._received: float | None = None  # when, on the monotonic clock
         self._previous: dict[int, Any] = {}
 
     def before_train(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread of a process can have handlers
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in REQUESTS:
             self._previous[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: Any) -> None:
         now = time.monotonic()
         if self._received is None:
-            self._received = now
+            self._received, self.requeue = now, asks_to_requeue(number)
             logger.warning("signal %d: stopping after this iteration, with a checkpoint", number)
         elif now - self._received > _ONE_REQUEST:
             raise KeyboardInterrupt
@@ -114,7 +119,8 @@ class SaveOnSignal(HookBase):
     def after_step(self) -> None:
         received = self._received is not None
         if comm.get_world_size() > 1:
-            received = any(comm.all_gather(received))
+            told = comm.all_gather((received, self.requeue))
+            received, self.requeue = (any(column) for column in zip(*told, strict=True))
         if received:
             self.checkpointer.save(f"model_{self.trainer.iter:07d}", iteration=self.trainer.iter)
             self.trainer.stop_requested = True

@@ -11,7 +11,8 @@ import torch
 import torch.multiprocessing as mp
 
 from itpn_d2.engine import launch as launch_function
-from itpn_d2.engine.launch import ChildTraceback, _first_failure, _no_cuda, _Reporting, launch
+from itpn_d2.engine.failures import ChildTraceback, Reporting, first_failure
+from itpn_d2.engine.launch import _no_cuda, launch
 from itpn_d2.errors import ConfigError
 
 HERE = Path(__file__).parent
@@ -120,16 +121,16 @@ def _raise(error):
     ("first", "expected", "match"),
     [(KeyError("lost"), KeyError, "lost"), (Awkward(1, 2), RuntimeError, "Awkward: 1 and 2")],
 )
-def test_the_first_failure_is_raised(first, expected, match):
-    with pytest.raises(expected, match=match), _first_failure() as reports:
+def test_thefirst_failure_is_raised(first, expected, match):
+    with pytest.raises(expected, match=match), first_failure() as reports:
         for error in (first, RuntimeError("Connection closed by peer")):
             with pytest.raises(type(error)):
-                _Reporting(_raise, reports)(error)
+                Reporting(_raise, reports)(error)
         raise mp.ProcessRaisedException("second", 1, 1)
 
 
 def test_a_killed_process_is_said():
-    with pytest.raises(mp.ProcessExitedException, match="SIGKILL"), _first_failure():
+    with pytest.raises(mp.ProcessExitedException, match="SIGKILL"), first_failure():
         raise mp.ProcessExitedException("signal SIGKILL", 0, 1, -9)
 
 
