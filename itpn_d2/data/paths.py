@@ -1,6 +1,6 @@
 """Where the images are: millions of paths in two arrays, and the four kinds of source that fill them."""
 
-import json as json_format
+import logging
 import os
 from array import array
 from collections.abc import Iterable, Iterator
@@ -12,8 +12,15 @@ import numpy as np
 
 from ..errors import DatasetError
 from ..files import cache_root
+from .find import ImageFinder
+from .problems import read_json
+from .records import required
 from .scenes import generate_scenes
+from .values import BadValue, text
 
+logger = logging.getLogger(__name__)
+
+_LOOKED_FOR = 100  # images of a json: where these go by their names, so do the others
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 
@@ -119,20 +126,23 @@ def coco_images(json: str, images: str) -> ImageSource:
     if not Path(json).is_file():
         raise DatasetError(f"{json or 'json'}: no such file; give the path of a COCO json")
     _require_folder(images, "the folder of the json's images")
-    try:
-        with open(json, encoding="utf-8") as file:
-            data = json_format.load(file)
-    except ValueError as error:
-        raise DatasetError(f"{json}: not a json file ({error}); write it again") from error
-    records = data.get("images") if isinstance(data, dict) else None
-    if not isinstance(records, list):
-        raise DatasetError(f'{json}: has no list "images"; a COCO json is needed')
+    data = read_json(Path(json), ("images",), "a COCO json")
+    finder = ImageFinder(images)
 
     def names() -> Iterator[str]:
-        for number, record in enumerate(records):
-            name = record.get("file_name") if isinstance(record, dict) else None
-            if not isinstance(name, str) or not name:
-                raise DatasetError(f"{json}: images[{number}] has no file_name; add it or remove the record")
+        found_as_named = True  # until one is not: then every name is looked for
+        for number, record in enumerate(data["images"]):
+            try:
+                name = text(required(record, "file_name")["file_name"], "file_name")
+            except BadValue as error:
+                raise DatasetError(f"{json}: images[{number}]: {error}; mend or remove the record") from error
+            if number < _LOOKED_FOR or not found_as_named:
+                found = finder.find(name)
+                if found != name:
+                    if found is not None and found_as_named:
+                        logger.info("%s: %s is %s; names are looked for", json, name, found)
+                    found_as_named = False
+                    name = found or name
             yield name
 
     return _source("coco", str(images), PathTable(names()), "its list of images is empty", file=str(json))

@@ -1,7 +1,9 @@
 """What the checks of datasets find, and what then happens."""
 
+import codecs
 import json
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +14,13 @@ from ..errors import DatasetError
 
 logger = logging.getLogger(__name__)
 _SHOWN = 20
+_MARKS = (  # byte order marks; that of UTF-16 begins that of UTF-32
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 @dataclass
@@ -71,6 +80,24 @@ def settle(
             f"Mend them, or train without them: --skip-bad-records"
         )
     logger.warning("%s: %d bad record(s) left out\n%s", place, len(problems), said)
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, or in what its byte order mark says.
+
+    Raises:
+        DatasetError: it is none.
+    """
+    try:
+        content = path.read_bytes()
+        text = content.decode(next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8"))
+    except OSError as error:
+        raise DatasetError(f"{path}: it can't be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not a text file in UTF-8 ({error}); save it as UTF-8") from error
+    if any(unicodedata.category(c) == "Cc" for c in set(text) - set("\n\r\t\f")):
+        raise DatasetError(f"{path}: not a text file, it holds control characters")
+    return text
 
 
 def read_json(path: Path, keys: Sequence[str], kind: str, optional: Sequence[str] = ()) -> dict[str, Any]:

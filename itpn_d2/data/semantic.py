@@ -1,6 +1,7 @@
 """Semantic data of one's own: a folder of images, a folder of label images, a list of classes."""
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from .coco_check import VerifyImages
 from .decode import BrokenImageError, decode, open_image, upright_size
 from .labels import IGNORED, MAX_CLASSES, Labelling
 from .paths import image_folder
-from .problems import Problem, settle
+from .problems import Notes, Problem, read_text, settle
 from .registry import is_registered, register, require_paths
 
 _LABEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm")  # those that lose nothing
@@ -30,13 +31,12 @@ def class_names(classes: str | Sequence[str]) -> list[str]:
         raise DatasetError(
             "no classes: set dataset.classes=FILE, one name a line in the order of the numbers"
         )
-    names, where = list(classes), "dataset.classes"
+    names, where = [str(name) for name in classes], "dataset.classes"
     if isinstance(classes, str):
         where = classes
         if not Path(classes).is_file():
             raise DatasetError(f"dataset.classes={classes}: no such file")
-        lines = Path(classes).read_text(encoding="utf-8").splitlines()
-        names = [line.strip() for line in lines if line.strip()]
+        names = [line.strip() for line in read_text(Path(classes)).splitlines() if line.strip()]
     twice = sorted({n for n in names if names.count(n) > 1})
     if not names or twice:
         raise DatasetError(f"{where}: {f'class {twice[0]!r} is there twice' if twice else 'no name in it'}")
@@ -79,12 +79,15 @@ def register_semantic(
         return name
     records, problems = _pairs(images, labels)
     if verify_images != "none":
+        empty: list[str] = []
         with ThreadPoolExecutor() as pool:
-            looked = pool.map(lambda r: _look(r, labelling, verify_images), records)
+            looked = pool.map(lambda r: _look(r, labelling, verify_images, empty), records)
             found = list(tqdm(looked, "checking labels", len(records), delay=1.0, leave=False))
         problems += [p for p in found if p is not None]
         records = [r for r, p in zip(records, found, strict=True) if p is None]
     settle(labels, problems, skip_bad_records)
+    if verify_images == "decode" and records:
+        _tell_empty(labels, sorted(empty), len(records), labelling)
     if not records:
         raise DatasetError(f"{images}, {labels}: no usable pair of image and labels")
     for record in records:
@@ -124,13 +127,18 @@ def register_ade20k(name: str, split: str, root: str = "", verify_images: Verify
     return register_semantic(name, images, labels, ADE20K_SEM_SEG_CATEGORIES, True, 255, False, verify_images)
 
 
+def _stem(path: str) -> str:
+    """What an image and its labels have in common: file systems differ in how they compose letters."""
+    return unicodedata.normalize("NFC", os.path.splitext(path)[0])
+
+
 def _pairs(images: str, labels: str) -> tuple[list[dict[str, Any]], list[Problem]]:
     """A record for each image with labels, and what has no partner."""
     found = image_folder(labels, _LABEL_ENDINGS)
     label_of: dict[str, str] = {}
     problems = []
     for i in range(len(found)):
-        stem = os.path.splitext(found.paths[i])[0]
+        stem = _stem(found.paths[i])
         if stem in label_of:
             why = f"so has {label_of[stem]}: one of the two has to go"
             problems.append(Problem("two label images", f"{found.path(i)} has labels of {stem}", why))
@@ -138,7 +146,7 @@ def _pairs(images: str, labels: str) -> tuple[list[dict[str, Any]], list[Problem
     records: dict[str, dict[str, Any]] = {}
     pictures = image_folder(images)
     for i in range(len(pictures)):
-        stem = os.path.splitext(pictures.paths[i])[0]
+        stem = _stem(pictures.paths[i])
         if stem in records:
             why = f"so has {records[stem]['file_name']}: one of the two has to go"
             problems.append(Problem("two images", f"{pictures.path(i)} is image {stem}", why))
@@ -151,7 +159,7 @@ def _pairs(images: str, labels: str) -> tuple[list[dict[str, Any]], list[Problem
         else:
             why = f"no label image {stem}.png in {labels}"
             problems.append(Problem("image without labels", pictures.path(i), why))
-    known = {os.path.splitext(pictures.paths[i])[0] for i in range(len(pictures))}
+    known = {_stem(pictures.paths[i]) for i in range(len(pictures))}
     lonely = sorted(label_of.keys() - known)
     problems += [
         Problem("labels without image", label_of[stem], f"no image {stem}.* in {images}") for stem in lonely
@@ -159,8 +167,29 @@ def _pairs(images: str, labels: str) -> tuple[list[dict[str, Any]], list[Problem
     return list(records.values()), problems
 
 
-def _look(record: dict[str, Any], labelling: Labelling, verify: VerifyImages) -> Problem | None:
-    """What is wrong with a pair; else its ``width`` and ``height`` go into the record."""
+def _tell_empty(labels: str, empty: list[str], total: int, labelling: Labelling) -> None:
+    """Say which label images hold no class.
+
+    Raises:
+        DatasetError: none of them holds one.
+    """
+    if len(empty) == total:
+        zero = "0 (zero_is_other) or " if labelling.zero_is_other else ""
+        raise DatasetError(
+            f"{labels}: all pixels of all label images are ignored: they are {zero}{labelling.ignore_label} "
+            f"(ignore_label). Set zero_is_other or ignore_label of the set to what the files mean"
+        )
+    notes = Notes()
+    for path in empty:
+        notes.add("a label image all of whose pixels are ignored: it teaches nothing", path)
+    notes.log(labels)
+
+
+def _look(
+    record: dict[str, Any], labelling: Labelling, verify: VerifyImages, empty: list[str]
+) -> Problem | None:
+    """What is wrong with a pair; else its ``width`` and ``height`` go into the record, and its labels to
+    ``empty`` where they hold no class."""
     path, labels = record["file_name"], record["sem_seg_file_name"]
     try:
         with open_image(path) as image:
@@ -179,7 +208,8 @@ def _look(record: dict[str, Any], labelling: Labelling, verify: VerifyImages) ->
         return Problem("wrong label size", labels, why)
     if verify == "decode":
         try:
-            labelling.read(labels)
+            if (labelling.read(labels) == IGNORED).all():
+                empty.append(labels)
         except DatasetError as error:
             return Problem("bad labels", labels, str(error).removeprefix(f"{labels}: "))
     record.update(width=width, height=height)

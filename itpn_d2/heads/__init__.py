@@ -2,6 +2,7 @@
 
 from .fcn import FCNHead
 from .point_rend import point_rend_mask_head
+from .semantic_fpn import SemSegFPNHead
 from .upernet import UPerNetHead
 
-__all__ = ["FCNHead", "UPerNetHead", "point_rend_mask_head"]
+__all__ = ["FCNHead", "SemSegFPNHead", "UPerNetHead", "point_rend_mask_head"]

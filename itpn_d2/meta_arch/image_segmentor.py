@@ -25,7 +25,7 @@ class ImageSegmentor(Sized, SemanticSegmentor):
     """Images to a class for every pixel.
 
     Args:
-        sem_seg_head: maps to logits, such as :class:`.UPerNetHead` or Detectron2's ``SemSegFPNHead``.
+        sem_seg_head: maps to logits, such as :class:`.UPerNetHead` or :class:`.SemSegFPNHead`.
         auxiliary_head: a second one that only trains, such as :class:`.FCNHead`; its loss is added.
         window: test window in pixels, a number or (height, width); None: the whole image at once.
         stride: from window to window; None: two thirds of it (the reference: 512 and 341).

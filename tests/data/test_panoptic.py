@@ -190,3 +190,63 @@ def test_paths(made):
         register_panoptic("panoptic_val", str(folder / "p.json"), str(folder / "images"), "")
     with pytest.raises(DatasetError, match="none.json: no such file"):
         register_panoptic("panoptic_val", "none.json", str(made[0]), str(made[0]))
+
+
+TAKEN = {
+    "image id/text": lambda d, _: [a.update(image_id=str(a["image_id"])) for a in d["annotations"]],
+    "image id/names": lambda d, _: (
+        [i.update(id=f"n{i['id']}") for i in d["images"]],
+        [a.update(image_id=f"n{a['image_id']}") for a in d["annotations"]],
+    ),
+    "category id/text": lambda d, _: [c.update(id=str(c["id"])) for c in d["categories"]],
+    "isthing/text": lambda d, _: [c.update(isthing=str(c["isthing"])) for c in d["categories"]],
+    "isthing/truth": lambda d, _: [c.update(isthing=bool(c["isthing"])) for c in d["categories"]],
+    "segment id/text": segment(id="1"),
+    "segment id/real": segment(id=1.0),
+    "crowd/null": segment(iscrowd=None),
+    "crowd/absent": lambda d, _: d["annotations"][0]["segments_info"][0].pop("iscrowd"),
+    "size/text": lambda d, _: d["images"][0].update(width="24", height="20"),
+    "size/absent": lambda d, _: d["images"][0].pop("width"),
+    "file/backslash": first(file_name="labels\\\\1.png"),
+    "name/reference": lambda d, _: d["categories"][0].update(name="${x}"),
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_odd_values_are_taken_as_they_are_meant(made, kind):
+    TAKEN[kind](made[1], made[0])
+    records = DatasetCatalog.get(register(made, f"taken {kind}"))
+    assert len(records) == 2 and all(len(r["segments"]) == 4 for r in records)
+    own = json.loads(Path(MetadataCatalog.get(f"taken {kind}").panoptic_json).read_text())
+    assert [a["image_id"] for a in own["annotations"]] == [r["image_id"] for r in records] == [1, 2]
+    assert {s["category_id"] for a in own["annotations"] for s in a["segments_info"]} == {10, 20, 30, 40}
+    assert len(PanopticMapper([])(records[0])["instances"]) == 1
+
+
+REFUSED = {
+    "segment id/list": (segment(id=[1]), "segment id is"),
+    "segment id/zero": (segment(id=0), "no colour"),
+    "segment id/huge": (segment(id=256**3), "no colour"),
+    "segment id/word": (segment(id="x"), "segment id is 'x'"),
+    "category id/list": (segment(category_id=[20]), "category_id is"),
+    "category id/object": (segment(category_id={"a": 1}), "category_id is"),
+    "crowd/word": (segment(iscrowd="x"), "iscrowd is 'x'"),
+    "crowd/list": (segment(iscrowd=[]), "iscrowd is"),
+    "file/number": (first(file_name=1), "file_name is 1"),
+    "file/list": (first(file_name=["1.png"]), "file_name is"),
+    "image/file number": (lambda d, _: d["images"][0].update(file_name=1), "file_name is 1"),
+    "image id/list": (first(image_id=[1]), "image_id is"),
+    "segments/object": (first(segments_info={"id": 1}), "segments_info is"),
+    "segments/numbers": (first(segments_info=[1, 2]), "no object"),
+    "isthing/two": (lambda d, _: d["categories"][0].update(isthing=2), "isthing is 2"),
+    "category/list": (lambda d, _: d["categories"].append([1]), "no object"),
+    "annotation/null": (lambda d, _: d["annotations"].append(None), "no object"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_odd_values_are_refused_by_name(made, kind):
+    change, words = REFUSED[kind]
+    change(made[1], made[0])
+    with pytest.raises(DatasetError, match=words):
+        register(made, f"refused {kind}")

@@ -1,5 +1,8 @@
 """Label images of one's own: what they mean, each kind of bad pair, ADE20K's folder, the training sample."""
 
+import os
+import unicodedata
+
 import cv2
 import numpy as np
 import pytest
@@ -241,3 +244,61 @@ def test_a_difference_in_size_met_on_the_way(folders):
     record = DatasetCatalog.get(register(folders, "unchecked", verify_images="none"))[0]
     with pytest.raises(DatasetError, match="the image is 24x20, its labels are 5x5"):
         SemanticMapper([])(record)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_class_files_of_any_encoding(tmp_path, encoding):
+    (tmp_path / "c.txt").write_bytes("route\r\n\r\nforêt\r\n${x}\r\n???\r\n".encode(encoding))
+    assert class_names(str(tmp_path / "c.txt")) == ["route", "forêt", "${x}", "???"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\x01\x02", b"caf\xe9\n", b"a\x00b\n", b"\xff\xfe\x00\x00a", bytes(range(256))],
+    ids=["bytes", "latin-1", "zero", "cut utf-32", "all bytes"],
+)
+def test_class_files_that_are_no_text(tmp_path, content):
+    (tmp_path / "c.txt").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"c\.txt: (not a text file|no name)"):
+        class_names(str(tmp_path / "c.txt"))
+
+
+def test_a_class_file_that_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(DatasetError, match="no such file"):
+            class_names(str(place))
+
+
+def test_names_of_classes_as_numbers():
+    assert class_names([1, "two"]) == ["1", "two"]
+
+
+def ignore_all(folders, *names):
+    for name in names:
+        Image.fromarray(np.full((20, 24), 255, np.uint8)).save(folders / "labels" / f"{name}.png")
+
+
+def test_labels_that_are_all_ignored_are_said(folders, caplog):
+    ignore_all(folders, "a", "b")
+    with caplog.at_level("WARNING", "itpn_d2"):
+        assert len(DatasetCatalog.get(register(folders))) == 3
+    assert "2 x a label image all of whose pixels are ignored" in caplog.text
+    ignore_all(folders, "a", "b", "deep/c")
+    with pytest.raises(DatasetError, match="all pixels of all label images are ignored.*ignore_label"):
+        register(folders, "semantic_ignored")
+
+
+def test_images_and_labels_of_other_unicode_forms(folders):
+    for part, form, ending in (("images", "NFC", "jpg"), ("labels", "NFD", "png")):
+        source = folders / part / f"a.{ending}"
+        source.rename(source.with_name(unicodedata.normalize(form, f"é.{ending}")))
+    assert len(DatasetCatalog.get(register(folders, "semantic_forms"))) == 3
+
+
+def test_an_image_or_labels_that_are_a_pipe(folders):
+    for part, ending in (("images", "jpg"), ("labels", "png")):
+        (folders / part / f"a.{ending}").unlink()
+        os.mkfifo(folders / part / f"a.{ending}")
+        with pytest.raises(DatasetError, match="no regular file"):
+            register(folders, f"semantic_pipe_{part}")

@@ -5,11 +5,12 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_sem_seg_head
+from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead as Detectron2SemSegFPNHead
 from torch.nn import functional as F
 
 from itpn_d2 import create_model
 from itpn_d2.backbone.shapes import pyramid_shapes
-from itpn_d2.heads import FCNHead, UPerNetHead
+from itpn_d2.heads import FCNHead, SemSegFPNHead, UPerNetHead
 from itpn_d2.heads.upernet import PyramidPooling
 
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
@@ -151,3 +152,21 @@ def test_under_autocast(head):
         loss = head(maps(64, 64), torch.randint(0, 5, (2, 64, 64)))[1][head.loss_name]
     loss.backward()
     assert loss.dtype == torch.float32 and torch.isfinite(loss)
+
+
+def test_semantic_fpn_of_ignored_pixels_alone():
+    """Of a batch without a class the loss is 0, and distributed training sees every parameter."""
+    shapes = {"p2": ShapeSpec(channels=8, stride=4), "p3": ShapeSpec(channels=8, stride=8)}
+    options = dict(num_classes=3, conv_dims=8, common_stride=4, norm="", ignore_value=255)
+    torch.manual_seed(0)
+    head = SemSegFPNHead(shapes, **options)
+    features = {"p2": torch.randn(1, 8, 8, 8), "p3": torch.randn(1, 8, 4, 4)}
+    some = torch.full((1, 32, 32), 255)
+    _, losses = head(features, some)
+    assert losses["loss_sem_seg"] == 0
+    losses["loss_sem_seg"].backward()
+    assert all(p.grad is not None and not p.grad.any() for p in head.parameters())
+    some[0, :5] = 1
+    plain = Detectron2SemSegFPNHead(shapes, **options)
+    plain.load_state_dict(head.state_dict())
+    assert torch.equal(head(features, some)[1]["loss_sem_seg"], plain(features, some)[1]["loss_sem_seg"])

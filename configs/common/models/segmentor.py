@@ -1,11 +1,10 @@
 """Semantic segmentation over the integral pyramid: UPerNet with its auxiliary head, and Semantic FPN."""
 
 from detectron2.config import LazyCall as L
-from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 
 from itpn_d2 import create_model
 from itpn_d2.backbone.shapes import pyramid_shapes
-from itpn_d2.heads import FCNHead, UPerNetHead
+from itpn_d2.heads import FCNHead, SemSegFPNHead, UPerNetHead
 from itpn_d2.meta_arch import ImageSegmentor
 from itpn_d2.normalisation import IMAGENET
 
