@@ -11,6 +11,8 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
+from ..errors import UseError
+
 MAX_PIXELS = "ITPN_D2_MAX_PIXELS"  # environment variable: the largest image that is read, width times height
 _ORIENTATION = 0x0112  # EXIF tag
 _TIFF_WIDTH = 256  # tag
@@ -27,7 +29,7 @@ _TO_UPRIGHT = {
 }
 
 
-class BrokenImageError(Exception):
+class BrokenImageError(UseError):
     """An image can't be read; the message is the reason, on one line."""
 
 

@@ -1,6 +1,7 @@
 """From images to what a trained model finds in them: Detectron2's DefaultPredictor for LazyConfigs."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -182,8 +183,8 @@ class Predictor:
             BrokenImageError: an image can't be read.
         """
         if isinstance(images, list | tuple):
-            return self._run([self._sample(read_image(image, self.array_order)) for image in images])
-        return self._run([self._sample(read_image(images, self.array_order))])[0]
+            return self._run([self._sample(self._image(image)) for image in images])
+        return self._run([self._sample(self._image(images))])[0]
 
     def timed(self, image: Source) -> Prediction:
         """One image with the seconds of ``preprocess`` and of each stage of :func:`.stages_of`.
@@ -192,7 +193,7 @@ class Predictor:
             BrokenImageError: it can't be read.
         """
         started = time.perf_counter()
-        picture = read_image(image, self.array_order)
+        picture = self._image(image)
         sample = self._sample(picture)
         seconds = {"preprocess": time.perf_counter() - started}
         (output,) = self._run([sample], seconds)
@@ -227,9 +228,17 @@ class Predictor:
         trunk = find_part(self.model, Trunk)
         if trunk is None or trunk.migration is None:
             return None
-        sample = self._sample(read_image(image, self.array_order))
+        sample = self._sample(self._image(image))
         with self._running, torch.inference_mode(), autocast(self.device, self.dtype):
             return token_exits(self.model, trunk, sample)
+
+    def _image(self, source: Source) -> np.ndarray:
+        try:
+            return read_image(source, self.array_order)
+        except BrokenImageError as error:
+            if not isinstance(source, str | os.PathLike):
+                raise
+            raise type(error)(f"{os.fspath(source)}: the image can't be read ({error})") from error
 
     def _read(self, source: Source) -> tuple[Prediction, dict[str, Any] | None]:
         prediction = Prediction(source)
