@@ -60,7 +60,8 @@ def _of_this_machine(address: str) -> str:
 
 def _fetched(address: str) -> Path:
     parts = parts_of(address)
-    place = Path(unquote(parts.path).lstrip("/"))
+    # no file system takes control characters, NUL least of all
+    place = Path(re.sub(r"[\x00-\x1f]", "_", unquote(parts.path)).lstrip("/"))
     name = place.name or "file"
     if len(name) > _LONGEST or parts.query:  # another query may be another file
         name = f"{hashlib.sha256(address.encode()).hexdigest()[:12]}_{name[-_LONGEST:]}"
