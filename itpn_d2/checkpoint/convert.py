@@ -216,7 +216,12 @@ def _verify(path: Path, written: State, expected: State, target: Path, network: 
     others), bit for bit."""
     again, wanted = find_state(load_state_file(path)).state, written
     if network == "itpn":
-        again, wanted = to_native(again).state, to_native(expected).state
+        try:
+            again, wanted = to_native(again).state, to_native(expected).state
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{target}: not written, it could not be read back ({error}): keep the layout {OURS}"
+            ) from error
     same = again.keys() == wanted.keys() and all(_equal(again[k], wanted[k]) for k in wanted)
     if not same:
         wrong = sorted(again.keys() ^ wanted.keys()) or [k for k in wanted if not _equal(again[k], wanted[k])]

@@ -21,6 +21,17 @@ from .report import summary
 State = dict[str, Tensor]
 FeatureOrder = Literal["low2high", "high2low"]
 _QUERY_WAVES = "decoder.position.0.weight"
+_DIMENSIONS = tuple(
+    (re.compile(pattern), count)
+    for pattern, count in (
+        (r"neck\.project\.\d+\.0\.weight", 4),
+        (r"pixel_features\.(lateral\.0|proj)\.weight", 4),
+        (r"(decoder\.position\.0|denoising\.labels|content|(selection\.)?class_head(\.\d+)?)\.weight", 2),
+        (r"(encoder|decoder)\.layers\.\d+\.(attention\.\w+|feed_forward\.\d)\.weight", 2),
+        (r"encoder\.level", 2),
+        (r"encoder\.layers\.0\.norm1\.weight", 1),
+    )
+)
 _LEVELLED = re.compile(r"(encoder|decoder)\.layers\.\d+\.attention\.(offsets|weights)\.(weight|bias)$")
 
 
@@ -88,6 +99,7 @@ def to_native_detector(
             mapped.backbone.append(key)
         else:
             mapped.ignored.append(key)
+    _check_dimensions(out)
     _heads(out, layout)
     if layout is not DETREX:
         order = _neck(out, layout, feature_order)
@@ -99,6 +111,14 @@ def to_native_detector(
         out["encoder.level"] = torch.zeros(1, len(out["encoder.layers.0.norm1.weight"]))
     mapped.state = {k: v.contiguous() for k, v in out.items()}
     return mapped
+
+
+def _check_dimensions(state: State) -> None:
+    """CheckpointError where a tensor whose sizes are read has another number of dimensions."""
+    for key, value in state.items():
+        wanted = next((count for pattern, count in _DIMENSIONS if pattern.fullmatch(key)), value.ndim)
+        if value.ndim != wanted or (key == _QUERY_WAVES and value.shape[1] % 8):
+            raise CheckpointError(f"{key} has the shape {tuple(value.shape)}, which its layout never has")
 
 
 def from_native_detector(
@@ -242,6 +262,8 @@ def _rename(state: State, start: str, moved: dict[int, str]) -> None:
     found = {k: state.pop(k) for k in list(state) if k.startswith(f"{start}.")}
     for key, value in found.items():
         number, rest = key.removeprefix(f"{start}.").split(".", 1)
+        if int(number) not in moved:
+            raise CheckpointError(f"{start}.{number} has no weight, only {rest}: fetch the file again")
         state[f"{moved[int(number)]}.{rest}"] = value
 
 

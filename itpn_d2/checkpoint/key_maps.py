@@ -133,15 +133,7 @@ def _from_official(state: State, layout: Layout, root: str) -> Mapped:
         known = not name or name.startswith(layout.ignored) or name.endswith(".relative_position_index")
         if match := re.match(r"blocks\.(\d+)\.(.*)", name):
             name = f"{places[int(match[1])]}.{match[2]}"
-        try:
-            found = None if known else layout.rules.to_ours(name, state[key])
-        except (RuntimeError, IndexError, ValueError) as error:
-            if isinstance(error, CheckpointError):
-                raise
-            shape = tuple(state[key].shape)
-            raise CheckpointError(
-                f"{key} has the shape {shape}, which the {layout.name} layout never has"
-            ) from error
+        found = None if known else layout.rules.to_ours(name, state[key])
         if found is None:
             ignored.append(key)
         else:
@@ -152,6 +144,9 @@ def _from_official(state: State, layout: Layout, root: str) -> Mapped:
                 parts = [f"{root}blocks.{i}.attn.{n}_proj.weight" for n in "qkv"]
                 if lost := [p for p in parts if p not in state]:
                     raise CheckpointError(f"{lost[0]} is missing: fetch the file again")
+                shapes = [tuple(state[p].shape) for p in parts]
+                if len(set(shapes)) > 1 or len(shapes[0]) != 2:
+                    raise CheckpointError(f"{parts[0]} and those of k and v have the shapes {shapes}")
                 out[f"trunk.{place}.attn.qkv.weight"] = torch.cat([state[p] for p in parts])
     return Mapped({k: v.contiguous() for k, v in out.items()}, layout.name, ignored)
 

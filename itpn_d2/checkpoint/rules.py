@@ -101,15 +101,30 @@ class RuleSet:
         self._back = [(_pattern(r.ours), r) for r in rules]
 
     def to_ours(self, name: str, value: Tensor) -> tuple[str, Tensor] | None:
-        """Our name and tensor, or None when no rule knows the name."""
+        """Our name and tensor, or None when no rule knows the name.
+
+        Raises:
+            CheckpointError: the tensor has another number of dimensions, or can't be divided so.
+        """
         for pattern, rule in self._there:
             if match := pattern.match(name):
-                return rule.ours.format(**match.groupdict()), rule.there(value)
+                return rule.ours.format(**match.groupdict()), _reshaped(name, value, rule.there)
         return None
 
     def to_official(self, name: str, value: Tensor) -> tuple[str, Tensor] | None:
         """The inverse of :meth:`to_ours`."""
         for pattern, rule in self._back:
             if match := pattern.match(name):
-                return rule.official.format(**match.groupdict()), rule.back(value)
+                return rule.official.format(**match.groupdict()), _reshaped(name, value, rule.back)
         return None
+
+
+def _reshaped(name: str, value: Tensor, reshape: Reshape) -> Tensor:
+    try:
+        return reshape(value)
+    except CheckpointError:
+        raise
+    except (RuntimeError, IndexError, ValueError) as error:
+        raise CheckpointError(
+            f"{name} has the shape {tuple(value.shape)}, which its layout never has"
+        ) from error
