@@ -30,6 +30,7 @@ from .values import BadValue, Identity, absent, alike, flag, identity, reals, sh
 
 VerifyImages = Literal["decode", "header", "none"]
 _TOLERANCE = 1.0  # pixels a box may stand out of its image: exporters round
+_MANY_CROWDS = 0.2  # of the annotations; COCO has one in a hundred
 _CORNERS = "as corners x1, y1, x2, y2 it would fit"
 _SHARES = "they look like shares of the image's width and height; COCO's bbox is in pixels"
 R = TypeVar("R", Category, Picture)
@@ -235,6 +236,11 @@ class JsonChecker:
                     good.append(self._annotation(fields, where, picture, kind, len(points)))
             except BadValue as error:
                 self.bad(error.kind, where, str(error))
+        few = sum(a.crowd for a in good) < _MANY_CROWDS * len(good)
+        for annotation in good:
+            if annotation.crowd:
+                what = "a crowd (iscrowd 1; CVAT's brush writes it too): neither trained nor scored"
+                self.notes.add(what, f"on {pictures[annotation.image].file_name}", quiet=few)
         return good
 
     def _ids(self, key: str) -> dict[Identity, Any]:

@@ -357,6 +357,7 @@ SAID = {
     "box/thin": (first(bbox=[5, 5, 0.4, 20], segmentation=None), "bbox below one pixel"),
     "ignore/one": (first(ignore=1), "ignore 1: a crowd"),
     "ignore/true": (first(ignore=True), "ignore 1: a crowd"),
+    "crowd/many": (lambda d: [a.update(iscrowd=1) for a in d["annotations"][:2]], "2 x a crowd"),
     "area/of the image": (first(area=1e6), "area that is impossible"),
     "category/same names": (lambda d: d["categories"][1].update(name="bolt"), r"bolt \(id 4\)"),
     "category/unused root": (
@@ -389,6 +390,7 @@ FILES = {
     "address": (lambda n: f"https://host.example/a/{quote(n)}", "{}"),
     "label studio upload": (lambda n: f"/data/upload/3/{n}", "{}"),
     "label studio local": (lambda n: f"/data/local-files/?d=deep/{quote(n)}", "deep/{}"),
+    "label studio on windows": (lambda n: f"..\\..\\label-studio\\media\\upload\\4\\{n}", "{}"),
     "composed": (lambda n: unicodedata.normalize("NFC", f"é {n}"), unicodedata.normalize("NFD", "é {}")),
     "decomposed": (lambda n: unicodedata.normalize("NFD", f"é {n}"), unicodedata.normalize("NFC", "é {}")),
     "folder too many": (lambda n: f"images/train/{n}", "{}"),
