@@ -184,7 +184,7 @@ def has_annotations(name: str) -> bool:
     """Whether a registered set has something to compare predictions with, or to learn from."""
     if MetadataCatalog.get(name).get("evaluator_type") != "coco":
         return True
-    return any("annotations" in record for record in DatasetCatalog.get(name))
+    return any(record.get("annotations") for record in DatasetCatalog.get(name))
 
 
 def _require_annotations(name: str) -> None:

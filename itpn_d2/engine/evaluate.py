@@ -106,7 +106,7 @@ def evaluate_once(
     if images is not None and images < len(loader.dataset):
         loader, evaluator = spread(loader, images), restricted(evaluator)
     report = None
-    if images is None and cfg.train.get("report"):
+    if images is None and cfg.train.get("report") and has_annotations(cfg.dataset.val.name):
         limit = evaluator_cfg.get("max_dets_per_image")
         report = ReportEvaluator(cfg.dataset.val.name, limit=limit)
         evaluator = DatasetEvaluators([evaluator, report])

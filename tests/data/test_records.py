@@ -454,20 +454,35 @@ def test_exif_turn_is_named(write, tmp_path, verify, ending):
     write(data, verify_images=verify)
 
 
-def test_results_keep_the_ids_of_the_json(write, tmp_path):
-    data = made_set()
-    all_ids(lambda i: "one" if i == 1 else i)(data)
-    name = write(data)
-    evaluator = build_evaluator(name, output_dir=str(tmp_path / "out"))
+def predict(name, folder):
+    """One box in each image, evaluated into ``folder``."""
+    evaluator = build_evaluator(name, output_dir=str(folder))
     evaluator.reset()
     for record in DatasetCatalog.get(name):
         found = Instances((HEIGHT, WIDTH), pred_boxes=Boxes(torch.tensor([[1.0, 2, 9, 9]])))
         found.scores, found.pred_classes = torch.tensor([0.5]), torch.tensor([1])
         evaluator.process([{"image_id": record["image_id"]}], [{"instances": found}])
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluator.evaluate()
+        return evaluator.evaluate()
+
+
+def test_results_keep_the_ids_of_the_json(write, tmp_path):
+    data = made_set()
+    all_ids(lambda i: "one" if i == 1 else i)(data)
+    assert "bbox" in predict(write(data), tmp_path / "out")
     results = json.loads((tmp_path / "out" / "coco_instances_results.json").read_text())
     assert [r["image_id"] for r in results] == [2, 3, "one"] and {r["category_id"] for r in results} == {9}
+
+
+@pytest.mark.parametrize("kind", ["annotations/none", "annotations/absent", "annotations/null"])
+def test_predictions_of_a_set_without_annotations(write, tmp_path, kind, caplog):
+    data = made_set()
+    SAID[kind][0](data)
+    assert predict(write(data), tmp_path / "out") == {}
+    results = json.loads((tmp_path / "out" / "instances.json").read_text())
+    found = [(r["image_id"], r["category_id"], r["bbox"]) for r in results]
+    assert found == [(i, 9, [1, 2, 8, 7]) for i in (1, 2, 3)]
+    assert "instances.json" in caplog.text and "no annotations" in caplog.text
 
 
 def test_small_stays_small(write):
