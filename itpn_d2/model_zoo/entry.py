@@ -50,8 +50,10 @@ class Weights:
         file: its name, also in the cache.
         publisher: who, and how.
         licence: under what terms, as far as they say.
-        url: ``https://`` or ``hf://``; None where no address is known from which a program could fetch it:
-            the file then has to be placed by hand.
+        url: ``https://``, ``hf://`` or ``gdrive://``; None where no address is known from which a program
+            could fetch it: the file then has to be placed by hand.
+        page: where people get it in a browser, besides.
+        holds: what is in it: ``pre-training``, ``classifier``, ``detector`` or ``segmentor``.
         sha256: of its bytes in hexadecimals; None where unknown.
         aliases: other names under which the same file is passed on.
     """
@@ -62,6 +64,8 @@ class Weights:
     url: str | None = None
     sha256: str | None = None
     aliases: tuple[str, ...] = ()
+    page: str | None = None
+    holds: str = "pre-training"
 
     def __post_init__(self) -> None:
         for name in (self.file, *self.aliases):
@@ -69,8 +73,8 @@ class Weights:
                 raise ValueError(f"weights {name!r}: not a plain file name")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise ValueError(f"{self.file}: sha256 {self.sha256!r} is not 64 hexadecimals in lower case")
-        if self.url is not None and not self.url.startswith(("https://", "http://", "hf://")):
-            raise ValueError(f"{self.file}: url {self.url!r} is neither https:// nor hf://")
+        if self.url is not None and not self.url.startswith(("https://", "http://", "hf://", "gdrive://")):
+            raise ValueError(f"{self.file}: url {self.url!r} is none of https://, hf://, gdrive://")
 
 
 @dataclass(frozen=True)

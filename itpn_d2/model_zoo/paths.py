@@ -1,4 +1,4 @@
-"""``itpn://`` and ``hf://`` on Detectron2's PathManager: every loader that resolves by it takes them."""
+"""``itpn://``, ``hf://`` and ``gdrive://`` on Detectron2's PathManager, where every loader looks."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,9 @@ from detectron2.utils.file_io import PathHandler, PathManager
 
 from ..download import download
 from ..errors import ZooError
+from . import gdrive
 from .cache import cache_folder, placed
+from .digests import trust_on_first_use
 from .entry import Weights
 from .hub import hub_file
 from .registry import find_weights
@@ -24,21 +26,35 @@ def weights_file(weights: Weights) -> Path:
         ZooError: no network, or nobody gave an address, and it has not been placed either; or another digest.
     """
     found = placed((weights.file, *weights.aliases), weights.sha256)
-    if found is not None:
-        return found
+    if found is None:
+        found = _fetched(weights)
+    if weights.sha256 is None:
+        trust_on_first_use(weights.file, found)
+    return found
+
+
+def _fetched(weights: Weights) -> Path:
     place = cache_folder() / weights.file
     if weights.url is None:
         raise ZooError(
-            f"{weights.file}: no address is known from which it could be fetched. It is published by "
-            f"{weights.publisher}. Place it at {place}"
+            f"{weights.file}: no address is known from which a program could fetch it. It is published by "
+            f"{weights.publisher}{_for_people(weights)}. Place it at {place}"
         )
     try:
         if weights.url.startswith("hf://"):
             return hub_file(weights.url, weights.sha256)
+        if weights.url.startswith(gdrive.PREFIX):
+            return gdrive.fetch(weights.url, place, weights.sha256)
         return download(weights.url, place, weights.sha256)
     except ZooError as error:
         digest = f" (sha256 {weights.sha256})" if weights.sha256 else ""
-        raise ZooError(f"{error}. Without network: place {weights.file}{digest} at {place}") from error
+        raise ZooError(
+            f"{error}{_for_people(weights)}. Without network: place {weights.file}{digest} at {place}"
+        ) from error
+
+
+def _for_people(weights: Weights) -> str:
+    return f" (in a browser: {weights.page})" if weights.page else ""
 
 
 class _ReadOnly(PathHandler):
@@ -84,6 +100,19 @@ class ZooHandler(_ReadOnly):
         return weights_file(find_weights(path.removeprefix(PREFIX)))
 
 
+class DriveHandler(_ReadOnly):
+    """``gdrive://ID``, see :func:`~itpn_d2.model_zoo.gdrive.fetch`."""
+
+    def __init__(self) -> None:
+        super().__init__(gdrive.PREFIX)
+
+    def find(self, path: str) -> Path:
+        name = f"gdrive/{path.removeprefix(gdrive.PREFIX)}"
+        found = gdrive.fetch(path, cache_folder() / name)
+        trust_on_first_use(name, found)
+        return found
+
+
 class HubHandler(_ReadOnly):
     """``hf://org/repo[@revision]/file``, see :func:`~itpn_d2.model_zoo.hub.hub_file`."""
 
@@ -95,8 +124,8 @@ class HubHandler(_ReadOnly):
 
 
 def register_path_handlers() -> None:
-    """Make both known to Detectron2's PathManager; a prefix that has a handler keeps it."""
-    for handler in (ZooHandler(), HubHandler()):
+    """Make all three known to Detectron2's PathManager; a prefix that has a handler keeps it."""
+    for handler in (ZooHandler(), HubHandler(), DriveHandler()):
         try:
             PathManager.register_handler(handler, allow_override=False)
         except KeyError:

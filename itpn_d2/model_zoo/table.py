@@ -1,6 +1,6 @@
 """The entries as text: ``MODEL_ZOO.md``, and lines for the terminal."""
 
-from .entries import ENTRIES
+from .entries import ENTRIES, WEIGHTS
 from .entry import NONE_PUBLISHED, TASKS, Entry, Metric, Task, Weights
 
 COMMAND = "python -m itpn_d2.model_zoo table MODEL_ZOO.md"
@@ -17,12 +17,13 @@ _HEAD = f"""# Model zoo
 
 Written by `{COMMAND}` from `itpn_d2/model_zoo/entries/`; do not edit by hand.
 
-We publish no weights. **Weights** is what others published of such a training, **start** what they
-published to initialise the trunk (and the pyramid, where the file has one): pre-training files, no
-detectors, no classifiers. None of these files was opened here; no checksum of them is known, and no
-address that a program could fetch from. Place a file by its name in the folder that `python -m
-itpn_d2.model_zoo download NAME` states; `itpn://FILE` then stands for it wherever a checkpoint is
-named. `hf://org/repo[@revision]/file` is a file of the Hugging Face hub.
+**Weights** is what others published of such a training, **start** what they published to initialise the
+trunk (and the pyramid, where the file has one). `itpn://FILE` stands for a file of the table at the end
+wherever a checkpoint is named: it is fetched at its first use, once. None of these files was opened here,
+and nobody has published checksums of them: the SHA-256 of what comes first is recorded in `digests.json`
+of the cache, and every later download has to be the same. Where an address fails, or is for people
+alone, place the file by its name in the folder that `python -m itpn_d2.model_zoo download NAME` states.
+`hf://org/repo[@revision]/file` is a file of the Hugging Face hub, `gdrive://ID` one of Google Drive.
 
 Numbers are *measured here* with the named config, or *quoted*: others measured them, with their code
 and their weights. Those say what a recipe can reach, not what this code has reached.
@@ -68,12 +69,22 @@ def _section(task: Task) -> str:
 
 
 def _files() -> str:
-    found = {w.file: w for e in ENTRIES.values() for w in (e.weights, e.start) if w is not None}
-    rows = ["## Files", "", "| file | address | sha256 | publisher | licence |", "|---|---|---|---|---|"]
+    found = {w.file: w for w in WEIGHTS.values()}
+    rows = ["## Files", "", "| file | holds | address | for people | sha256 | publisher | licence |"]
+    rows.append("|---|---|---|---|---|---|---|")
     for weights in sorted(found.values(), key=lambda w: w.file):
         names = " = ".join(f"`{name}`" for name in (weights.file, *weights.aliases))
-        address, digest = weights.url or "none known", weights.sha256 or "unknown"
-        rows.append(f"| {names} | {address} | {digest} | {weights.publisher} | {weights.licence} |")
+        address, digest = weights.url or "none known", weights.sha256 or "none published"
+        cells = (
+            names,
+            weights.holds,
+            address,
+            weights.page or "",
+            digest,
+            weights.publisher,
+            weights.licence,
+        )
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 

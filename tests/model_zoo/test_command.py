@@ -18,7 +18,7 @@ FILE = "fast_itpn_tiny_1600e_1k.pt"
 def test_list(capsys):
     assert main(["list", "--task", "pretraining", "--pretrained"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 7 and any("distillation_fast_itpn_tiny" in x and FILE in x for x in lines)
+    assert len(lines) == 10 and any("distillation_fast_itpn_tiny" in x and FILE in x for x in lines)
     assert main(["list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(ENTRIES)
     main(["list", "--task", "detection", "--no-pretrained"])
@@ -46,7 +46,7 @@ def test_download(capsys, site, monkeypatch, cache, refused):
     assert main(["verify", "x.pth", FILE]) == 1
     out = capsys.readouterr().out
     assert "was expected" in out and f"{FILE}: not in {cache}" in out
-    with refused(f"Place it at {cache / FILE}"):
+    with refused(f"place {FILE} at {cache / FILE}"):
         main(["download", "distillation_fast_itpn_tiny"])
     with refused("nothing"):
         main(["download", "nothing"])

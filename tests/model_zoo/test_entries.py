@@ -10,8 +10,9 @@ from itpn_d2 import model_zoo
 from itpn_d2.engine import load_config
 from itpn_d2.model_zoo import Weights, ZooError
 from itpn_d2.model_zoo.entries import ENTRIES, WEIGHTS, dino, fast_itpn, fastmim, heads, itpn, nano
-from itpn_d2.model_zoo.entry import IMAGENET, TASKS
+from itpn_d2.model_zoo.entry import TASKS
 from itpn_d2.model_zoo.table import COMMAND, document
+from itpn_d2.normalisation import IMAGENET
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
@@ -87,8 +88,10 @@ def test_entries_are_frozen():
 
 
 def test_names_of_files_are_unique():
-    found = {w for e in ENTRIES.values() for w in (e.weights, e.start) if w}
+    found = set(WEIGHTS.values())
+    assert found >= {w for e in ENTRIES.values() for w in (e.weights, e.start) if w}
     assert sorted(WEIGHTS) == sorted(name for w in found for name in (w.file, *w.aliases))
+    assert len({w.url for w in found if w.url}) == sum(w.url is not None for w in found) == 19
     assert all(w.licence and w.publisher for w in found)
 
 

@@ -9,24 +9,43 @@ _REPOSITORY = "iTPN repository, README and assets (accuracies of Fast-iTPN)"
 _CLIP = "CLIP-L/14 distilled on ImageNet-1K, 1600 epochs"
 
 
-def _official(file: str, *aliases: str) -> Weights:
+def official(file: str, drive: str, baidu: str, *aliases: str, holds: str = "pre-training") -> Weights:
+    """A file of the iTPN repository's README: its ID on Google Drive and its place on Baidu's."""
     return Weights(
         file,
-        publisher="the authors, on their drives: the links are in the README of the iTPN repository",
+        publisher="the authors of iTPN: links in the README of their repository",
         licence="not stated for the files; headers of the code: MIT",
+        url=f"gdrive://{drive}" if drive else None,
         aliases=aliases,
+        page=f"https://pan.baidu.com/s/{baidu}",
+        holds=holds,
     )
 
 
-# pre-trained trunk and pyramid, without a classifier; DeepSpeed files in half precision
+# pre-trained trunk and pyramid; DeepSpeed files in half precision
 PRETRAINED = {
-    "tiny": _official("fast_itpn_tiny_1600e_1k.pt"),
-    "small": _official("fast_itpn_small_1600e_1k.pt"),
-    "base": _official(
-        "fast_itpn_base_clipl_e1600.pt", "fast_itpn_base_clipl_e1600e.pt", "fast_itpn_base_1600e_1k.pt"
+    "tiny": official(
+        "fast_itpn_tiny_1600e_1k.pt", "1Ze9RkJggxxi58Dl7sqWrf2TNOSnRK4Wi", "1H6vYLmG2pUAvL7uD7plxTQ?pwd=itpn"
     ),
-    "large": _official("fast_itpn_large_1600e_1k.pt"),
+    "small": official(
+        "fast_itpn_small_1600e_1k.pt", "1Wvk5kQSh8fWQCUwzAp7eaVpmOi3D5_H4", "1aovyWpsQqB-V5M3OXoVCMA?pwd=itpn"
+    ),
+    "base": official(
+        "fast_itpn_base_clipl_e1600.pt",
+        "1ADXPV95XpWb1ROMCih1n3AD52fGdr8C_",
+        "1R-FfMAx-wmIUSJR-JUVnVw?pwd=itpn",
+        "fast_itpn_base_clipl_e1600e.pt",
+        "fast_itpn_base_1600e_1k.pt",
+    ),
+    "large": official(
+        "fast_itpn_large_1600e_1k.pt", "16uybbJ23Fp7lnGNYL5I198glHGhwn_y2", "1wbnbBkjHIUgHS_1okxMHCg?pwd=itpn"
+    ),
 }
+# the README gives it no name; whether it holds a classifier is said by the loader
+BASE_21K = official(
+    "fast_itpn_base_21k.pt", "1ddGbBm46FiUdNs9HPSepokhuOKhEnBdV", "1kkX2E5Z4VwQ4joYvLyebnQ?pwd=itpn"
+)
+OTHER_WEIGHTS = (BASE_21K,)
 _TOP1 = {
     ("tiny", 224): 85.1,
     ("tiny", 384): 86.2,

@@ -9,18 +9,33 @@ from .metrics import top1
 _README = "FastMIM repository, README"
 
 
-def _official(file: str) -> Weights:
+_RELEASES = "https://github.com/ggjy/FastMIM.pytorch/releases/download"
+
+
+def _official(file: str, release: str = "release-cls", holds: str = "pre-training") -> Weights:
     return Weights(
         file,
-        publisher="the authors: the links are in the README of the FastMIM repository",
+        publisher="the authors of FastMIM: releases of their repository",
         licence="not stated for the files; the code has an MIT badge and parts of MAE (CC-BY-NC 4.0)",
+        url=f"{_RELEASES}/{release}/{file}",
+        holds=holds,
     )
 
 
 VIT = _official("vit_base_fastmim_hog_800e_pretrain.pth")
 SWIN = _official("swin_base_fastmim_hog_400e_pretrain.pth")
-VIT_CLASSIFIER = _official("vit_base_fastmim_hog_800e_finetune_100e.pth")
-SWIN_CLASSIFIER = _official("swin_base_fastmim_hog_400e_finetune_100e.pth")
+VIT_CLASSIFIER = _official("vit_base_fastmim_hog_800e_finetune_100e.pth", holds="classifier")
+SWIN_CLASSIFIER = _official("swin_base_fastmim_hog_400e_finetune_100e.pth", holds="classifier")
+VIT_SEGMENTOR_START = _official("vit_base_fastmim_finetune.pth", "release-seg", "classifier")
+# networks without a config here, and detectors of mmdetection and mmsegmentation
+OTHER_WEIGHTS = (
+    VIT_SEGMENTOR_START,
+    _official("pvtv2_b2_fastmim_pixel_800e_finetune.pth", holds="classifier"),
+    _official("cmt_small_fastmim_hog_800e_finetune_83.9.pth", holds="classifier"),
+    _official("swin_base_simmim_3x.pth", "release-det", "detector"),
+    _official("swin_base_fastmim_3x.pth", "release-det", "detector"),
+    _official("vit_base_ade20k_mIoU49.45.pth", "release-seg", "segmentor"),
+)
 _ON_VIT = "FastMIM: HOG at 128 pixels, 800 epochs"
 _ON_SWIN = "FastMIM: HOG at 128 pixels, 400 epochs"
 _CLASSIFIED = "and 100 epochs of classification"

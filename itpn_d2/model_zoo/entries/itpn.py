@@ -2,6 +2,7 @@
 
 from ...normalisation import HALVES, IMAGENET
 from ..entry import Entry, Weights
+from .fast_itpn import official
 from .metrics import ap, top1
 
 _ACCURACIES = "iTPN repository, assets/ft_in1k.jpg"
@@ -12,15 +13,22 @@ CLIP_L = "CLIP-L/14 distilled on ImageNet-1K, 300 epochs"
 _MMPRETRAIN = (
     "A recipe of mmpretrain, which publishes neither weights nor accuracies; costs: docs/pretraining.md."
 )
-_UNKNOWN = "Pre-trained files are passed on under names that no public text gives."
+_UNKNOWN = "The name of the pre-trained file is ours: their README gives a link alone."
 
 # pre-trained trunk, pyramid and decoder
-PIXEL_BASE = Weights(
+PIXEL_BASE = official(
     "itpn_base_pixel.pth",
-    publisher="the authors, on their drives: the links are in the README of the iTPN repository",
-    licence="not stated for the file; headers of the code: MIT",
-    aliases=("itpn-base-pixel.pth",),
+    "1HxW37BOEhIE9UNgHq0zblK0fTy2-IyzM",
+    "1DjT2qtwGX5Kg1sU5kKlfEw?pwd=abcd",
+    "itpn-base-pixel.pth",
 )
+CLIP_BASE = official("itpn_base_clip.pth", "1H51Zusrvlj8RjcWA7yuUyeqaVhmndSeN", "1__LnTBBYzpvVEmGZFt7nFw")
+PIXEL_LARGE = official("itpn_large_pixel.pth", "1TYCaepVflm0xMrQefG5Sj4ityXYbJLFt", "1zy__QWtAhRyUHqKlTjKBGw")
+CLIP_LARGE = official("itpn_large_clip.pth", "1gyyjcdMvAQsz2xC7ei-rEd7G4po2spy4", "1Gu-I3Z-25GFsfB31MQ_xZg")
+# fine-tuned on ImageNet-21K, and then on 1K (89.2): on Baidu's drive alone
+CLIP_LARGE_21K = official("itpn_large_clip_21k.pth", "", "1JF0_PRLth4SkiOeSjiKk2Q", holds="classifier")
+CLIP_LARGE_1K = official("itpn_large_clip_21k_1k.pth", "", "1TtV4kuW4nao7O1osNUxKhw", holds="classifier")
+OTHER_WEIGHTS = (CLIP_LARGE_21K, CLIP_LARGE_1K)
 _SIBLING = "their config is not published; this one follows its siblings"
 # config, pre-training, box and mask AP, what they are numbers of
 _COCO = (
@@ -44,8 +52,10 @@ _COCO = (
 )
 
 
-def _start(config: str) -> Weights | None:
-    return PIXEL_BASE if "base" in config and "clip" not in config else None
+def _start(config: str) -> Weights:
+    if "clip" in config:
+        return CLIP_BASE if "base" in config else CLIP_LARGE
+    return PIXEL_BASE if "base" in config else PIXEL_LARGE
 
 
 ENTRIES = (
@@ -63,6 +73,7 @@ ENTRIES = (
         "classification",
         IMAGENET,
         PIXELS,
+        start=PIXEL_LARGE,
         metrics=top1(86.7, _ACCURACIES),
         note=f"After 400 epochs of pre-training the authors have 86.3. {_UNKNOWN}",
     ),
@@ -71,6 +82,7 @@ ENTRIES = (
         "classification",
         HALVES,
         CLIP_B,
+        start=CLIP_BASE,
         metrics=top1(86.2, _ACCURACIES),
         note=f"After 300 epochs of pre-training the authors have 85.9. {_UNKNOWN}",
     ),
@@ -79,15 +91,16 @@ ENTRIES = (
         "classification",
         HALVES,
         f"{CLIP_L}, at 256 pixels",
+        start=CLIP_LARGE,
         metrics=top1(88.0, _ACCURACIES, "called L/14 there"),
         note=_UNKNOWN,
     ),
     *(
-        Entry(f"Pretrain/{config}.py", "pretraining", HALVES, pretraining, note=_UNKNOWN)
-        for config, pretraining in (
-            ("clip_distillation_itpn_base", CLIP_B),
-            ("clip_distillation_itpn_large", CLIP_L),
-            ("clip_distillation_itpn_large_256", f"{CLIP_L}, at 256 pixels"),
+        Entry(f"Pretrain/{config}.py", "pretraining", HALVES, pretraining, weights, note=_UNKNOWN)
+        for config, pretraining, weights in (
+            ("clip_distillation_itpn_base", CLIP_B, CLIP_BASE),
+            ("clip_distillation_itpn_large", CLIP_L, CLIP_LARGE),
+            ("clip_distillation_itpn_large_256", f"{CLIP_L}, at 256 pixels", None),
         )
     ),
     *(
@@ -103,6 +116,7 @@ ENTRIES = (
         "classification",
         HALVES,
         CLIP_L,
+        start=CLIP_LARGE,
         metrics=top1(87.8, _ACCURACIES, "patches of 16 pixels"),
         note=f"With CLIP-B as the teacher the authors have 87.0. {_UNKNOWN}",
     ),
@@ -121,7 +135,7 @@ ENTRIES = (
         Entry(f"Pretrain/{config}.py", "pretraining", IMAGENET, pretraining, weights, note=note)
         for config, pretraining, weights, note in (
             ("pixel_mim_itpn_base", PIXELS, PIXEL_BASE, "The file may hold a pyramid of 512 channels."),
-            ("pixel_mim_itpn_large", PIXELS, None, _UNKNOWN),
+            ("pixel_mim_itpn_large", PIXELS, PIXEL_LARGE, _UNKNOWN),
             ("mfm_itpn_base", "features of a moving average and pixels, 1600 epochs", None, "Ours."),
             ("mfm_itpn_large", "features of a moving average and pixels, 1600 epochs", None, "Ours."),
             ("fastmim_hog_itpn_base", "HOG at 128 pixels, 800 epochs", None, "Ours."),
