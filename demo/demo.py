@@ -1,87 +1,11 @@
-"""Predictions of any config on images, folders and videos.
+"""Predict on images, folders and videos; the console script `itpn-demo` of a checkout.
 
-python demo/demo.py --config-file configs/Quickstart/mask_rcnn_fast_itpn_nano.py \\
-    --weights output/quickstart/model_final.pth --input FILES|FOLDER|VIDEO --output output/demo
-python demo/demo.py --config-file output/x/config.yaml --weights output/x/model_final.pth --input ...
---output ... \\
-    --opts 'model.backbone.migration={keep: 0.7}'
-
-Writes pictures/ and videos/, results in COCO's formats (instances.json, stuff.json, panoptic.json, with the
-ids of images.json), and summary.json. Files that can't be read are named at the end; the exit status is
-then 1.
+See `python demo/demo.py --help`.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
-from itpn_d2.errors import add_debug, errors_of_use
-from itpn_d2.files import make_folder
-from itpn_d2.inference import Predictor
-from itpn_d2.inference.inputs import find_inputs, printable
-from itpn_d2.inference.job import Job
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--config-file", required=True, metavar="FILE|NAME", help="config, or name of a zoo entry")
-    p.add_argument(
-        "--input", required=True, nargs="+", metavar="PATH", help="images, folders, patterns, videos"
-    )
-    p.add_argument(
-        "--output", required=True, type=Path, metavar="FOLDER", help="for everything that is written"
-    )
-    p.add_argument("--weights", metavar="FILE", help="of the trained model (else train.init_checkpoint)")
-    p.add_argument("--threshold", type=float, default=0.5, help="lowest score that is drawn (JSON has all)")
-    p.add_argument("--batch-size", type=int, default=1, help="images at once")
-    p.add_argument("--device", help="cuda, cpu, ... (default: CUDA if there is one)")
-    p.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"))
-    p.add_argument(
-        "--compile", action="store_true", help="compile trunk and pyramid: pays off on many images"
-    )
-    p.add_argument(
-        "--min-side", type=int, default=480, help="enlarge pictures to so many pixels (0: as they are)"
-    )
-    p.add_argument("--no-pictures", action="store_true", help="results only")
-    p.add_argument(
-        "--ids-from", type=Path, metavar="JSON", help="COCO json whose image and category ids to use"
-    )
-    p.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], metavar="key=value", help="config overrides"
-    )
-    add_debug(p)
-    return p
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    p = parser()
-    args = p.parse_args(arguments)
-    if not 0 <= args.threshold <= 1:
-        p.error(f"--threshold {args.threshold}: choose 0 to 1")
-    if args.batch_size < 1:
-        p.error(f"--batch-size {args.batch_size}: at least 1")
-    with errors_of_use(args.debug):
-        make_folder(args.output)  # what is wrong is said now, not after the model is loaded
-        inputs = find_inputs(args.input, args.output)
-        predictor = Predictor(
-            args.config_file, args.weights, args.device, args.dtype, overrides=args.opts, compile=args.compile
-        )
-        job = Job(
-            predictor,
-            args.output,
-            args.threshold,
-            args.batch_size,
-            args.min_side,
-            draw=not args.no_pictures,
-            known=args.ids_from,
-        )
-        summary = job.run(inputs)
-    print(printable(str(summary)))
-    if summary.interrupted:
-        return 130
-    return 1 if summary.failed else 0
-
+from itpn_d2.commands.demo import main
 
 if __name__ == "__main__":
     sys.exit(main())

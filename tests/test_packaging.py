@@ -14,11 +14,12 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import itpn_d2
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ("train", "pretrain", "export", "convert", "zoo", "install-detectron2")
+SCRIPTS = ("train", "pretrain", "export", "convert", "zoo", "demo", "install-detectron2")
 
 pytest.importorskip("setuptools", minversion="77")
 
@@ -150,7 +151,7 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_wheel_works_by_its_scripts(installed: Path, tmp_path: Path) -> None:
-    """Trains the Quickstart shortly, evaluates it and shows its checkpoint, outside the checkout."""
+    """Trains the Quickstart shortly, evaluates, predicts and shows the checkpoint, outside the checkout."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONSAFEPATH")}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "XDG_CACHE_HOME": str(tmp_path / "c")}
 
@@ -186,6 +187,10 @@ def test_the_wheel_works_by_its_scripts(installed: Path, tmp_path: Path) -> None
     call("itpn-train", "--config-file", "Quickstart/mask_rcnn_fast_itpn_nano", "--eval-only", *again)
     results = json.loads((tmp_path / "again" / "results.json").read_text())
     assert any("AP" in key for key in results)
+    Image.new("RGB", (96, 64), (200, 30, 30)).save(tmp_path / "photo.png")
+    inputs = ["--input", str(tmp_path / "photo.png"), "--output", str(tmp_path / "demo")]
+    call("itpn-demo", "--config-file", str(run / "config.yaml"), "--weights", weights, *inputs)
+    assert (tmp_path / "demo" / "pictures" / "photo.png").is_file()
     assert "blocks" in call("itpn-convert", weights)
     assert "Quickstart/mask_rcnn_fast_itpn_nano" in call("itpn-zoo", "list")
     assert "stays" in call("itpn-install-detectron2")

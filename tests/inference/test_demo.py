@@ -1,7 +1,6 @@
 """The command: images, folders and videos in; pictures, videos and COCO results out, whatever is broken."""
 
 import errno
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -11,23 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from itpn_d2.commands.demo import main
 from itpn_d2.errors import ConfigError
 from itpn_d2.inference.inputs import find_inputs
 from itpn_d2.inference.video import VideoError, VideoReader, VideoWriter
 
-DEMO = Path(__file__).resolve().parents[2] / "demo" / "demo.py"
-
-
-@pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("demo_script", DEMO)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
 
 @pytest.fixture
-def command(main, trained, tmp_path):
+def command(trained, tmp_path):
     """Runs the demo on inputs; the exit status and the output folder."""
 
     def run(*inputs, options=(), weights="model_final.pth"):
@@ -107,7 +97,7 @@ def test_a_video_that_ends_in_mid_frame(command, tmp_path, capsys):
     assert "note:   cut.avi: the video ends early" in capsys.readouterr().out
 
 
-def test_weights_of_another_config(command, main, trained, good, tmp_path, refused):
+def test_weights_of_another_config(command, trained, good, tmp_path, refused):
     fixed = [
         "--weights",
         str(trained / "model_final.pth"),
@@ -219,7 +209,7 @@ def state_of(folder):
         (["work/videos/c.avi.mp4", "work/videos/c.avi"], "work"),
     ],
 )
-def test_inputs_are_not_overwritten(main, trained, tmp_path, monkeypatch, refused, inputs, output):
+def test_inputs_are_not_overwritten(trained, tmp_path, monkeypatch, refused, inputs, output):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "work" / "videos").mkdir(parents=True)
     (tmp_path / "work" / "pictures").mkdir()
@@ -273,7 +263,7 @@ def test_odd_inputs(tmp_path):
 
 
 @pytest.mark.parametrize("output", ["file", "file/below", "/proc/x", "a" * 300, "a\0b"])
-def test_odd_outputs(main, trained, good, tmp_path, monkeypatch, refused, output):
+def test_odd_outputs(trained, good, tmp_path, monkeypatch, refused, output):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     with refused("OutputError: .*no folder to write to|not a folder"):
