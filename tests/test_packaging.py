@@ -19,7 +19,7 @@ from PIL import Image
 import itpn_d2
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ("train", "pretrain", "export", "convert", "zoo", "demo", "install-detectron2")
+SCRIPTS = ("train", "pretrain", "export", "convert", "zoo", "demo", "app", "install-detectron2")
 
 pytest.importorskip("setuptools", minversion="77")
 
@@ -194,5 +194,5 @@ def test_the_wheel_works_by_its_scripts(installed: Path, tmp_path: Path) -> None
     assert "blocks" in call("itpn-convert", weights)
     assert "Quickstart/mask_rcnn_fast_itpn_nano" in call("itpn-zoo", "list")
     assert "stays" in call("itpn-install-detectron2")
-    for script in ("itpn-pretrain", "itpn-export"):
+    for script in ("itpn-pretrain", "itpn-export", "itpn-app"):
         assert "--config-file" in call(script, "--help")

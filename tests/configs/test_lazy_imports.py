@@ -40,6 +40,8 @@ OPTIONAL = {
         "Cityscapes: no config reads or evaluates it",
         "load_cityscapes_instances CityscapesInstanceEvaluator CityscapesSemSegEvaluator",
     ),
+    "fastapi": ("itpn_d2.inference.page", "the extra 'app', asked for before it is imported", ""),
+    "gradio": ("itpn_d2.inference.page", "as fastapi", ""),
     "lvis": (
         "detectron2.data.datasets.lvis detectron2.evaluation.lvis_evaluation",
         "LVIS's own evaluation; an LVIS json is read as any COCO json",
@@ -57,6 +59,7 @@ OPTIONAL = {
         "",
     ),
     "tmetry": ("iopath.common.event_logger", "tried and left out", ""),
+    "uvicorn": ("itpn_d2.inference.page", "as fastapi", ""),
 }
 
 

@@ -1,37 +1,26 @@
 """The web page: what it answers, and in a real browser that is offline."""
 
-import importlib.util
 import os
 import shutil
 import socket
 import threading
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from itpn_d2.commands import app
 from itpn_d2.errors import ConfigError
 
 gradio = pytest.importorskip("gradio", reason="needs the extra 'app'")
-
-
-APP = Path(__file__).resolve().parents[2] / "demo" / "app.py"
-
-
-@pytest.fixture(scope="module")
-def app():
-    spec = importlib.util.spec_from_file_location("demo_app", APP)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+page = pytest.importorskip("itpn_d2.inference.page")
 
 
 @pytest.fixture
-def models(app, trained):
+def models(trained):
     run = (str(trained / "config.yaml"), str(trained / "model_final.pth"))
-    return app.Models({"first": run, "second": run, "lost": (run[0], "nowhere.pth")}, device="cpu")
+    return page.Models({"first": run, "second": run, "lost": (run[0], "nowhere.pth")}, device="cpu")
 
 
 def test_what_it_answers(models, good):
@@ -60,12 +49,12 @@ def test_errors_are_said_on_the_page(models, bad):
 
 
 @pytest.fixture
-def served(app):
+def served():
     """Serves the page of models in a thread; its address."""
     stops = []
 
     def start(models, largest=20_000_000):
-        address, run, stop = app.serve(app.build(models), "127.0.0.1", 0, largest=largest)
+        address, run, stop = page.serve(page.build(models), "127.0.0.1", 0, largest=largest)
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         stops.append((stop, thread))
@@ -109,7 +98,7 @@ def test_only_its_own_page_may_ask(models, served):
     assert not any(k.lower().startswith("access-control") for k in ask(address, Origin=address[:-1])[1])
 
 
-def test_uploads_are_limited_and_kept_in_one_folder(app, models, served):
+def test_uploads_are_limited_and_kept_in_one_folder(models, served):
     address = served(models, largest=1_000_000)
     body, headers = form(b"x" * 500_000)
     status, _, answer = ask(address, "gradio_api/upload", body, **headers)
@@ -125,40 +114,40 @@ def test_too_many_pixels_are_not_decoded(models, tmp_path):
         models.analyse(str(tmp_path / "large.png"), "first", 0.5, 1)
 
 
-def test_all_events_wait_for_one_another(app, models):
-    page = app.build(models)
-    events = [f for f in page.fns.values() if f.fn is not None]
+def test_all_events_wait_for_one_another(models):
+    built = page.build(models)
+    events = [f for f in built.fns.values() if f.fn is not None]
     assert len(events) == 5
     assert {(f.concurrency_id, f.concurrency_limit, f.api_visibility) for f in events} == {
         ("model", 1, "private")
     }
 
 
-def test_labels_are_the_terms_of_the_field(app, models):
-    labels = {b.label for b in app.build(models).blocks.values() if getattr(b, "label", None)}
+def test_labels_are_the_terms_of_the_field(models):
+    labels = {b.label for b in page.build(models).blocks.values() if getattr(b, "label", None)}
     assert {"Image", "Model", "Score threshold", "Detections"} <= labels
 
 
 @pytest.mark.parametrize(
     "options", [["--max-upload", "0"], ["--max-megapixels", "-1"], ["--max-upload", "nan"]]
 )
-def test_limits_that_are_none(app, options, refused):
+def test_limits_that_are_none(options, refused):
     with refused(options[0]):
         app.main(["--config-file", "A.py", *options])
 
 
-def test_a_port_that_is_taken(app, models):
+def test_a_port_that_is_taken(models):
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ConfigError, match="--port.*in use"):
-        app.serve(app.build(models), "127.0.0.1", other.getsockname()[1])
+        page.serve(page.build(models), "127.0.0.1", other.getsockname()[1])
     with pytest.raises(ConfigError, match="--host"):
-        app.serve(app.build(models), "nowhere.invalid", 0)
+        page.serve(page.build(models), "nowhere.invalid", 0)
 
 
 @pytest.mark.parametrize(
     "options, reason",
     [(["--weights", "a"], "1 for 2 configs"), (["--names", "x", "x"], "x, x: each needs a name")],
 )
-def test_choices_that_do_not_fit(app, options, reason, refused):
+def test_choices_that_do_not_fit(options, reason, refused):
     with refused(reason):
         app.main(["--config-file", "A.py", "B.py", *options])
 
@@ -183,22 +172,22 @@ def test_in_a_browser(served, models, good, tmp_path):
     asked, errors = [], []
     with sync.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(address)
-        page.locator("input[type=file]").first.set_input_files(str(good[0] / "plain.png"))
-        page.locator("#times").wait_for(timeout=60_000)
-        assert "trunk" in page.locator("#times").inner_text()
-        drawn = page.locator("#drawn img").first
+        tab = browser.new_page(viewport={"width": 1280, "height": 1000})
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.goto(address)
+        tab.locator("input[type=file]").first.set_input_files(str(good[0] / "plain.png"))
+        tab.locator("#times").wait_for(timeout=60_000)
+        assert "trunk" in tab.locator("#times").inner_text()
+        drawn = tab.locator("#drawn img").first
         drawn.wait_for(timeout=60_000)
         assert drawn.evaluate("image => image.naturalWidth") == 640
-        assert page.locator("#tokens img").count() == 0
-        keep = page.get_by_label("token migration").first
+        assert tab.locator("#tokens img").count() == 0
+        keep = tab.get_by_label("token migration").first
         keep.fill("0.5")
         keep.press("Tab")
-        page.locator("#tokens img").first.wait_for(timeout=60_000)
-        page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+        tab.locator("#tokens img").first.wait_for(timeout=60_000)
+        tab.screenshot(path=str(tmp_path / "page.png"), full_page=True)
         browser.close()
     hosts = {url.split("/")[2].split(":")[0] for url in asked if url.startswith(("http", "ws"))}
     assert hosts == {"127.0.0.1"} and not errors

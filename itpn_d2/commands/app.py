@@ -1,0 +1,83 @@
+"""A web page of this machine: upload an image, choose a model and a score threshold, see the detections and
+the time of each stage.
+
+    itpn-app --config-file output/x/config.yaml --weights output/x/model_final.pth
+    itpn-app --config-file A.py B.py --weights a.pth b.pth --names first second --port 7860
+
+Needs the extra "app" (pip install 'itpn-d2[app]'). The page and its server fetch nothing from elsewhere, and
+only this machine sees them unless --host says otherwise. One image is processed at a time. Uploads are
+limited in bytes and pixels, and deleted after half an hour and when the server ends.
+"""
+
+import argparse
+import signal
+import socket
+import sys
+from contextlib import suppress
+from importlib.util import find_spec
+
+from ..errors import ConfigError, add_debug, errors_of_use
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--config-file", required=True, nargs="+", metavar="FILE|NAME", help="one for each model")
+    p.add_argument("--weights", nargs="+", default=[], metavar="FILE", help="as many (else the configs')")
+    p.add_argument("--names", nargs="+", default=[], help="of the models on the page")
+    p.add_argument("--device", help="cuda, cpu, ... (default: CUDA if there is one)")
+    p.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"))
+    p.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+    p.add_argument("--port", type=int, default=7860)
+    p.add_argument(
+        "--allow-host", nargs="+", default=[], metavar="NAME", help="by which other machines may ask for it"
+    )
+    p.add_argument("--max-upload", type=float, default=20, metavar="MB", help="of a file (default: 20)")
+    p.add_argument("--max-megapixels", type=float, default=50, metavar="N", help="of an image (default: 50)")
+    add_debug(p)
+    return p
+
+
+def choices_of(args: argparse.Namespace) -> dict[str, tuple[str, str | None]]:
+    """Config and weights of each model by its name.
+
+    Raises:
+        ConfigError: not as many weights or names as configs, or a name twice.
+    """
+    configs = args.config_file
+    for option, given in (("--weights", args.weights), ("--names", args.names)):
+        if given and len(given) != len(configs):
+            raise ConfigError(f"{option}: {len(given)} for {len(configs)} configs, give one for each or none")
+    names = args.names or [w or c for w, c in zip(args.weights or configs, configs, strict=True)]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"--names: {', '.join(names)}: each needs a name of its own")
+    weights = args.weights or [None] * len(configs)
+    return dict(zip(names, zip(configs, weights, strict=True), strict=True))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command until it is interrupted; returns its exit status."""
+    args = parser().parse_args(arguments)
+    with errors_of_use(args.debug):
+        choices = choices_of(args)
+        for option in ("max_upload", "max_megapixels"):
+            if not getattr(args, option) > 0:
+                raise ConfigError(f"--{option.replace('_', '-')} {getattr(args, option)}: more than 0")
+        if find_spec("gradio") is None:
+            raise ConfigError("the page needs Gradio: pip install 'itpn-d2[app]'")
+        from ..inference.page import Models, build, serve
+
+        models = Models(choices, args.max_megapixels, device=args.device, dtype=args.dtype)
+        models.get(next(iter(models.choices)), None)  # what is wrong is said now, not on the page
+        names = {*args.allow_host, args.host, socket.gethostname()}
+        largest = int(1e6 * args.max_upload)
+        address, run, _ = serve(build(models), args.host, args.port, names, largest)
+        print(f"Open {address} (Ctrl-C ends it)", flush=True)
+        # uvicorn raises the signal that ended it once more; uploads are removed at a regular exit
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        with suppress(KeyboardInterrupt):
+            run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
