@@ -1,0 +1,28 @@
+# The project with the extras app and export, from a clone:  docker build -t itpn-d2 .
+# For GPUs:  docker build -t itpn-d2:cuda --build-arg TORCH_INDEX=https://pypi.org/simple .
+FROM ubuntu:24.04
+
+# By default torch without CUDA. PyPI's torch brings the CUDA libraries; only the driver comes from the host.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+ENV DEBIAN_FRONTEND=noninteractive PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates python3 python3-pip python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+
+RUN python3 -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+RUN pip install --upgrade pip setuptools \
+    && pip install --index-url "${TORCH_INDEX}" "torch>=2.10" "torchvision>=0.25"
+
+WORKDIR /src
+COPY pyproject.toml setup.py README.md LICENSE NOTICE ./
+COPY itpn_d2 itpn_d2
+COPY pretrain pretrain
+COPY configs configs
+RUN pip install '.[app,export]' && itpn-install-detectron2 && rm -rf /src/build
+
+RUN useradd --create-home user && mkdir /work && chown user /work
+USER user
+WORKDIR /work
+CMD ["itpn-train", "--help"]
