@@ -69,6 +69,7 @@ test-floor: env
 test-upstream: env
 	$(UV) venv --quiet --allow-existing --seed --python $(PY) $(VENV)-upstream
 	$(UV) pip install --python $(VENV)-upstream -r requirements.lock
+	$(UV) pip install --python $(VENV)-upstream 'setuptools>=77,<81'  # its model zoo imports pkg_resources
 	$(UV) pip install --python $(VENV)-upstream --no-build-isolation $(UPSTREAM)
 	$(UV) pip install --quiet --python $(VENV)-upstream --no-build-isolation --no-deps --editable .
 	OMP_NUM_THREADS=1 $(VENV)-upstream/bin/python $(PYTEST) -m "not slow" $(ARGS)
