@@ -14,6 +14,7 @@ import pycocotools.mask as mask_util
 from .values import BadValue, absent, real, shown, whole
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels
+_NUMBERS = {int, float}
 _SMALL = 8.0  # px of polygons: with fewer, whether one covers a pixel is counted
 
 
@@ -49,10 +50,10 @@ def read_mask(value: Any, height: int, width: int) -> Mask | None:
 
 def _polygons(value: list[Any], height: int, width: int) -> Mask:
     _check_nesting(value)
-    polygons = [_polygon(polygon, height, width) for polygon in value]
-    points = [np.asarray(p).reshape(-1, 2) for p in polygons]
-    low = np.min([p.min(0) for p in points], 0)
-    high = np.max([p.max(0) for p in points], 0)
+    points = [_points(polygon, height, width) for polygon in value]
+    polygons = [p.ravel().tolist() for p in points]
+    joined = points[0] if len(points) == 1 else np.concatenate(points)
+    low, high = joined.min(0), joined.max(0)
     area = sum(_enclosed(p) for p in points)
     inside = (low >= 0).all() and high[0] <= width and high[1] <= height
     if area < _SMALL or not inside or len(points) > 1:  # beside others, or out of the image: what it covers
@@ -87,28 +88,31 @@ def _check_nesting(value: list[Any]) -> None:
         )
 
 
-def _polygon(polygon: Any, height: int, width: int) -> list[float]:
-    cut = str(polygon)[:60]
+def _points(polygon: Any, height: int, width: int) -> np.ndarray:
+    """Corners (n, 2) of a polygon."""
+    cut = str(polygon[:12] if isinstance(polygon, list) else polygon)[:60]
     if not isinstance(polygon, list) or len(polygon) < 6:
         raise BadValue("polygon under 3 points", f"polygon {cut}")
     try:
-        numbers = [real(v, "polygon") for v in polygon]
-    except BadValue:
-        numbers = []
-    if len(numbers) % 2 or not numbers:
+        plain = set(map(type, polygon)) <= _NUMBERS  # in almost all files: no need to look at each number
+        numbers = np.array(polygon if plain else [real(v, "polygon") for v in polygon], dtype=np.float64)
+    except (BadValue, OverflowError):
+        numbers = np.array([np.nan])
+    if len(numbers) % 2 or not np.isfinite(numbers).all():
         raise BadValue("bad polygon", f"polygon {cut} is not pairs of finite numbers")
-    reach = max(height, width)
-    if min(numbers) < -reach or max(numbers[::2]) > width + reach or max(numbers[1::2]) > height + reach:
+    points, reach = numbers.reshape(-1, 2), max(height, width)
+    if points.min() < -reach or (points.max(0) > (width + reach, height + reach)).any():
         raise BadValue(
-            "polygon far from its image", f"polygon {cut} leaves the {width}x{height} image by far"
+            "polygon far from its image", f"polygon {cut} is far out of the {width}x{height} image"
         )
-    return numbers
+    return points
 
 
 def _enclosed(points: np.ndarray) -> float:
     """The area of a polygon (n, 2), by the shoelace formula."""
     x, y = points.T
-    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
+    inner = np.dot(x[:-1], y[1:]) - np.dot(y[:-1], x[1:])
+    return abs(float(inner + x[-1] * y[0] - y[-1] * x[0])) / 2
 
 
 def _encoded(value: dict[str, Any], height: int, width: int) -> Mask:
