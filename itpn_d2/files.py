@@ -245,9 +245,10 @@ def is_alive(pid: int) -> bool:
 @cache
 def _usable_root(wanted: Path) -> Path:
     try:
-        wanted.mkdir(parents=True, exist_ok=True)
-        if os.access(wanted, os.W_OK):
-            return wanted
+        if not str(wanted).startswith("~"):  # else nobody knows where the home is
+            wanted.mkdir(parents=True, exist_ok=True)
+            if os.access(wanted, os.W_OK):
+                return wanted
     except OSError:
         pass
     fallback = Path(tempfile.gettempdir()) / f"itpn_d2_cache_{getattr(os, 'getuid', lambda: 0)()}"
@@ -260,5 +261,5 @@ def _usable_root(wanted: Path) -> Path:
 def cache_root() -> Path:
     """``$ITPN_D2_CACHE``, else ``~/.cache/itpn_d2``; a folder for temporary files, with a line in the log,
     where neither can be written to."""
-    named = os.environ.get("ITPN_D2_CACHE")
-    return _usable_root(Path(named) if named else Path("~/.cache/itpn_d2").expanduser())
+    named = os.environ.get("ITPN_D2_CACHE") or "~/.cache/itpn_d2"
+    return _usable_root(Path(os.path.expanduser(named)))

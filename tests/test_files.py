@@ -134,3 +134,10 @@ def test_a_home_that_cannot_be_written_to(tmp_path, monkeypatch, caplog):
     fallback = cache_root()
     assert fallback.is_dir() if fallback.exists() else fallback.parent.is_dir()
     assert "ITPN_D2_CACHE" in caplog.text
+    monkeypatch.setenv("ITPN_D2_CACHE", "~nobody-of-this-name/cache")  # a home that is not known
+    assert cache_root() == fallback
+    monkeypatch.delenv("ITPN_D2_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path / "file" / "home"))
+    assert cache_root() == fallback
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_root() == tmp_path / "home" / ".cache" / "itpn_d2"
