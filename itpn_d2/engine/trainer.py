@@ -181,6 +181,19 @@ class Trainer(TrainerBase):
         if self.average is not None:
             self.average.load_state_dict(state.get("average") or self.bare_model.state_dict())
 
+    def _check_moments(self, state: dict[str, Any]) -> None:
+        """ConfigError where a tensor of the optimizer's state has not the shape of its parameter."""
+        own = [p for group in self.optimizer.param_groups for p in group["params"]]
+        numbers = [number for group in state["param_groups"] for number in group["params"]]
+        for number, parameter in zip(numbers, own, strict=True):
+            for name, value in state["state"].get(number, {}).items():
+                if torch.is_tensor(value) and value.ndim and value.shape != parameter.shape:
+                    raise ConfigError(
+                        f"--resume: {name} of the optimizer has the shape {tuple(value.shape)}, its "
+                        f"parameter {tuple(parameter.shape)}: the checkpoint is of another model or optimizer; "
+                        f"start in another train.output_dir from train.init_checkpoint=FILE"
+                    )
+
     def _load_optimizer(self, state: dict[str, Any]) -> None:
         # the rate is the schedule's to say
         kept = ("params", "lr")
@@ -192,6 +205,7 @@ class Trainer(TrainerBase):
                 "optimizer.params (layer_decay, decayed, undecayed, ...) and what is frozen as they were, or "
                 "start in another train.output_dir from train.init_checkpoint=FILE"
             )
+        self._check_moments(state)
         self.optimizer.load_state_dict(state)
         for group, settings in zip(self.optimizer.param_groups, groups, strict=True):
             group.update(settings)

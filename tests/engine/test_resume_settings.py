@@ -5,7 +5,7 @@ import torch
 from detectron2.config import instantiate
 from detectron2.engine import HookBase
 
-from itpn_d2.checkpoint import load_state_file
+from itpn_d2.checkpoint import atomic_save, load_state_file
 from itpn_d2.engine import TrainingRun
 from itpn_d2.errors import ConfigError
 from tests.engine.test_nothing_is_lost import small
@@ -62,6 +62,17 @@ def test_an_average_turned_on_later_starts_from_the_resumed_weights(stopped):
     weights = load_state_file(stopped / "model_0000001.pth")["model"]
     assert watch.average is not None
     assert all(torch.equal(watch.average[name], value) for name, value in weights.items())
+
+
+def test_moments_of_other_parameters_are_refused(stopped):
+    path = stopped / "model_0000001.pth"
+    content = load_state_file(path)
+    moments = content["trainer"]["optimizer"]["state"]
+    first = next(iter(moments))
+    moments[first]["exp_avg"] = torch.zeros(3, 5, 7)
+    atomic_save(content, path)
+    with pytest.raises(ConfigError, match=r"exp_avg of the optimizer has the shape \(3, 5, 7\)"):
+        TrainingRun(small(stopped, *FOUR)).train(resume=True)
 
 
 def test_other_groups_of_parameters_are_refused(stopped):
