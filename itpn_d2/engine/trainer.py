@@ -190,7 +190,7 @@ class Trainer(TrainerBase):
                 if torch.is_tensor(value) and value.ndim and value.shape != parameter.shape:
                     raise ConfigError(
                         f"--resume: {name} of the optimizer has the shape {tuple(value.shape)}, its "
-                        f"parameter {tuple(parameter.shape)}: the checkpoint is of another model or optimizer; "
+                        f"parameter {tuple(parameter.shape)}: the checkpoint is of another run; "
                         f"start in another train.output_dir from train.init_checkpoint=FILE"
                     )
 
