@@ -17,7 +17,7 @@ from itpn_d2 import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
 from itpn_d2.backbone import Trunk
 from itpn_d2.checkpoint import Checkpointer, CheckpointError, last_checkpoint, load_state_file
 from itpn_d2.data import labelled_source
-from itpn_d2.engine import Run, Trainer, load_config
+from itpn_d2.engine import BaseRun, Trainer, load_config
 from itpn_d2.engine.fingerprint import Fingerprint
 from itpn_d2.engine.prepare import distribute
 from itpn_d2.errors import ConfigError
@@ -41,7 +41,7 @@ from .schedule import ProgressiveSchedule
 logger = logging.getLogger(__name__)
 
 
-class PretrainRun(Run):
+class PretrainRun(BaseRun):
     """Pre-training of a method on the images of a source, for ``train.epochs``.
 
     :meth:`train` returns the last value of every metric.

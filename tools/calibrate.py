@@ -39,7 +39,7 @@ from calibration.grid import (
 from calibration.measure import Bench, learned_parameters
 from calibration.report import Point, command, fastest, front, markdown, overrides, plot, points
 from itpn_d2.checkpoint import local_path
-from itpn_d2.engine import TrainingRun, load_config
+from itpn_d2.engine import Run, load_config
 from itpn_d2.engine.timing import machine
 from itpn_d2.errors import ConfigError, add_debug, errors_of_use
 from itpn_d2.files import write_json, write_text
@@ -89,7 +89,7 @@ def _setting(row: dict[str, Any]) -> Acceleration:
     return Acceleration(tuple(row["keep"]), tuple(row["at"]), row["window"], row["tokens"])
 
 
-def setup_of(run: TrainingRun, args: argparse.Namespace, checkpoint: str) -> dict[str, Any]:
+def setup_of(run: Run, args: argparse.Namespace, checkpoint: str) -> dict[str, Any]:
     """What has to be the same for two results to be comparable."""
     device = run.device
     # two runs on the same weights, data and machine may be in different folders
@@ -225,7 +225,7 @@ def calibrate(args: argparse.Namespace) -> Point:
     cfg = load_config(args.config_file, args.opts)
     args.output = args.output or Path(cfg.train.output_dir) / "calibration"
     cfg.train.output_dir = str(args.output)
-    run = TrainingRun(cfg)
+    run = Run(cfg)
     run.load_weights("calibration")
     checkpoint = cfg.train.init_checkpoint
     path = args.output / "calibration.json"

@@ -29,7 +29,7 @@ from detectron2.engine import HookBase
 from tqdm import tqdm
 
 from benchmarks.clock import MeasurementError, own_process
-from itpn_d2.engine import TrainingRun, load_config
+from itpn_d2.engine import Run, load_config
 from itpn_d2.engine.timing import machine
 from itpn_d2.errors import add_debug, errors_of_use
 from itpn_d2.evaluation import read_metrics
@@ -70,7 +70,7 @@ def seconds_per_iteration(arm: Arm) -> float:
     clock = IterationClock()
     with TemporaryDirectory() as folder:
         short = [f"train.max_iter={warm_up + measured}", "train.eval_period=0", f"train.output_dir={folder}"]
-        TrainingRun(load_config(arm.config, [*arm.overrides, *short])).train(more_hooks=[clock])
+        Run(load_config(arm.config, [*arm.overrides, *short])).train(more_hooks=[clock])
     return sum(clock.seconds[warm_up:]) / measured
 
 
@@ -87,7 +87,7 @@ def train(arm: Arm, iterations: int, evaluations: int, start: str | None, folder
         *([f"train.init_checkpoint={start}"] if start else []),
     ]
     before = time.process_time()
-    TrainingRun(load_config(arm.config, options)).train(resume=True)
+    Run(load_config(arm.config, options)).train(resume=True)
     stored = Path(folder) / "results.json"
     if not stored.is_file():
         raise MeasurementError(f"{folder} is trained to its end and has no results.json; remove it")

@@ -12,7 +12,7 @@ import argparse
 import sys
 
 from .. import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
-from ..engine import TrainingRun, base_parser, load_config, run_command
+from ..engine import Run, base_parser, load_config, run_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
             if "skip_bad_records" in (cfg.dataset.get(split) or {}):
                 cfg.dataset[split].skip_bad_records = True
     cfg.train.show_groups = cfg.train.show_groups or args.show_groups
-    prepared = TrainingRun(cfg, evaluate_only=args.eval_only)
+    prepared = Run(cfg, evaluate_only=args.eval_only)
     if args.eval_only:
         prepared.evaluate()
     else:

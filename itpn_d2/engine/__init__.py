@@ -5,15 +5,15 @@ from .allocator import keep_freed_memory
 from .cli import base_parser, run_command
 from .config import load_config
 from .launch import launch
-from .run import Run
+from .run import BaseRun
 from .trainer import Trainer
-from .training import TrainingRun
+from .training import Run
 
 __all__ = [
+    "BaseRun",
     "ConfigError",
     "Run",
     "Trainer",
-    "TrainingRun",
     "base_parser",
     "keep_freed_memory",
     "launch",

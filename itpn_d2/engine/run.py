@@ -1,6 +1,6 @@
 """One training run of any kind: folder, device, model, optimizer, checkpoints, hooks, and the loop.
 
-Training (:class:`~itpn_d2.engine.training.TrainingRun`) and pre-training (``pretrain.run.PretrainRun``) are
+Training (:class:`~itpn_d2.engine.training.Run`) and pre-training (``pretrain.run.PretrainRun``) are
 its two kinds; each says which data there are, what happens between iterations, and what is left at the end.
 """
 
@@ -33,7 +33,7 @@ from .trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
-class Run:
+class BaseRun:
     """Everything of one run. Building it prepares the data; a kind overrides what begins with ``_``.
 
     Args:

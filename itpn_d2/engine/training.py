@@ -16,12 +16,12 @@ from .evaluate import check_evaluation, evaluate
 from .fingerprint import Fingerprint
 from .hooks import Evaluation, ValidationLoss
 from .pictures import VisualizePredictions
-from .run import Run
+from .run import BaseRun
 from .saving import BestCheckpoint, SaveBeforeEvaluation
 from .trainer import Trainer
 
 
-class TrainingRun(Run):
+class Run(BaseRun):
     """Training of a detector, segmentor or classifier on registered datasets; or its evaluation alone.
 
     :meth:`train` returns the results of the last evaluation (empty when evaluation is off).

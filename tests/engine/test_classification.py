@@ -1,4 +1,4 @@
-"""TrainingRun on classifiers: resume, everything switched on, evaluation, own folders, timm."""
+"""Run on classifiers: resume, everything switched on, evaluation, own folders, timm."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ from PIL import Image
 
 from itpn_d2.checkpoint import load_state_file
 from itpn_d2.data import DatasetError
-from itpn_d2.engine import TrainingRun, load_config
+from itpn_d2.engine import Run, load_config
 from itpn_d2.engine.trainer import Trainer
 
 CONFIG = "configs/Custom/classifier_fast_itpn_nano.py"
@@ -68,7 +68,7 @@ def test_a_stopped_run_resumes_bit_for_bit(folders, tmp_path, monkeypatch, worke
         "train.eval_period=2",
         "train.validation_loss=True",
     ]
-    TrainingRun(small(folders, tmp_path / "whole", *extra)).train()
+    Run(small(folders, tmp_path / "whole", *extra)).train()
 
     step = Trainer.run_step
 
@@ -79,10 +79,10 @@ def test_a_stopped_run_resumes_bit_for_bit(folders, tmp_path, monkeypatch, worke
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "run_step", stopped_step)
-        TrainingRun(small(folders, tmp_path / "parts", *extra)).train()
+        Run(small(folders, tmp_path / "parts", *extra)).train()
     assert (tmp_path / "parts" / "model_0000002.pth").is_file()
     torch.manual_seed(12345)
-    TrainingRun(small(folders, tmp_path / "parts", *extra)).train(resume=True)
+    Run(small(folders, tmp_path / "parts", *extra)).train(resume=True)
 
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert whole.keys() == parts.keys()
@@ -107,7 +107,7 @@ def test_everything_switched_on_and_evaluated_again(folders, tmp_path):
         "dataloader.evaluator.per_class=True",
         "train.best_metric=classification/top1",
     )
-    TrainingRun(cfg).train()
+    Run(cfg).train()
     names = {p.name for p in folder.iterdir()}
     wanted = {"config.yaml", "metrics.json", "results.json", "log.txt", "curves.png", "predictions.png"}
     assert wanted | {"model_final.pth", "model_best.pth"} <= names
@@ -122,7 +122,7 @@ def test_everything_switched_on_and_evaluated_again(folders, tmp_path):
 
     checkpoint = f"train.init_checkpoint={folder / 'model_final.pth'}"
     again = small(folders, tmp_path / "eval", checkpoint, "train.amp.dtype=bf16")
-    TrainingRun(again).evaluate()
+    Run(again).evaluate()
     evaluated = json.loads((tmp_path / "eval" / "results.json").read_text())
     for name, value in evaluated.items():
         assert value == pytest.approx(results[name], abs=1e-6), name
@@ -141,12 +141,12 @@ def test_learns_three_colours(folders, tmp_path):
         "dataloader.train.mapper.view.auto_augment=null",
         "dataloader.train.mapper.view.color_jitter=0.0",
     )
-    results = TrainingRun(cfg).train()
+    results = Run(cfg).train()
     assert results["classification"]["top1"] == 100.0
 
 
 def test_linear_probe_of_a_checkpoint(folders, tmp_path):
-    TrainingRun(small(folders, tmp_path / "first", "train.max_iter=2")).train()
+    Run(small(folders, tmp_path / "first", "train.max_iter=2")).train()
     start = load_state_file(tmp_path / "first" / "model_final.pth")["model"]
     probe = small(
         folders,
@@ -155,7 +155,7 @@ def test_linear_probe_of_a_checkpoint(folders, tmp_path):
         "train.max_iter=4",
         config=PROBE,
     )
-    run = TrainingRun(probe)
+    run = Run(probe)
     run.train()
     end = run.model.state_dict()
     trunk = [k for k in end if k.startswith("network.trunk.") and not k.startswith("network.trunk.norm")]
@@ -172,17 +172,17 @@ def test_broken_images_end_nothing(folders, tmp_path, caplog):
                 (data / split / name / file.name).write_bytes(file.read_bytes())
         (data / split / "red" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(DatasetError, match=r"red/0\.png.*\n.*--skip-bad-records"):
-        TrainingRun(small(data, tmp_path / "strict"))
+        Run(small(data, tmp_path / "strict"))
     # found on the way
     loose = [f"dataset.{split}.verify_images=none" for split in ("train", "val")]
     cfg = small(data, tmp_path / "loose", *loose, "train.max_iter=4", "train.eval_period=4")
-    results = TrainingRun(cfg).train()
+    results = Run(cfg).train()
     assert results["classification"]["images_not_read"] == 1
     assert f"{data / 'train' / 'red' / '0.png'}: left out" in (tmp_path / "loose" / "log.txt").read_text()
     # left out from the start
     skip = [f"dataset.{split}.skip_bad_records=True" for split in ("train", "val")]
     cfg = small(data, tmp_path / "skip", *skip, "train.max_iter=2", "train.eval_period=2")
-    assert TrainingRun(cfg).train()["classification"]["images_not_read"] == 0
+    assert Run(cfg).train()["classification"]["images_not_read"] == 0
 
 
 def test_a_network_of_timm(folders, tmp_path):
@@ -193,7 +193,7 @@ def test_a_network_of_timm(folders, tmp_path):
     )
     cfg.model.network = {"_target_": timm.create_model, "model_name": "test_vit", "img_size": 32}
     cfg.model.network.num_classes = "${dataset.num_classes}"
-    results = TrainingRun(cfg).train()
+    results = Run(cfg).train()
     assert 0 <= results["ema"]["classification"]["top1"] <= 100
 
 
@@ -230,9 +230,7 @@ def test_two_processes_evaluate_as_one(folders, tmp_path):
     assert last["val_loss"] == pytest.approx(together["classification/loss"], rel=1e-5)
 
     checkpoint = f"train.init_checkpoint={two / 'model_final.pth'}"
-    TrainingRun(
-        load_config(CONFIG, [*settings, checkpoint, f"train.output_dir={tmp_path / 'one'}"])
-    ).evaluate()
+    Run(load_config(CONFIG, [*settings, checkpoint, f"train.output_dir={tmp_path / 'one'}"])).evaluate()
     alone = json.loads((tmp_path / "one" / "results.json").read_text())
     assert alone["classification/images_not_read"] == 0
     for name, value in alone.items():
@@ -248,4 +246,4 @@ def test_other_classes_in_validation(folders, tmp_path):
     (tmp_path / "val" / "hat").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "val" / "hat" / "0.png")
     with pytest.raises(DatasetError, match="class hat has no training image"):
-        TrainingRun(small(folders, tmp_path / "out", f"dataset.val.images={tmp_path / 'val'}"))
+        Run(small(folders, tmp_path / "out", f"dataset.val.images={tmp_path / 'val'}"))

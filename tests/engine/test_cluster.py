@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from itpn_d2.checkpoint import load_state_file
-from itpn_d2.engine import TrainingRun
+from itpn_d2.engine import Run
 from itpn_d2.engine.cluster import Place, first_host, place, restarted
 from tests.engine.test_nothing_is_lost import CONFIG, ROOT, SMALL, small
 
@@ -160,8 +160,8 @@ def test_a_killed_rank_costs_the_iterations_since_the_last_checkpoint(tmp_path):
 
 
 def test_a_job_that_is_started_again_resumes(tmp_path, monkeypatch):
-    TrainingRun(small(tmp_path, "train.max_iter=1")).train()
+    Run(small(tmp_path, "train.max_iter=1")).train()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    run = TrainingRun(small(tmp_path, "train.max_iter=2"))
+    run = Run(small(tmp_path, "train.max_iter=2"))
     run.train()
     assert "Starting training from iteration 1" in Path(tmp_path / "log.txt").read_text()

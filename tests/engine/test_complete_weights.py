@@ -4,7 +4,7 @@ import pytest
 from detectron2.config import LazyConfig
 
 from itpn_d2.checkpoint import CheckpointError, atomic_save, load_state_file
-from itpn_d2.engine import TrainingRun
+from itpn_d2.engine import Run
 from itpn_d2.errors import ConfigError
 
 
@@ -14,7 +14,7 @@ def run(trained, tmp_path):
     cfg.train.output_dir, cfg.train.device = str(tmp_path / "run"), "cpu"
     for split in ("train", "val"):
         cfg.dataset[split].num_images, cfg.dataset[split].root = 2, str(tmp_path / "scenes")
-    return TrainingRun(cfg)
+    return Run(cfg)
 
 
 def test_weights_for_evaluation(run, trained, tmp_path):

@@ -15,7 +15,7 @@ import torch
 from omegaconf import OmegaConf
 
 from itpn_d2.checkpoint import load_state_file
-from itpn_d2.engine import TrainingRun, load_config
+from itpn_d2.engine import Run, load_config
 from itpn_d2.engine.fingerprint import Fingerprint
 from itpn_d2.engine.lock import FolderLock
 from itpn_d2.errors import ConfigError
@@ -117,28 +117,28 @@ def test_a_failing_evaluation_costs_no_training(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="an evaluator's fault"):
         patch.setattr("itpn_d2.engine.training.evaluate", fail)
-        TrainingRun(small(tmp_path, "train.max_iter=3", "train.eval_period=2")).train()
+        Run(small(tmp_path, "train.max_iter=3", "train.eval_period=2")).train()
     assert load_state_file(tmp_path / (tmp_path / "last_checkpoint").read_text())["iteration"] == 1
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="an evaluator's fault"):
         patch.setattr("itpn_d2.engine.training.evaluate", fail)
-        TrainingRun(small(tmp_path, "train.max_iter=3", "train.eval_period=2")).train(resume=True)
+        Run(small(tmp_path, "train.max_iter=3", "train.eval_period=2")).train(resume=True)
     assert load_state_file(tmp_path / "model_final.pth")["iteration"] == 2
 
 
 def test_checkpoints_to_keep_are_counted_over_restarts(tmp_path):
     every = ["train.checkpointer.period=1", "train.checkpointer.max_to_keep=2"]
     for end in (2, 4, 5):
-        TrainingRun(small(tmp_path, *every, f"train.max_iter={end}")).train(resume=True)
+        Run(small(tmp_path, *every, f"train.max_iter={end}")).train(resume=True)
     numbered = sorted(p.name for p in tmp_path.glob("model_0*.pth"))
     assert numbered == ["model_0000003.pth", "model_0000004.pth"]
 
 
 def test_a_finished_run_without_its_final_file_gets_it(tmp_path):
-    TrainingRun(small(tmp_path, "train.max_iter=2", "train.checkpointer.period=1")).train()
+    Run(small(tmp_path, "train.max_iter=2", "train.checkpointer.period=1")).train()
     final = load_state_file(tmp_path / "model_final.pth")
     (tmp_path / "model_final.pth").unlink()
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")  # killed before the last file was written
-    TrainingRun(small(tmp_path, "train.max_iter=2", "train.checkpointer.period=1")).train(resume=True)
+    Run(small(tmp_path, "train.max_iter=2", "train.checkpointer.period=1")).train(resume=True)
     again = load_state_file(tmp_path / "model_final.pth")
     assert again["iteration"] == 1 and (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
     assert all(torch.equal(v, again["model"][k]) for k, v in final["model"].items())
@@ -161,7 +161,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     )
     assert process.stdout.readline() == "held\n"
     with pytest.raises(ConfigError, match=f"another run writes there .process {process.pid} on"):
-        TrainingRun(small(tmp_path, "train.max_iter=1"))
+        Run(small(tmp_path, "train.max_iter=1"))
     assert not (tmp_path / "config.yaml").exists()
     process.kill()
     process.wait()
@@ -192,7 +192,7 @@ def test_resuming_into_something_else(tmp_path, caplog):
 
 def test_an_image_that_vanishes_is_replaced_and_listed(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
-    run = TrainingRun(small(tmp_path / "out", "train.max_iter=4", f"dataset.train.root={tmp_path / 'data'}"))
+    run = Run(small(tmp_path / "out", "train.max_iter=4", f"dataset.train.root={tmp_path / 'data'}"))
     images = sorted((tmp_path / "data").rglob("images/*"))
     images[0].unlink()
     images[1].write_bytes(images[1].read_bytes()[:60])
@@ -204,7 +204,7 @@ def test_an_image_that_vanishes_is_replaced_and_listed(tmp_path, caplog):
 
 
 def test_own_checkpoints_hold_plain_containers_only(tmp_path):
-    TrainingRun(small(tmp_path, "train.max_iter=1", "optimizer.betas=[0.8,0.9]")).train()
+    Run(small(tmp_path, "train.max_iter=1", "optimizer.betas=[0.8,0.9]")).train()
     content = torch.load(tmp_path / "model_final.pth", weights_only=True)
     betas = content["trainer"]["optimizer"]["param_groups"][0]["betas"]
     assert type(betas) in (list, tuple) and list(betas) == [0.8, 0.9]

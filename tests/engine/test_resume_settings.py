@@ -6,7 +6,7 @@ from detectron2.config import instantiate
 from detectron2.engine import HookBase
 
 from itpn_d2.checkpoint import atomic_save, load_state_file
-from itpn_d2.engine import TrainingRun
+from itpn_d2.engine import Run
 from itpn_d2.errors import ConfigError
 from tests.engine.test_nothing_is_lost import small
 
@@ -40,14 +40,14 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def stopped(tmp_path):
-    TrainingRun(small(tmp_path, *FOUR)).train(more_hooks=[Stop()])
+    Run(small(tmp_path, *FOUR)).train(more_hooks=[Stop()])
     assert (tmp_path / "model_0000001.pth").is_file()
     return tmp_path
 
 
 def test_rates_decay_and_schedule_are_the_configs(stopped):
     changed = ["optimizer.lr=0.004", "optimizer.params.weight_decay=0.3", "optimizer.betas=[0.7,0.8]"]
-    run, watch = TrainingRun(small(stopped, *FOUR, *changed)), Watch()
+    run, watch = Run(small(stopped, *FOUR, *changed)), Watch()
     run.train(resume=True, more_hooks=[watch])
     expected = 0.004 * instantiate(run.cfg.lr_multiplier)(2 / 4)
     assert max(g["lr"] for g in watch.groups) == pytest.approx(expected, rel=1e-9)
@@ -58,7 +58,7 @@ def test_rates_decay_and_schedule_are_the_configs(stopped):
 
 def test_an_average_turned_on_later_starts_from_the_resumed_weights(stopped):
     watch = Watch()
-    TrainingRun(small(stopped, *FOUR, "train.ema.enabled=True")).train(resume=True, more_hooks=[watch])
+    Run(small(stopped, *FOUR, "train.ema.enabled=True")).train(resume=True, more_hooks=[watch])
     weights = load_state_file(stopped / "model_0000001.pth")["model"]
     assert watch.average is not None
     assert all(torch.equal(watch.average[name], value) for name, value in weights.items())
@@ -72,10 +72,10 @@ def test_moments_of_other_parameters_are_refused(stopped):
     moments[first]["exp_avg"] = torch.zeros(3, 5, 7)
     atomic_save(content, path)
     with pytest.raises(ConfigError, match=r"exp_avg of the optimizer has the shape \(3, 5, 7\)"):
-        TrainingRun(small(stopped, *FOUR)).train(resume=True)
+        Run(small(stopped, *FOUR)).train(resume=True)
 
 
 def test_other_groups_of_parameters_are_refused(stopped):
-    run = TrainingRun(small(stopped, *FOUR, "optimizer.params.layer_decay=0.5"))
+    run = Run(small(stopped, *FOUR, "optimizer.params.layer_decay=0.5"))
     with pytest.raises(ConfigError, match="other groups of parameters.*layer_decay.*init_checkpoint"):
         run.train(resume=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from itpn_d2.checkpoint import load_state_file
-from itpn_d2.engine import TrainingRun, load_config
+from itpn_d2.engine import Run, load_config
 from itpn_d2.engine.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ def weights(folder):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_stopped_run_resumes_bit_for_bit(tmp_path, monkeypatch, workers):
     extra = ["train.max_iter=4", f"dataloader.train.num_workers={workers}", "model.backbone.drop_path=0.2"]
-    TrainingRun(small(tmp_path / "whole", *extra)).train()
+    Run(small(tmp_path / "whole", *extra)).train()
 
     step = Trainer.run_step
 
@@ -62,11 +62,11 @@ def test_a_stopped_run_resumes_bit_for_bit(tmp_path, monkeypatch, workers):
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "run_step", stopped_step)
-        TrainingRun(small(tmp_path / "parts", *extra)).train()
+        Run(small(tmp_path / "parts", *extra)).train()
     assert (tmp_path / "parts" / "model_0000001.pth").is_file()
     assert not (tmp_path / "parts" / "model_final.pth").exists()
     torch.manual_seed(12345)
-    TrainingRun(small(tmp_path / "parts", *extra)).train(resume=True)
+    Run(small(tmp_path / "parts", *extra)).train(resume=True)
 
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert whole.keys() == parts.keys()
@@ -88,7 +88,7 @@ def test_everything_switched_on(tmp_path):
         "model.roi_heads.box_predictor.test_score_thresh=0.0",
         MIGRATION,
     )
-    TrainingRun(cfg).train()
+    Run(cfg).train()
     names = {p.name for p in folder.iterdir()}
     wanted = {
         "config.yaml",
@@ -116,7 +116,7 @@ def test_everything_switched_on(tmp_path):
         MIGRATION,
     )
     again.model.roi_heads.box_predictor.test_score_thresh = 0.0
-    TrainingRun(again).evaluate()
+    Run(again).evaluate()
     assert (tmp_path / "eval" / "exits.png").is_file()
     evaluated = json.loads((tmp_path / "eval" / "results.json").read_text())
     for name, value in evaluated.items():

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.clock import MeasurementError, own_process
-from itpn_d2.engine import TrainingRun, load_config
+from itpn_d2.engine import Run, load_config
 from itpn_d2.engine.precision import resolve_device
 from itpn_d2.engine.timing import machine
 from itpn_d2.evaluation import read_metrics
@@ -68,7 +68,7 @@ def train_head(
         f"train.device={device}",
         f"train.output_dir={folder}",
     ]
-    run = TrainingRun(load_config(str(CONFIGS / f"{name}_fast_itpn_nano.py"), [*short, *overrides]))
+    run = Run(load_config(str(CONFIGS / f"{name}_fast_itpn_nano.py"), [*short, *overrides]))
     run.train(resume=True)
     stored = Path(folder) / "results.json"
     if not stored.is_file():

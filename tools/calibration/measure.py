@@ -15,7 +15,7 @@ from calibration.grid import Acceleration
 from itpn_d2.backbone import Trunk
 from itpn_d2.backbone.backbone import ITPNBackbone
 from itpn_d2.checkpoint import load_state_file, local_path, to_native, unwrap
-from itpn_d2.engine import TrainingRun
+from itpn_d2.engine import Run
 from itpn_d2.engine.evaluate import evaluate_once
 from itpn_d2.engine.parts import Call, calls_of, find_part
 from itpn_d2.engine.precision import autocast
@@ -99,7 +99,7 @@ class Bench:
         ConfigError: the model has no backbone of this project, or one that can't be accelerated.
     """
 
-    def __init__(self, run: TrainingRun, learned: Learned, images: int | None, samples: int, rounds: int):
+    def __init__(self, run: Run, learned: Learned, images: int | None, samples: int, rounds: int):
         backbone = find_part(run.model, ITPNBackbone)
         if backbone is None:
             raise ConfigError("the model has no ITPNBackbone: there is nothing to accelerate")

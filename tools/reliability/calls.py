@@ -5,7 +5,7 @@ from typing import Any
 
 from itpn_d2 import create_model
 from itpn_d2.checkpoint import load_pretrained
-from itpn_d2.engine import TrainingRun, load_config
+from itpn_d2.engine import Run, load_config
 
 from . import runs
 
@@ -31,21 +31,21 @@ def train(config: str, place: Path, more: list[str]) -> None:
     path = runs.ROOT / "configs" / "Custom" / f"{config}_fast_itpn_nano.py"
     small = [text for text in _SMALL if config != "semantic_fpn" or "short_sides" not in text]
     cfg = load_config(str(path), [*small, *more, f"train.output_dir={place / 'out'}"])
-    TrainingRun(cfg).train()
+    Run(cfg).train()
 
 
 def override(place: Path, text: str) -> None:
     """A small training with one more override."""
     settings = runs.settings("training", place / "out", 1, "dataset.train.num_images=2")
     settings = [s.replace(str(place / "scenes"), str(place.parent / "scenes")) for s in settings]
-    TrainingRun(load_config(str(runs.CONFIGS["training"]), [*settings, text])).train()
+    Run(load_config(str(runs.CONFIGS["training"]), [*settings, text])).train()
 
 
 def from_yaml(path: Path, place: Path) -> None:
     """The run of a YAML file, built, not trained."""
     cfg = load_config(str(path), [])
     cfg.train.output_dir, cfg.train.max_iter = str(place / "out"), 1
-    TrainingRun(cfg)
+    Run(cfg)
 
 
 def load(address: str | Path, model: dict[str, Any]) -> None:

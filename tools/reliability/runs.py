@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from itpn_d2.checkpoint import load_state_file
-from itpn_d2.engine import TrainingRun, load_config
+from itpn_d2.engine import Run, load_config
 from pretrain.run import PretrainRun
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +75,7 @@ def call(kind: str, folder: Path, length: int, resume: bool, *more: str) -> Call
 
     def run() -> None:
         cfg = load_config(str(CONFIGS[kind]), settings(kind, folder, length, *more))
-        (TrainingRun if kind == "training" else PretrainRun)(cfg).train(resume=resume)
+        (Run if kind == "training" else PretrainRun)(cfg).train(resume=resume)
 
     return run
 

@@ -172,7 +172,7 @@ def test_of_an_evaluation(tmp_path):
     from detectron2.config import instantiate
 
     from itpn_d2.checkpoint import atomic_save
-    from itpn_d2.engine import TrainingRun, load_config
+    from itpn_d2.engine import Run, load_config
 
     small = [
         "model.backbone.channels=[8,16,32]",
@@ -194,7 +194,7 @@ def test_of_an_evaluation(tmp_path):
     atomic_save({"model": instantiate(cfg.model).state_dict()}, tmp_path / "w.pth")
     cfg.train.init_checkpoint = str(tmp_path / "w.pth")
     cfg.dataset.num_classes = None
-    results = TrainingRun(cfg).evaluate()
+    results = Run(cfg).evaluate()
     assert "bbox" in results
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Confusion" in Parsed(page).titles and str(tmp_path / "w.pth") in page
