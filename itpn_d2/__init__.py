@@ -9,9 +9,11 @@ if all(find_spec(package) for package in ("torch", "timm")):
         VARIANTS,
         FastITPN,
         IntegralPyramid,
-        create_model,
-        timm_models,  # noqa: F401  (registers the trunks with timm)
+        timm_models,  # registers the trunks with timm
     )
+    from .models import create_model, load_weights
+
+    timm_models.use_loader(load_weights)
 
 if TYPE_CHECKING:
     from .inference import Predictor

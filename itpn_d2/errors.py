@@ -28,6 +28,10 @@ class ZooError(CheckpointError):
     """No such entry of the model zoo, no weights for it, or a file that can't be had."""
 
 
+class UnknownModelError(ZooError, RuntimeError):
+    """No model of that name, or no weights for it; a RuntimeError as Detectron2's model zoo raises, too."""
+
+
 class OutputError(UseError):
     """A file can't be written: a full disk, a missing permission, a folder in its place."""
 

@@ -6,7 +6,7 @@ lr_multiplier.warmup_length=5/300). The teacher's weights are a local file: mode
 
 from detectron2.config import LazyCall as L
 
-from itpn_d2 import create_model
+from itpn_d2.backbone import create_model
 from pretrain.masking import BlockMasking
 from pretrain.methods import CLIPDistillation
 from pretrain.targets import CLIPTeacher

@@ -7,7 +7,7 @@ of 768, as projected tokens need it: model.teacher.features=projected.
 
 from detectron2.config import LazyCall as L
 
-from itpn_d2 import create_model
+from itpn_d2.backbone import create_model
 from pretrain.masking import BlockMasking
 from pretrain.methods import FeatureDistillation
 from pretrain.targets import CLIPTeacher

@@ -3,7 +3,7 @@ ours)."""
 
 from detectron2.config import LazyCall as L
 
-from itpn_d2 import create_model
+from itpn_d2.backbone import create_model
 from pretrain.masking import RandomMasking
 from pretrain.methods import MFM
 

@@ -2,7 +2,7 @@
 
 from detectron2.config import LazyCall as L
 
-from itpn_d2 import create_model
+from itpn_d2.backbone import create_model
 from pretrain.masking import RandomMasking
 from pretrain.methods import PixelMIM
 

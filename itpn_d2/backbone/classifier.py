@@ -51,11 +51,13 @@ class TrunkClassifier(nn.Module):
         self.pooling, self.head_std = pooling, head_std
         self.last_stage = 2  # 0 or 1 after prune_intermediate_layers
         self.feature_info = [
-            {"num_chs": channels, "reduction": 4 * 2**i, "module": f"trunk.stage{i + 1}"}
+            {"num_chs": channels, "reduction": 4 * 2**i, "module": f"taps.{i}"}
             for i, channels in enumerate(trunk.channels)
         ]
         self.trunk = trunk
         trunk.set_grad_checkpointing(checkpointing)
+        # what hooks see the maps at: the trunk runs stages 1 and 2 in stripes, and stage 3 on tokens
+        self.taps = nn.ModuleList(nn.Identity() for _ in trunk.channels)
         self.fc_norm: nn.Module = nn.Identity()
         if pooling == "mean_then_norm":
             self.fc_norm = nn.LayerNorm(dim, eps=norm_eps)
@@ -82,9 +84,9 @@ class TrunkClassifier(nn.Module):
     def _maps(self, image: Tensor, last: int) -> tuple[Tensor, ...]:
         """The maps of stages 0 to at least ``last``."""
         image = pad_to_multiple(image, TOKEN_STRIDE)
-        if last < 2:
-            return self.trunk.local_stages(self.trunk.patch_embed(image))[:2]
-        return self.trunk(image)
+        trunk = self.trunk
+        maps = trunk(image) if last == 2 else trunk.local_stages(trunk.patch_embed(image))[:2]
+        return tuple(tap(x) for tap, x in zip(self.taps, maps, strict=False))
 
     def forward_features(self, image: Tensor) -> Tensor:
         """``(B, C, H, W) -> (B, H/16, W/16, C3)``."""

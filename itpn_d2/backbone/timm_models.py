@@ -2,10 +2,12 @@
 
 As a classifier, or with ``features_only=True`` as maps at strides 4, 8 and 16. timm's own arguments apply:
 ``num_classes``, ``global_pool``, ``in_chans``, ``img_size`` (the grid of the position table; other sizes
-run, too), ``drop_rate``, ``drop_path_rate``, ``device``, ``dtype``; any other goes to the trunk. No weights
-are published for these names; ``checkpoint_path=`` reads a file of :class:`TrunkClassifier`,
-``pretrained=True`` one in timm's ways (``local-dir:``, ``hf-hub:``), with its position table and input bands
-adapted, and :func:`itpn_d2.checkpoint.load_pretrained` any other. ``torch.compile`` takes the models;
+run, too), ``drop_rate``, ``drop_path_rate``, ``device``, ``dtype``; any other goes to the trunk.
+
+``pretrained=True`` loads the pre-training that the model zoo lists for the name, as
+``itpn_d2.create_model(name, weights=True)`` does: it has no head, which starts anew. With an address of
+timm's own (``local-dir:``, ``hf-hub:``) it is a file of :class:`TrunkClassifier`, as of ``checkpoint_path=``.
+Position table and input bands are adapted in every case. ``torch.compile`` takes the models;
 ``torch.jit.script`` and ``torch.fx`` can't follow the trunk, which cuts its grid by the size of the image.
 """
 
@@ -24,8 +26,18 @@ from .classifier import Pooling, TrunkClassifier
 from .trunk import TOKEN_STRIDE
 from .variants import VARIANTS
 
+Loader = Callable[[nn.Module, str], None]
+# variants of which the model zoo lists a pre-training, under itpn://VARIANT
+_PUBLISHED = (
+    "fast_itpn_tiny",
+    "fast_itpn_small",
+    "fast_itpn_base",
+    "fast_itpn_large",
+    "itpn_base",
+    "itpn_large",
+)
 _CONFIG: dict[str, Any] = {
-    "url": "",  # none published
+    "url": "",
     "num_classes": 1000,
     "input_size": (3, 224, 224),
     "pool_size": (14, 14),
@@ -33,11 +45,35 @@ _CONFIG: dict[str, Any] = {
     "interpolation": "bicubic",
     "mean": IMAGENET_DEFAULT_MEAN,
     "std": IMAGENET_DEFAULT_STD,
-    "first_conv": None,  # a linear layer, which timm can't adapt to other bands: _fitted does
+    "first_conv": "trunk.patch_embed.proj",  # a linear layer, adapted to other bands before timm sees it
     "classifier": "head",
 }
-default_cfgs = generate_default_cfgs({name: dict(_CONFIG) for name in VARIANTS})
+
+
+def _config(variant: str) -> dict[str, Any]:
+    # timm hands an address under "file" to the model's load_pretrained as it is
+    source = {"file": f"itpn://{variant}", "custom_load": True} if variant in _PUBLISHED else {}
+    return {**_CONFIG, **source}
+
+
+default_cfgs = generate_default_cfgs({name: _config(name) for name in VARIANTS})
 __all__: list[str] = []  # filled by register_model
+_loaders: list[Loader] = []
+
+
+def use_loader(load: Loader) -> None:
+    """Let ``load`` read the weights of the model zoo: nothing in this package reads files."""
+    _loaders[:] = [load]
+
+
+class _TimmClassifier(TrunkClassifier):
+    """A classifier that timm tells where its weights are."""
+
+    def load_pretrained(self, address: str) -> None:
+        """What timm calls for weights that are not in its own form."""
+        if not _loaders:
+            raise RuntimeError(f"{address}: import itpn_d2, which knows how to read it")
+        _loaders[0](self, address)
 
 
 def _classifier(
@@ -63,7 +99,7 @@ def _classifier(
             drop_path=drop_path_rate,
             **{"final_norm": False, **options},
         )
-        return TrunkClassifier(trunk, num_classes, pooling, drop_rate=drop_rate).to(dtype=dtype)
+        return _TimmClassifier(trunk, num_classes, pooling, drop_rate=drop_rate).to(dtype=dtype)
 
 
 def _fitted(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

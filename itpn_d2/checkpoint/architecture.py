@@ -94,6 +94,20 @@ class Architecture:
             chosen.update(rel_pos=self.rel_pos, rel_pos_grid=self.rel_pos_grid)
         return chosen
 
+    def pyramid_options(self) -> dict[str, Any]:
+        """Its arguments for the pyramid; {} without one."""
+        if self.fpn_dim is None:
+            return {}
+        return {n: getattr(self, n) for n in ("fpn_dim", "fpn_depth", "pyramid_mlp_ratio")}
+
+    def classifier_options(self) -> dict[str, Any]:
+        """Its arguments for the classifier; {} without one."""
+        if self.num_classes is None:
+            return {}
+        pooling = {"layer": "mean_then_norm", "batch": "mean_then_batch_norm"}.get(self.pooled_norm)
+        pooling = pooling or ("norm_then_mean" if self.final_norm else "mean_then_norm")
+        return {"num_classes": self.num_classes, "pooling": pooling}
+
 
 def architecture(state: State) -> Architecture:
     """The architecture of a state dict in our names (see :func:`.to_native`).

@@ -51,15 +51,9 @@ def create_from_checkpoint(
         raise CheckpointError(f"{file}: {error}" if file else str(error)) from error
     options = found.options()
     if pyramid or (pyramid is None and found.fpn_dim is not None):
-        options.update(pyramid=True)
-        if found.fpn_dim is not None:
-            options.update(
-                fpn_dim=found.fpn_dim, fpn_depth=found.fpn_depth, pyramid_mlp_ratio=found.pyramid_mlp_ratio
-            )
-    elif found.num_classes is not None:
-        pooling = {"layer": "mean_then_norm", "batch": "mean_then_batch_norm"}.get(found.pooled_norm)
-        pooling = pooling or ("norm_then_mean" if found.final_norm else "mean_then_norm")
-        options.update(num_classes=found.num_classes, pooling=pooling)
+        options.update(pyramid=True, **found.pyramid_options())
+    else:
+        options.update(found.classifier_options())
     model = create_model(f"{found.family}_nano", **{**options, **overrides})
     load_contents(model, content, file)
     return model

@@ -10,14 +10,14 @@ On the command line: ``python -m itpn_d2.model_zoo list | show | download | veri
 numbers and licences: ``MODEL_ZOO.md``.
 """
 
-from ..errors import ZooError
+from ..errors import UnknownModelError, ZooError
 from ..normalisation import ImageStatistics
 from .cache import cache_folder
 from .entry import Entry, Metric, Weights
 from .paths import register_path_handlers
 from .registry import get_entry
 from .registry import list_entries as list  # noqa: A004  (as Detectron2's and timm's users expect)
-from .zoo import get, get_backbone, get_config
+from .zoo import get, get_backbone, get_checkpoint_url, get_config, get_config_file
 
 register_path_handlers()
 
@@ -25,12 +25,15 @@ __all__ = [
     "Entry",
     "ImageStatistics",
     "Metric",
+    "UnknownModelError",
     "Weights",
     "ZooError",
     "cache_folder",
     "get",
     "get_backbone",
+    "get_checkpoint_url",
     "get_config",
+    "get_config_file",
     "get_entry",
     "list",
 ]

@@ -3,8 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
-from ..errors import ZooError
-from .entries import ENTRIES, WEIGHTS
+from ..backbone import VARIANTS
+from ..errors import UnknownModelError, ZooError
+from .entries import ENTRIES, PRETRAINED, WEIGHTS
 from .entry import NONE_PUBLISHED, TASKS, Entry, Task, Weights
 
 
@@ -33,7 +34,7 @@ def get_entry(name: str) -> Entry:
     ``.py`` behind, or only the last part of it where that is unique.
 
     Raises:
-        ZooError: no such entry, or several.
+        UnknownModelError: no such entry, or several.
     """
     name = name.removeprefix("configs/").removesuffix(".py")
     if name in ENTRIES:
@@ -42,31 +43,52 @@ def get_entry(name: str) -> Entry:
     if len(found) == 1:
         return ENTRIES[found[0]]
     if found:
-        raise ZooError(f"{name!r} is the name of several models: say which of {', '.join(found)}")
+        raise UnknownModelError(f"{name!r} is the name of several models: say which of {', '.join(found)}")
     short = {full.rsplit("/", 1)[-1]: full for full in ENTRIES}
-    raise ZooError(f"no model {name!r} in the zoo; {_near(name, [*ENTRIES, *short])}")
+    raise UnknownModelError(f"no model {name!r} in the zoo; {_near(name, [*ENTRIES, *short])}")
 
 
 def find_weights(name: str) -> Weights:
-    """Published weights by the name of their file, or of the entry they belong to.
+    """Published weights by the name of their file, of the variant they are the pre-training of, or of the
+    entry they belong to.
 
     Raises:
-        ZooError: no such file, or an entry without weights.
+        UnknownModelError: no such file, or a variant or entry without weights.
     """
     if name in WEIGHTS:
         return WEIGHTS[name]
+    if name in VARIANTS:
+        return pretrained_weights(name)
     try:
         entry = get_entry(name)
     except ZooError as error:
-        raise ZooError(f"itpn://{name}: neither a file nor a model; {_near(name, WEIGHTS)}") from error
+        raise UnknownModelError(
+            f"itpn://{name}: neither a file nor a model; {_near(name, WEIGHTS)}"
+        ) from error
     return trained_weights(entry)
+
+
+def pretrained_weights(variant: str) -> Weights:
+    """The published pre-training of a variant (of iTPN-B and -L, which have two, that of pixels).
+
+    Raises:
+        UnknownModelError: there is no such variant, or none is published; says how to get one.
+    """
+    if variant not in VARIANTS:
+        raise UnknownModelError(f"no variant {variant!r}; {_near(variant, VARIANTS)}")
+    if variant not in PRETRAINED:
+        raise UnknownModelError(
+            f"{variant}: {NONE_PUBLISHED}, of its pre-training. Pre-train it (python -m pretrain "
+            f"--config-file configs/Pretrain/pixel_mim_{variant}.py), or name a file of yours as weights"
+        )
+    return PRETRAINED[variant]
 
 
 def trained_weights(entry: Entry) -> Weights:
     """The weights of an entry.
 
     Raises:
-        ZooError: none are published; says how to get some.
+        UnknownModelError: none are published; says how to get some.
     """
     if entry.weights is not None:
         return entry.weights
@@ -75,7 +97,7 @@ def trained_weights(entry: Entry) -> Weights:
         command = f"python -m pretrain --config-file configs/{entry.config}"
     elif entry.start is not None:
         command += f" train.init_checkpoint=itpn://{entry.start.file}"
-    raise ZooError(
+    raise UnknownModelError(
         f"{entry.name}: {NONE_PUBLISHED}, of the trained model. Train it ({command}), or name a file of "
         f"yours as weights"
     )

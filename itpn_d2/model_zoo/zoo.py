@@ -17,10 +17,31 @@ from ..engine import load_config
 from ..engine.config_files import configs_folder
 from ..engine.precision import resolve_device
 from ..errors import ZooError
+from .loading import pretrained_address
 from .paths import PREFIX
-from .registry import get_entry, trained_weights
+from .registry import get_entry, pretrained_weights, trained_weights
 
 _PLACES = ("backbone", "network", "encoder.backbone")  # of a trunk's options in the model of a config
+
+
+def get_config_file(name: str) -> str:
+    """The path of an entry's config, as Detectron2's function of this name gives it.
+
+    Raises:
+        UnknownModelError: no such entry; a RuntimeError, as Detectron2's.
+    """
+    return str(configs_folder() / get_entry(name).config)
+
+
+def get_checkpoint_url(name: str) -> str:
+    """The address of an entry's trained weights (of a pre-training, or of a variant: what it leaves), which
+    every loader here and Detectron2's PathManager take: ``itpn://FILE``.
+
+    Raises:
+        UnknownModelError: no such entry, or nobody has published any; a RuntimeError, as Detectron2's.
+    """
+    weights = pretrained_weights(name) if name in VARIANTS else trained_weights(get_entry(name))
+    return PREFIX + weights.file
 
 
 def get_config(name: str, trained: bool = False, overrides: Sequence[str] = ()) -> DictConfig:
@@ -71,9 +92,9 @@ def get_backbone(name: str, weights: bool | str | Path | None = None, **options:
     """The trunk of an entry or of a variant (``fast_itpn_base``) with its pyramid: a Detectron2 backbone.
 
     Args:
-        weights: True: what is published for the entry, or for its start; else a file, or any path that
-            Detectron2's PathManager knows. A report of what fits is logged: the pyramid starts anew where
-            the file has none.
+        weights: True: what is published for the entry, or for its start, or for the variant; else a file, or
+            any path that Detectron2's PathManager knows. A report of what fits is logged: the pyramid starts
+            anew where the file has none.
         options: arguments of :func:`itpn_d2.create_model` instead of the entry's.
 
     Raises:
@@ -130,6 +151,6 @@ def _backbone_options(node: DictConfig) -> dict[str, Any]:
 
 def _published(name: str) -> str:
     if name in VARIANTS:
-        raise ZooError(f"{name}: a variant has no weights of its own; name an entry, or a file")
+        return pretrained_address(name)
     entry = get_entry(name)
     return PREFIX + (entry.weights or entry.start or trained_weights(entry)).file

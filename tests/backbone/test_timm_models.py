@@ -11,6 +11,8 @@ from timm.optim import create_optimizer_v2
 import itpn_d2
 from itpn_d2 import VARIANTS
 from itpn_d2.backbone import TrunkClassifier
+from itpn_d2.model_zoo.entries import PRETRAINED
+from itpn_d2.model_zoo.registry import find_weights
 
 NANO = {"img_size": 64}
 FAMILIES = ["fast_itpn_nano", "itpn_nano"]
@@ -38,12 +40,34 @@ def test_every_variant_is_a_classifier_of_its_size(name):
     assert model.num_features == VARIANTS[name].channels[2]
 
 
-def test_no_weights_are_published():
-    assert timm.list_models("*itpn*", pretrained=True) == []
+def test_which_names_have_weights():
+    """Those whose pre-training the model zoo lists, by addresses that it knows."""
+    found = timm.list_models("*itpn*", pretrained=True)
+    assert found == sorted(PRETRAINED)
+    assert all(find_weights(name) is PRETRAINED[name] for name in found)
     config = timm.create_model("fast_itpn_nano").pretrained_cfg
     assert not config["url"] and not config.get("hf_hub_id") and config["num_classes"] == 1000
     with pytest.raises(RuntimeError, match="No pretrained weights exist"):
         timm.create_model("fast_itpn_nano", pretrained=True)
+
+
+def test_the_first_layer_is_named():
+    model = timm.create_model("fast_itpn_nano", in_chans=5)
+    layer = model.get_submodule(model.pretrained_cfg["first_conv"])
+    assert layer is model.trunk.patch_embed.proj and layer.in_features == 5 * 16
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_hooks_see_the_maps(name):
+    torch.manual_seed(0)
+    hooked = timm.create_model(name, features_only=True, feature_cls="hook", **NANO).eval()
+    image = torch.rand(2, 3, 64, 48)
+    maps = hooked(image)
+    for found, expected in zip(maps, hooked.body.trunk(image), strict=True):
+        assert torch.equal(found, expected)
+    assert hooked.output_fmt == "NHWC" and hooked.feature_info.channels() == [48, 96, 192]
+    some = timm.create_model(name, features_only=True, feature_cls="hook", out_indices=(1,), **NANO).eval()
+    assert [tuple(m.shape) for m in some(image)] == [(2, 8, 6, 96)]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -8,7 +8,7 @@ from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.meta_arch.fcos import FCOSHead
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 
-from itpn_d2 import create_model
+from itpn_d2.backbone import create_model
 from itpn_d2.meta_arch import FCOS, RetinaNet
 from itpn_d2.normalisation import IMAGENET
 

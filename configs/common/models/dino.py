@@ -2,7 +2,7 @@
 
 from detectron2.config import LazyCall as L
 
-from itpn_d2 import create_model
+from itpn_d2.backbone import create_model
 from itpn_d2.meta_arch import DINO, MaskDINO
 from itpn_d2.meta_arch.dino import Criterion, Decoder, Encoder, HungarianMatcher
 from itpn_d2.meta_arch.mask_dino import MaskCriterion, MaskMatcher

@@ -19,7 +19,7 @@ from detectron2.modeling.roi_heads import (
     StandardROIHeads,
 )
 
-from itpn_d2 import create_model
+from itpn_d2.backbone import create_model
 from itpn_d2.meta_arch import GeneralizedRCNN
 from itpn_d2.normalisation import IMAGENET
 

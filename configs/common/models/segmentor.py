@@ -2,7 +2,7 @@
 
 from detectron2.config import LazyCall as L
 
-from itpn_d2 import create_model
+from itpn_d2.backbone import create_model
 from itpn_d2.backbone.shapes import pyramid_shapes
 from itpn_d2.heads import FCNHead, SemSegFPNHead, UPerNetHead
 from itpn_d2.meta_arch import ImageSegmentor
