@@ -1,9 +1,11 @@
-"""Errors that a user can put right, and how a command ends with one. Imports nothing of the project."""
+"""Errors that a user can put right, and how a command ends with one."""
 
 import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from .addresses import masked
 
 EXIT_CODE = 2  # of every command that ends with an error of use, as argparse has it
 
@@ -83,6 +85,6 @@ def errors_of_use(debug: bool = False) -> Iterator[None]:
     except UseError as error:
         if debug:
             raise
-        message = f"{type(error).__name__}: {error}"
+        message = masked(f"{type(error).__name__}: {error}")
         print(message, file=sys.stderr)
         sys.exit(ExitCode(message))

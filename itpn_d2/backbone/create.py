@@ -1,15 +1,36 @@
 """One call that builds any registered variant."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
+from ..lazy.options import Option, hands_on, nearest, options_of
 from .classifier import TrunkClassifier
+from .integral import IntegralBackbone
 from .pyramid import IntegralPyramid
 from .variants import get_variant
 
+_BUILT_HERE = {"trunk", "pyramid", "num_classes"}
 
+
+def _overrides(given: Mapping[str, Any]) -> dict[str, Option]:
+    """What the parts of a variant take, of which a config may override anything."""
+    parts: list[type[nn.Module]] = [get_variant(given.get("name", "")).trunk_class]
+    if given.get("pyramid"):
+        parts += [IntegralPyramid, IntegralBackbone]
+    elif "num_classes" in given:
+        parts.append(TrunkClassifier)
+    found: dict[str, Option] = {}
+    for part in parts:
+        found = {**options_of(part, {}).named, **found}
+    if given.get("pyramid"):
+        found["pyramid_mlp_ratio"] = options_of(IntegralPyramid, {}).named["mlp_ratio"]
+    return {name: option for name, option in found.items() if name not in _BUILT_HERE}
+
+
+@hands_on(_overrides)
 def create_model(
     name: str, pyramid: bool = False, num_classes: int | None = None, **overrides: Any
 ) -> nn.Module:
@@ -30,7 +51,7 @@ def create_model(
     variant, options = get_variant(name), dict(overrides)
 
     def take(cls: type) -> dict[str, Any]:
-        known = set(inspect.signature(cls).parameters) - {"trunk", "pyramid", "num_classes"}
+        known = set(inspect.signature(cls).parameters) - _BUILT_HERE
         shared = ("norm_eps", "channels")
         return {k: options[k] if k in shared else options.pop(k) for k in list(options) if k in known}
 
@@ -52,5 +73,6 @@ def create_model(
         model = TrunkClassifier(trunk, num_classes, **take(TrunkClassifier))
     unknown = set(options) - {"norm_eps", "channels"}
     if unknown:
-        raise TypeError(f"create_model({name!r}): unknown override {', '.join(sorted(unknown))}")
+        hints = (f"{key} ({nearest(key, _overrides({'name': name, 'pyramid': pyramid}))})" for key in unknown)
+        raise TypeError(f"create_model({name!r}): unknown override {', '.join(sorted(hints))}")
     return model

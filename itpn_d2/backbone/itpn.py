@@ -6,6 +6,7 @@ from torch import nn
 from ..layers import Attention, Mlp, PatchEmbed, PatchMerge, ResampleRule
 from ..layers.attention import RelativePosition
 from .blocks import AttentionBlock, MlpBlock
+from .checks import check_positive, check_sizes
 from .trunk import GatheringSpec, Grid, MigrationSpec, Trunk, drop_path_rates, init_linears
 
 
@@ -52,6 +53,10 @@ class ITPN(Trunk):
         gathering: GatheringSpec = None,
     ):
         super().__init__(channels, depths, num_heads, pos_resample)
+        check_sizes(pos_grid=pos_grid, in_channels=in_channels)
+        check_positive(
+            stage_mlp_ratio=stage_mlp_ratio, mlp_ratio=mlp_ratio, layer_scale=layer_scale, norm_eps=norm_eps
+        )
         c1, c2, c3 = channels
         rates = drop_path_rates(drop_path, self.depths)
         bias_grid = tuple(rel_pos_grid or pos_grid)

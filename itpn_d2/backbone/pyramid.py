@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from ..layers import PatchSplit, in_stripes
 from .blocks import MlpBlock
 from .checkpointing import Block
+from .checks import check_positive, check_sizes
 
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
 
@@ -50,6 +51,9 @@ class IntegralPyramid(nn.Module):
         concat_trunk: bool = False,
     ):
         super().__init__()
+        check_sizes(channels=channels, fpn_dim=fpn_dim)
+        check_sizes(0, fpn_depth=fpn_depth)
+        check_positive(mlp_ratio=mlp_ratio, norm_eps=norm_eps)
         c1, c2, c3 = channels
         # 256 * 8/3 may come out a hair below the integer in other ratios: floor after a tiny shift
         hidden = math.floor(fpn_dim * mlp_ratio + 1e-6)

@@ -21,6 +21,7 @@ from ..layers import (
 from ..layers.units import map_to_tokens, tokens_to_map
 from .acceleration import TokenState, run_stage3
 from .checkpointing import Block, CheckpointingSpec, set_checkpointing
+from .checks import check_rate, check_sizes
 from .gathering import TokenGathering
 from .migration import TokenMigration
 
@@ -61,6 +62,7 @@ class Trunk(nn.Module):
         pos_resample: ResampleRule = "size",
     ):
         super().__init__()
+        check_sizes(channels=channels, depths=depths, num_heads=num_heads)
         self.channels, self.depths, self.num_heads = tuple(channels), tuple(depths), num_heads
         self.migration, self.gathering = None, None
         self._positions = PositionCache(pos_resample)
@@ -218,6 +220,7 @@ class Trunk(nn.Module):
 
 def drop_path_rates(largest: float, depths: tuple[int, ...]) -> list[list[float]]:
     """Stochastic-depth rates of the blocks of each stage, growing linearly over all of them."""
+    check_rate(drop_path=largest)
     rates = torch.linspace(0, largest, sum(depths), device="cpu").tolist()
     first, second = depths[0], depths[0] + depths[1]
     return [rates[:first], rates[first:second], rates[second:]]

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
 
+from ..addresses import MaskAddresses
 from ..errors import ConfigError, config_errors
 from ..files import remove_partials
 from .allocator import keep_freed_memory
@@ -41,7 +42,9 @@ def prepare(cfg: DictConfig) -> tuple[FolderLock, torch.device, torch.dtype]:
         remove_partials(output_dir)
     comm.synchronize()
     for name in ("itpn_d2", "pretrain", "detectron2", "fvcore"):
-        setup_logger(str(output_dir), distributed_rank=comm.get_rank(), name=name)
+        log = setup_logger(str(output_dir), distributed_rank=comm.get_rank(), name=name)
+        for handler in log.handlers:
+            handler.addFilter(MaskAddresses())
     logger.info("Environment:\n%s", collect_env_info())
     with config_errors():
         device = resolve_device(cfg.train.device)

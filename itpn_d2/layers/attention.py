@@ -33,7 +33,7 @@ class Attention(nn.Module):
         rel_pos_grid: tuple[int, int] = (14, 14),
     ):
         super().__init__()
-        if dim % num_heads:
+        if num_heads < 1 or dim % num_heads:
             raise ValueError(f"dim {dim} is not divisible by num_heads {num_heads}")
         if rel_pos not in ("none", "table", "decomposed"):
             raise ValueError(f"rel_pos {rel_pos!r}: choose none, table or decomposed")

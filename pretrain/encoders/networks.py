@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from itpn_d2.backbone.timm_features import build_features, channels_last_outputs, inner
 from itpn_d2.checkpoint.timm_trunks import adapt_timm
 from itpn_d2.layers.units import map_to_tokens
+from itpn_d2.lazy.options import hands_on, options_of
 
 from ..positions import sincos_2d
 from .base import Encoder, check_drop, xavier_linears
@@ -31,6 +32,7 @@ class ViTEncoder(Encoder):
 
     backbone: VisionTransformer
 
+    @hands_on(lambda given: options_of(VisionTransformer, given).named)
     def __init__(
         self,
         img_size: int | tuple[int, int] = 128,
@@ -93,6 +95,7 @@ class SwinEncoder(Encoder):
 
     backbone: SwinTransformer
 
+    @hands_on(lambda given: options_of(SwinTransformer, given).named)
     def __init__(
         self,
         img_size: int | tuple[int, int] = 128,
