@@ -11,13 +11,13 @@ It starts from FastMIM's fine-tuned classifier: train.init_checkpoint=FILE. What
 
 from ..common.data.coco_lsj import dataloader, dataset
 from ..common.models.rcnn import rcnn_fast_itpn
-from ..common.models.timm import fpn
+from ..common.models.timm import fpn, use_pyramid
 from ..common.optim import optimizer
 from ..common.schedule import steps
 from ..common.train import train
 
 model = rcnn_fast_itpn("fast_itpn_base")
-model.backbone = fpn("swin_base_patch4_window7_224", norm="SyncBN", level_norms=True)
+use_pyramid(model, fpn("swin_base_patch4_window7_224", norm="SyncBN", level_norms=True))
 model.backbone.bottom_up.update(drop_path=0.2, checkpointing=True)
 model.proposal_generator.head.conv_dims = [-1, -1]
 model.roi_heads.proposal_matcher.allow_low_quality_matches = True

@@ -1,5 +1,7 @@
 """COCO 2017 panoptic, $DETECTRON2_DATASETS/coco: instances are segments of its PNGs, not the polygons."""
 
+import os
+
 from detectron2.config import LazyCall as L
 
 from itpn_d2.data import multiscale_crop_augmentations
@@ -7,7 +9,7 @@ from itpn_d2.data import multiscale_crop_augmentations
 from .panoptic import dataloader, dataset
 
 for split in ("train", "val"):
-    coco = "${oc.env:DETECTRON2_DATASETS,datasets}/coco"
+    coco = os.path.join(os.environ.get("DETECTRON2_DATASETS", "datasets"), "coco")
     dataset[split].update(
         name=f"coco_panoptic_{split}",
         json=f"{coco}/annotations/panoptic_{split}2017.json",

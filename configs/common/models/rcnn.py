@@ -27,6 +27,8 @@ from itpn_d2.normalisation import IMAGENET
 def rcnn_fast_itpn(name, mask=True, fpn_dim=256, num_classes="${dataset.num_classes}"):
     """A Faster R-CNN or, with ``mask``, a Mask R-CNN over the backbone ``name``."""
 
+    levels = "${model.backbone.fpn_dim}"
+
     def pooler(resolution):
         return L(ROIPooler)(
             output_size=resolution,
@@ -36,7 +38,7 @@ def rcnn_fast_itpn(name, mask=True, fpn_dim=256, num_classes="${dataset.num_clas
         )
 
     def shape(size):
-        return L(ShapeSpec)(channels=fpn_dim, height=size, width=size)
+        return L(ShapeSpec)(channels=levels, height=size, width=size)
 
     roi_heads = L(StandardROIHeads)(
         num_classes=num_classes,
@@ -71,7 +73,7 @@ def rcnn_fast_itpn(name, mask=True, fpn_dim=256, num_classes="${dataset.num_clas
         ),
         proposal_generator=L(RPN)(
             in_features=["p2", "p3", "p4", "p5", "p6"],
-            head=L(StandardRPNHead)(in_channels=fpn_dim, num_anchors=3),
+            head=L(StandardRPNHead)(in_channels=levels, num_anchors=3),
             anchor_generator=L(DefaultAnchorGenerator)(
                 sizes=[[32], [64], [128], [256], [512]],
                 aspect_ratios=[0.5, 1.0, 2.0],

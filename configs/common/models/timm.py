@@ -37,6 +37,14 @@ def simple_pyramid(name, out_channels=256, options=None, **more):
     )
 
 
+def use_pyramid(model, pyramid):
+    """Put another pyramid under the heads of a Mask R-CNN; in place."""
+    model.backbone, levels = pyramid, "${model.backbone.out_channels}"
+    model.proposal_generator.head.in_channels = levels
+    for head in (model.roi_heads.box_head, model.roi_heads.mask_head):
+        head.input_shape.channels = levels
+
+
 def upernet_stages(name, channels=512, norm="SyncBN", window=512, stride=341, options=None, **more):
     """UPerNet on the four maps of a network with stages."""
 
