@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from ..errors import DatasetError
 from ..files import cache_root, write_text
+from ..lazy.build import build
+from ..lazy.texts import Texts
 from .coco_check import VerifyImages, check_coco
 from .records import CocoSet, as_dicts, as_json
 
@@ -169,11 +170,11 @@ def dataset_facts(name: str) -> dict[str, Any]:
     metadata = MetadataCatalog.get(name)
     semantic = list(metadata.get("stuff_classes", ()))
     names = semantic if metadata.get("evaluator_type") == "sem_seg" else list(metadata.thing_classes)
-    facts: dict[str, Any] = {"num_classes": len(names), "class_names": names}
+    facts: dict[str, Any] = {"num_classes": len(names), "class_names": Texts(names)}
     if semantic:
         facts["num_semantic_classes"] = len(semantic)
         if semantic != names:
-            facts["semantic_class_names"] = semantic
+            facts["semantic_class_names"] = Texts(semantic)
     if metadata.get("keypoint_names"):
         facts["num_keypoints"] = len(metadata.keypoint_names)
         facts["keypoint_flip"] = create_keypoint_hflip_indices(name)
@@ -222,7 +223,7 @@ def prepare_datasets(dataset: DictConfig, evaluate_only: bool = False) -> None:
         if call is not None:
             if facts and call.get("classes", "") is None:
                 call.classes = facts["train"]["class_names"]  # labelled images take the numbers of the other
-            name = instantiate(call)
+            name = build(call)
             if split == "train":
                 _require_annotations(name)
             facts[split] = dataset_facts(name)
@@ -234,13 +235,17 @@ def prepare_datasets(dataset: DictConfig, evaluate_only: bool = False) -> None:
             f"{facts['val'].get(key)}; give both sets the same categories"
         )
     for split, found in facts.items():
+        given = dataset.get("num_classes")
+        if given is not None and given != found["num_classes"]:
+            raise DatasetError(
+                f"dataset.num_classes={given}, but dataset.{split} has {found['num_classes']} classes: leave "
+                f"it at null (and dataset.class_names too), or give the set with those classes"
+            )
         for key, what in _ASKED.items():
             if key in dataset and key not in found:
                 raise DatasetError(f"dataset.{split} has no {what}, which the model of this config learns")
-        dataset.update(
-            {
-                k: v
-                for k, v in found.items()
-                if k in dataset or k == "num_classes" or k.endswith("class_names")
-            }
-        )
+        wanted = {
+            k: v for k, v in found.items() if k in dataset or k == "num_classes" or k.endswith("class_names")
+        }
+        with flag_override(dataset, "allow_objects", True):
+            dataset.update(wanted)
