@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from detectron2.config import instantiate
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from fvcore.common.param_scheduler import ParamScheduler
@@ -21,6 +20,7 @@ from itpn_d2.engine import BaseRun, Trainer, load_config
 from itpn_d2.engine.fingerprint import Fingerprint
 from itpn_d2.engine.prepare import distribute
 from itpn_d2.errors import ConfigError
+from itpn_d2.lazy.build import build
 
 from .clock import Clock, ClockedScheduler
 from .data import build_pretrain_loader
@@ -54,7 +54,7 @@ class PretrainRun(BaseRun):
         return self.model
 
     def _prepare_data(self) -> None:
-        self.source = instantiate(self.cfg.dataset.train)
+        self.source = build(self.cfg.dataset.train)
         logger.info("Images: %s", self.source.summary)
         self._set_learning_rate()
         self.clock = self._build_clock()
@@ -131,7 +131,7 @@ class PretrainRun(BaseRun):
             first = max(start, segment.start)
             loader = build_pretrain_loader(
                 self.source,
-                instantiate(view_cfg),
+                build(view_cfg),
                 segment.batch // accumulate,
                 options.num_workers,
                 # another order in every segment

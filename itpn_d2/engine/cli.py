@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from ..errors import add_debug, errors_of_use
 from .launch import launch
+from .origins import shown
 
 
 def base_parser(description: str | None) -> argparse.ArgumentParser:
@@ -13,6 +14,11 @@ def base_parser(description: str | None) -> argparse.ArgumentParser:
     p.add_argument("--config-file", required=True, metavar="FILE", help="LazyConfig .py, or yacs .yaml")
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in train.output_dir")
     p.add_argument("--show-groups", action="store_true", help="print the optimizer's parameter groups")
+    p.add_argument(
+        "--show-config",
+        action="store_true",
+        help="print the config with where each value comes from, and end",
+    )
     p.add_argument(
         "--num-gpus", type=int, default=0, help="GPUs of this machine, one process each (0: no launcher)"
     )
@@ -30,6 +36,9 @@ def run_command(main: Callable[[argparse.Namespace], None], arguments: argparse.
     # the processes are joined before the config is read: where they run has to be known here
     device = next((o.partition("=")[2] for o in arguments.opts if o.startswith("train.device=")), None)
     with errors_of_use(arguments.debug):
+        if arguments.show_config:
+            print(shown(arguments.config_file, arguments.opts), end="")
+            return
         launch(
             main,
             num_gpus=arguments.num_gpus,

@@ -1,91 +1,134 @@
-"""From a config file and ``key=value`` overrides to a checked LazyConfig."""
+"""From a config file and ``key=value`` overrides to a checked LazyConfig, and back into a file."""
 
-import difflib
+import logging
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from detectron2.config import LazyConfig
+from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
+from ..addresses import masked
 from ..errors import ConfigError
-from ..files import written_whole
+from ..files import write_text
+from ..lazy.calls import check_calls, plain, stored
+from ..lazy.targets import name_of
+from ..lazy.texts import Texts
 from .config_files import find_config_file
+from .config_reading import read_config
+from .consistency import check_consistency
 from .overrides import apply_overrides
+from .schema import SECTIONS, Config, PretrainConfig, kind_of, validated
 
-_SECTIONS = ("model", "dataset", "dataloader", "optimizer", "lr_multiplier", "train")
+logger = logging.getLogger(__name__)
 
 
-def load_config(path: str, overrides: list[str] | None = None) -> DictConfig:
-    """Load a LazyConfig ``.py``, the ``config.yaml`` that a run has written, or a yacs ``.yaml`` through the
-    registry, and apply ``key=value`` overrides.
+def load_config(path: str, overrides: Sequence[str] | None = None) -> DictConfig:
+    """Load a LazyConfig ``.py``, the ``config.yaml`` that a run has written, or a yacs ``.yaml``; apply
+    ``key=value`` overrides (``KEY=value`` too for the last) and check all that can be without the data.
 
     Raises:
-        ConfigError: no such file, a section is missing, or an override names a key that isn't there (with the
-        nearest).
+        ConfigError: the file can't be used; or a key or value, in the file or in an override, that is wrong.
     """
     path = str(find_config_file(path))
-    if path.endswith((".yaml", ".yml")):
-        written = _of_run(path)
-        if written is None:
-            from .yacs import load_yacs
-
-            return load_yacs(path, overrides or [])
-        cfg = written
-    else:
-        cfg = LazyConfig.load(path)
-    missing = [s for s in _SECTIONS if s not in cfg]
-    if missing:
-        raise ConfigError(
-            f"{path}: section {', '.join(missing)} is missing; a config has {', '.join(_SECTIONS)}"
-        )
-    for override in overrides or []:
-        _check_override(cfg, override)
-    return apply_overrides(cfg, overrides or [])
-
-
-def save_config(cfg: DictConfig, path: Path) -> None:
-    """Write a config as yaml, which :func:`load_config` reads; whole or not at all."""
-    with written_whole(path) as partial:
-        LazyConfig.save(cfg, str(partial))
-
-
-def _of_run(path: str) -> DictConfig | None:
-    """The config that a run has written to a yaml file; None of other yaml files."""
+    yacs, others = _split(list(overrides or []), path)
+    config = read_config(path, yacs)
+    apply_overrides(config, others)
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"--config-file {path}: it can't be read ({reason})") from error
-    if not isinstance(content, dict) or not set(_SECTIONS) <= content.keys():
-        return None
-    return OmegaConf.create(content, flags={"allow_objects": True})
+        check_config(config)
+    except ConfigError as error:
+        given = [o.partition("=")[0].lstrip("+") for o in others]
+        if any(str(error).startswith(key) for key in given):
+            raise
+        raise ConfigError(f"{path}: {error}") from error
+    if kind_of(config) is PretrainConfig and any(o.startswith("train.max_iter=") for o in others):
+        raise ConfigError("train.max_iter follows from train.epochs in a pre-training: override that")
+    return config
 
 
-def _check_override(cfg: DictConfig, override: str) -> None:
-    key, equals, _ = override.lstrip("+~").partition("=")
-    if not equals:
-        raise ConfigError(f"override {override!r}: write key=value, e.g. train.max_iter=1000")
-    if override.startswith(("+", "~")):
+def check_config(config: DictConfig) -> None:
+    """Check the keys and values of all sections, and of every call the arguments; fill in the defaults of
+    ``train``. Integers that are written as 1e5 become integers.
+
+    Raises:
+        ConfigError: with the full key, the value, and what is allowed.
+    """
+    for section in SECTIONS:
+        value = stored(config, section)
+        if not OmegaConf.is_dict(value) or value._is_none():
+            raise ConfigError(f"{section}={value!r}: it has to be a section {{key: value}}")
+    content = {section: plain(config._get_node(section), section) for section in SECTIONS}
+    found = validated(kind_of(content), content)
+    check_calls(config)
+    check_consistency(content, comm.get_world_size())
+    _take_over(config, found)
+
+
+def _take_over(config: DictConfig, found: Config) -> None:
+    """Write what the schema has made of the values into the config, where that is another one."""
+    normal = found.model_dump(by_alias=True, exclude_unset=True)
+    normal["train"] = found.train.model_dump()
+    for section in SECTIONS:
+        _merge(config[section], normal[section])
+
+
+def _merge(node: Any, normal: Mapping[str, Any]) -> None:
+    for name, value in normal.items():
+        old = node._get_node(name) if name in node else None
+        if old is None:
+            node[name] = value
+        else:
+            _settle(node, name, old, value)
+
+
+def _settle(node: Any, name: Any, old: Any, value: Any) -> None:
+    if old is None or old._is_interpolation() or old._is_none():
         return
-    node: Any = cfg
-    *parents, leaf = key.split(".")
-    for depth, part in enumerate([*parents, leaf]):
-        if OmegaConf.is_list(node) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-            continue
-        known = [str(k) for k in node] if OmegaConf.is_dict(node) else []
-        if part not in known:
-            # a call's argument that the config leaves at its default may be set
-            if depth == len(parents) and "_target_" in known:
-                return
-            near = difflib.get_close_matches(part, known, 1)
-            hint = (
-                f"did you mean {'.'.join([*parents[:depth], near[0]])}?"
-                if near
-                else f"there are: {', '.join(known)}"
-            )
-            raise ConfigError(
-                f"override {override!r}: no key {'.'.join(key.split('.')[: depth + 1])}; {hint}"
-            )
-        node = node._get_node(part)
+    if isinstance(value, Mapping) and OmegaConf.is_dict(old):
+        _merge(old, value)
+    elif isinstance(value, list) and OmegaConf.is_list(old):
+        for number, item in enumerate(value):
+            _settle(old, number, old._get_node(number), item)
+    elif type(value) is int and type(old._value()) is float:
+        node[name] = value
+
+
+def _split(overrides: list[str], path: str) -> tuple[list[str], list[str]]:
+    """Those of a yacs config, and those of the sections."""
+    if path.endswith(".py"):
+        return [], overrides
+    ours = [o for o in overrides if "=" in o and re.split("[.=]", o.lstrip("+~"))[0] in SECTIONS]
+    return [o for o in overrides if o not in ours], ours
+
+
+def save_config(config: DictConfig, path: Path) -> None:
+    """Write a config as yaml, which :func:`load_config` reads; whole or not at all. Passwords and tokens in
+    addresses are left out, references stay references."""
+    write_text(path, as_yaml(OmegaConf.to_container(config, resolve=False)))
+
+
+def as_yaml(content: Any, in_a_line: bool = False) -> str:
+    """Plain data as yaml; what is none stands there by its ``repr``, and a warning names it."""
+    odd: list[str] = []
+    data, style = _as_data(content, "", odd), True if in_a_line else None
+    text = yaml.safe_dump(data, default_flow_style=style, allow_unicode=True, width=1 << 20, sort_keys=False)
+    if odd:
+        logger.warning("A yaml can't hold the objects at %s: no run can start from it", ", ".join(odd))
+    return str(text)
+
+
+def _as_data(value: Any, key: str, odd: list[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _as_data(item, f"{key}.{name}".lstrip("."), odd) for name, item in value.items()}
+    if isinstance(value, list | tuple | Texts):
+        return [_as_data(item, f"{key}.{number}", odd) for number, item in enumerate(value)]
+    if isinstance(value, str):
+        return masked(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if key.endswith("_target_"):
+        return name_of(value)
+    odd.append(key)
+    return masked(repr(value))

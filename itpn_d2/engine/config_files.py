@@ -1,6 +1,7 @@
 """Where the configs of this project are, and which file a name stands for."""
 
 import difflib
+import os
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def find_config_file(name: str | Path) -> Path:
     Raises:
         ConfigError: no such file or config, or several configs of that name.
     """
-    if Path(name).is_file():
+    if os.path.isfile(name):  # False also of a name that no file can have
         return Path(name)
     wanted = Path(name).as_posix().removeprefix("./").removeprefix("configs/")
     known = _known()

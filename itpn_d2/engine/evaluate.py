@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import instantiate
 from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
 from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..data import has_annotations
-from ..errors import ConfigError, DatasetError, config_errors
+from ..errors import ConfigError, DatasetError
 from ..evaluation import restricted, spread, write_results
 from ..evaluation.report import ReportEvaluator
+from ..lazy.build import build
 from ..solver import WeightAverage
 from .precision import autocast
 from .views import views_of
@@ -48,8 +48,7 @@ def check_evaluation(cfg: DictConfig) -> None:
             f"dataset {name!r} has no annotations, so that nothing can be measured: set train.eval_period=0, "
             f"and let --eval-only write its predictions after the training"
         )
-    with config_errors("dataloader.evaluator"):
-        evaluator = instantiate(cfg.dataloader.evaluator)
+    evaluator = build(cfg.dataloader.evaluator)
     metric = str(cfg.train.get("best_metric") or "").removeprefix("ema/")
     known = evaluator.metric_names() if hasattr(evaluator, "metric_names") else None
     if known is None or not metric or metric in known or metric.startswith("val"):
@@ -99,10 +98,10 @@ def evaluate_once(
     if OmegaConf.select(cfg, "dataloader.test_views.enabled"):
         test.mapper.augmentations = []  # the views are made of the original image
         predicting = views_of(cfg, model)
-    loader = instantiate(test)
+    loader = build(test)
     evaluator_cfg = cfg.dataloader.evaluator.copy()
     evaluator_cfg.output_dir = str(Path(cfg.train.output_dir) / "inference" / name)
-    evaluator = instantiate(evaluator_cfg)
+    evaluator = build(evaluator_cfg)
     if images is not None and images < len(loader.dataset):
         loader, evaluator = spread(loader, images), restricted(evaluator)
     report = None

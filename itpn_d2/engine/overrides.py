@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from detectron2.config import LazyConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import ConfigError
+from ..lazy.calls import is_call
+from ..lazy.options import nearest
 
 _QUOTED = re.compile(r"""(?P<mark>["']).*(?P=mark)""", re.DOTALL)
 _REFERENCE = re.compile(r"(\\*)\$\{")
@@ -21,26 +23,71 @@ def apply_overrides(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
     Where the config holds a text, the value is the text as typed, whatever is in it: ``data (1)``, ``2024``,
     ``a,b``, ``x=y``. Quotes around all of it are taken off, ``null`` is none, and a ``${reference}`` to what
     there is stays one. Where it holds anything else (numbers, truth values, lists, mappings, null), and for
-    new keys (``+key=value``), values are read by Hydra's grammar.
+    new keys (``+key=value``), values are read by Hydra's grammar. A mapping is merged into the one that is
+    there, unless it is a call of its own.
+
+    An argument of a call may be new without the ``+``: the check of the whole config decides about it.
 
     Raises:
-        ConfigError: a value can't be read or put there; the message says how to quote it.
+        ConfigError: no such key (with the nearest), or a value can't be read or put there; the message says
+            how to quote it.
     """
     for override in overrides:
         key, equals, value = override.partition("=")
-        if equals and _holds_text(cfg, key):
+        if not equals:
+            wanted = "a key can't be taken away; " if key.startswith("~") else ""
+            raise ConfigError(f"override {override!r}: {wanted}write key=value, e.g. train.max_iter=1000")
+        if not key.startswith("+"):
+            _check_key(cfg, key, override)
+        if _holds_text(cfg, key):
             _set_text(cfg, key, value)
             continue
         try:
-            LazyConfig.apply_overrides(cfg, [override])
-        except (HydraException, OmegaConfBaseException, KeyError, NotImplementedError) as error:
-            reason = " ".join(str(error.args[0] if error.args else error).split())
+            _set_value(cfg, override)
+        except (HydraException, OmegaConfBaseException, LookupError, TypeError, ValueError, AttributeError,
+                AssertionError, RecursionError) as error:  # fmt: skip
+            if isinstance(error, ConfigError):
+                raise
+            reason = " ".join(str(error.args[0] if error.args else error).split())[:300]
             raise ConfigError(
                 f"override {override!r} can't be read or set ({reason}). A text with other characters than "
                 f"letters, digits and . / - _ goes in quotes of its own within those of the shell, as in "
                 f'\'{key}="{value or "a text"}"\'; items of a list as in \'{key}=["a text","another"]\''
             ) from error
     return cfg
+
+
+def _check_key(cfg: DictConfig, key: str, override: str) -> None:
+    node: Any = cfg
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if node is not None and node._is_interpolation():
+            try:
+                node = node._dereference_node()
+            except OmegaConfBaseException as error:
+                reason = str(error).partition("\n")[0]
+                raise ConfigError(f"override {override!r}: {'.'.join(parts[:depth])}: {reason}") from error
+        if OmegaConf.is_list(node) and part.isdigit() and int(part) < len(node):
+            node = node._get_node(int(part))
+            continue
+        known = [str(name) for name in node] if OmegaConf.is_dict(node) and not node._is_none() else []
+        if part not in known:
+            if depth == len(parts) - 1 and "_target_" in known:
+                return
+            outer = ".".join(parts[:depth])
+            near = nearest(part, known) if known else f"{outer} has no keys"
+            if outer:
+                near = near.replace("did you mean ", f"did you mean {outer}.")
+            raise ConfigError(f"override {override!r}: no key {'.'.join(parts[: depth + 1])}; {near}")
+        node = node._get_node(part)
+
+
+def _set_value(cfg: DictConfig, override: str) -> None:
+    read = OverridesParser.create().parse_override(override)
+    if read.is_sweep_override():
+        raise ValueError("one value is wanted; a list stands in brackets")
+    value = read.value()
+    OmegaConf.update(cfg, read.key_or_group, value, merge=not is_call(value), force_add=read.is_add())
 
 
 def _holds_text(cfg: DictConfig, key: str) -> bool:

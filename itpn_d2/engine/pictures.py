@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -17,6 +16,7 @@ from torch import nn
 from ..backbone import Trunk
 from ..evaluation import save_exit_picture, save_prediction_grid
 from ..files import written_whole
+from ..lazy.build import build
 from ..solver import WeightAverage
 from .hooks import due, not_worth_a_run
 from .parts import find_part
@@ -57,7 +57,7 @@ class VisualizePredictions(HookBase):
         known = DatasetCatalog.get(dataset)
         count = min(self.images, len(known))
         records = [known[i * len(known) // count] for i in range(count)]
-        mapper = instantiate(self.cfg.dataloader.test.mapper)
+        mapper = build(self.cfg.dataloader.test.mapper)
         batch = [mapper(record) for record in records]
         if self.average is not None:
             with self.average.swapped_into(self.model):

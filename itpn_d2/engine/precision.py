@@ -8,9 +8,20 @@ _NAMES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """``auto`` is this process's CUDA device if there is one, else the CPU."""
+    """``auto`` is this process's CUDA device if there is one, else the CPU.
+
+    Raises:
+        ValueError: the machine has no such device.
+    """
     if name != "auto":
-        return torch.device(name)
+        device = torch.device(name)
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:  # torch built without it asserts
+            reason = str(error).partition("\n")[0]
+            text = f"train.device={name}: this machine has none ({reason}); choose auto or cpu"
+            raise ValueError(text) from error
+        return device
     return (
         torch.device("cuda", torch.cuda.current_device())
         if torch.cuda.is_available()

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from detectron2.config import instantiate
 from detectron2.engine import HookBase, hooks
 from detectron2.solver.lr_scheduler import LRMultiplier
 from detectron2.utils import comm
@@ -19,11 +18,12 @@ from torch import nn
 from ..checkpoint import Checkpointer
 from ..data import BrokenImages
 from ..errors import config_errors
+from ..lazy.build import build
 from ..seed import seed_step
 from ..signals import REQUEUE
 from ..solver import WeightAverage, group_table
 from . import cluster
-from .config import save_config
+from .config import check_config, save_config
 from .hooks import Curves, ScheduledRate
 from .prepare import distribute, prepare, say_where, without_sync_bn, writers
 from .progress import ProgressBar
@@ -46,11 +46,11 @@ class BaseRun:
         self.lock, self.device, self.dtype = prepare(cfg)
         self.output_dir = self.lock.folder
         self._prepare_data()
+        check_config(cfg)  # the data may have told the number of classes
         if comm.is_main_process():
             save_config(cfg, self.output_dir / "config.yaml")
         seed_step(cfg.train.seed)
-        with config_errors("model"):
-            model = instantiate(cfg.model).to(self.device)
+        model = build(cfg.model).to(self.device)
         self.model: nn.Module = model if self.device.type == "cuda" else without_sync_bn(model)
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         logger.info("%s with %.2f M trained parameters", type(self.model).__name__, trained / 1e6)
@@ -108,8 +108,7 @@ class BaseRun:
     def _build_trainer(self) -> Trainer:
         cfg = self.cfg
         cfg.optimizer.params.model = self.model
-        with config_errors("optimizer"):
-            optimizer = instantiate(cfg.optimizer)
+        optimizer = build(cfg.optimizer)
         cfg.optimizer.params.model = None
         if cfg.train.show_groups:
             logger.info("Parameter groups\n%s", group_table(optimizer, self.model))
@@ -140,7 +139,7 @@ class BaseRun:
 
     def _schedule(self) -> ParamScheduler:
         """The multiplier of the learning rate over the run."""
-        return instantiate(self.cfg.lr_multiplier)
+        return build(self.cfg.lr_multiplier)
 
     def _prepare_data(self) -> None:
         """Register or list the data; may complete the config."""

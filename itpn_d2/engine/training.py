@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from detectron2.config import instantiate
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from omegaconf import DictConfig
@@ -12,6 +11,7 @@ from omegaconf import DictConfig
 from ..checkpoint import Checkpointer, Classes
 from ..data import prepare_datasets
 from ..errors import ConfigError
+from ..lazy.build import build
 from .evaluate import check_evaluation, evaluate
 from .fingerprint import Fingerprint
 from .hooks import Evaluation, ValidationLoss
@@ -84,7 +84,7 @@ class Run(BaseRun):
         loader._set_parent(self.cfg.dataloader)  # interpolations reach the whole config
         loader.total_batch_size = total // accumulate
         loader.start_iter = start * accumulate
-        return self._without_notes(instantiate(loader))
+        return self._without_notes(build(loader))
 
     def _without_notes(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The batches, of whose samples ``instead_of`` is taken note of and taken away."""
@@ -106,12 +106,13 @@ class Run(BaseRun):
         if period:
             check_evaluation(cfg)
             if train.validation_loss:
-                loader = instantiate(cfg.dataloader.val_loss)
+                loader = build(cfg.dataloader.val_loss)
                 found.append(ValidationLoss(period, loader, self.model, self.dtype))
             found.append(SaveBeforeEvaluation(period, checkpointer))
             found.append(Evaluation(period, evaluate_now))
             if train.best_metric:
-                found.append(BestCheckpoint(period, train.best_metric, checkpointer, self.average))
+                mode = "min" if train.best_metric.startswith("val") else "max"  # val_loss, val/<part>
+                found.append(BestCheckpoint(period, train.best_metric, checkpointer, self.average, mode))
         if train.visualize.period:
             found.append(
                 VisualizePredictions(

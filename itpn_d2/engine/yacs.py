@@ -4,7 +4,7 @@ runs."""
 from collections.abc import Callable
 from typing import Any
 
-from detectron2.config import CfgNode, LazyCall, get_cfg
+from detectron2.config import CfgNode, LazyCall
 from detectron2.modeling import build_model
 from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamScheduler, ParamScheduler
@@ -13,7 +13,6 @@ from torch import nn
 from torch.optim import AdamW
 
 from ..backbone import backbone, timm_backbone  # noqa: F401  (registers their builders)
-from ..backbone.yacs import add_itpn_config
 from ..data import (
     TestMapper,
     TrainMapper,
@@ -26,8 +25,11 @@ from ..data import (
 )
 from ..errors import ConfigError
 from ..evaluation import build_evaluator
+from ..lazy.yaml_files import parse_yaml
 from ..meta_arch import GeneralizedRCNN, ImageSegmentor, PanopticFPN, ProposalNetwork, RetinaNet
 from ..solver import parameter_groups
+from .schema import Training, defaults
+from .yacs_files import merge_yacs
 
 # by their names in Detectron2: what tells its backbone where images end, which Detectron2's do not
 _SIZED: dict[str, Callable[[CfgNode], nn.Module]] = {
@@ -42,31 +44,18 @@ _SIZED: dict[str, Callable[[CfgNode], nn.Module]] = {
 def build_yacs_model(yaml: str) -> nn.Module:
     """The model of the dumped text of a yacs config: as Detectron2's ``build_model``, with our form of its
     meta-architectures."""
-    cfg = add_itpn_config(get_cfg())
-    cfg.merge_from_other_cfg(CfgNode.load_cfg(yaml))
+    cfg = merge_yacs("model.yaml", parse_yaml(yaml, "model.yaml"))
     cfg.MODEL.DEVICE = "cpu"  # the engine moves it
     sized = _SIZED.get(cfg.MODEL.META_ARCHITECTURE)
     return build_model(cfg) if sized is None else sized(cfg)
 
 
-def _pairs(overrides: list[str]) -> list[str]:
-    """Accept both ``KEY=value`` and yacs' ``KEY value``."""
-    flat: list[str] = []
-    for item in overrides:
-        flat.extend(item.split("=", 1) if "=" in item else [item])
-    return flat
-
-
-def load_yacs(path: str, overrides: list[str]) -> DictConfig:
-    """Read ``path`` with Detectron2's defaults, ``MODEL.ITPN``, ``MODEL.TIMM`` and ``SOLVER.LAYER_DECAY``,
-    and translate it.
+def translate(cfg: CfgNode, path: str) -> DictConfig:
+    """The LazyConfig of a yacs config.
 
     The datasets are the registered names of ``DATASETS.TRAIN[0]`` and ``DATASETS.TEST[0]``; the optimizer is
     AdamW with layer decay, the schedule that of ``SOLVER``.
     """
-    cfg = add_itpn_config(get_cfg())
-    cfg.merge_from_file(path)
-    cfg.merge_from_list(_pairs(overrides))
     if len(cfg.DATASETS.TRAIN) != 1 or len(cfg.DATASETS.TEST) != 1:
         raise ConfigError(
             f"{path}: DATASETS.TRAIN={cfg.DATASETS.TRAIN} DATASETS.TEST={cfg.DATASETS.TEST}: "
@@ -133,26 +122,17 @@ def _translate(cfg: CfgNode) -> dict[str, Any]:
             warmup_iter=solver.WARMUP_ITERS,
             warmup_factor=solver.WARMUP_FACTOR,
         ),
-        train=dict(
-            output_dir=cfg.OUTPUT_DIR,
-            init_checkpoint=cfg.MODEL.WEIGHTS,
-            max_iter=solver.MAX_ITER,
-            device="auto",
-            amp=dict(dtype="auto" if solver.AMP.ENABLED else "fp32"),
-            accumulate=1,
-            clip_grad_norm=clip.CLIP_VALUE if clip.ENABLED else None,
-            ema=dict(enabled=False, decay=0.9998),
-            ddp=dict(find_unused_parameters=False),
-            checkpointer=dict(period=solver.CHECKPOINT_PERIOD, max_to_keep=3),
-            eval_period=cfg.TEST.EVAL_PERIOD,
-            validation_loss=False,
-            best_metric="",
-            visualize=dict(period=0, images=8),
-            log_period=20,
-            show_groups=False,
-            keep_freed_memory=True,
-            seed=max(cfg.SEED, 0),
-        ),
+        train={
+            **defaults(Training),
+            "output_dir": cfg.OUTPUT_DIR,
+            "init_checkpoint": cfg.MODEL.WEIGHTS,
+            "max_iter": solver.MAX_ITER,
+            "amp": dict(dtype="auto" if solver.AMP.ENABLED else "fp32"),
+            "clip_grad_norm": clip.CLIP_VALUE if clip.ENABLED else None,
+            "checkpointer": dict(period=solver.CHECKPOINT_PERIOD, max_to_keep=3),
+            "eval_period": cfg.TEST.EVAL_PERIOD,
+            "seed": max(cfg.SEED, 0),
+        },
     )
 
 

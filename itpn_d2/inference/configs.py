@@ -1,18 +1,32 @@
 """From the name of a config, and perhaps a file of weights, to a config whose classes are known."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from .. import model_zoo
 from ..data import prepare_datasets
 from ..engine.config import load_config
 from ..errors import ConfigError
+from ..lazy.texts import Texts
+from ..lazy.types import fits
+from ..lazy.yaml_files import read_yaml
 from ..model_zoo.paths import PREFIX
 from ..model_zoo.registry import trained_weights
+
+# what the config.yaml beside a file of weights is asked for
+_FACTS = {
+    "num_classes": int,
+    "class_names": list[str],
+    "num_semantic_classes": int,
+    "semantic_class_names": list[str],
+    "num_keypoints": int,
+    "keypoint_flip": list[int],
+}
 
 
 def find_config(
@@ -69,11 +83,11 @@ def _tell_classes(cfg: DictConfig, weights: str, name: str) -> None:
     if dataset is None:
         return
     known = Path(weights).parent / "config.yaml"
-    if known.is_file():
-        theirs = OmegaConf.select(load_config(str(known)), "dataset", default={})
-        for key in (*dataset, "semantic_class_names"):
-            if dataset.get(key) is None and theirs.get(key) is not None:
-                dataset[key] = theirs[key]
+    unknown = [key for key in _FACTS if key in dataset and dataset.get(key) is None]
+    if unknown and known.is_file():
+        facts = classes_of_run(known)
+        with flag_override(dataset, "allow_objects", True):
+            dataset.update({key: facts[key] for key in (*unknown, "semantic_class_names") if key in facts})
     if "num_classes" in dataset and dataset.num_classes is None and _has_paths(dataset):
         alone = OmegaConf.create({**dataset, "train": None}, flags={"allow_objects": True})
         prepare_datasets(alone)
@@ -85,6 +99,28 @@ def _tell_classes(cfg: DictConfig, weights: str, name: str) -> None:
             f"{name}: its classes come from the data. Keep config.yaml of the training beside {weights}, or "
             f"say how many: dataset.num_classes=N 'dataset.class_names=[a,b]'"
         )
+
+
+def classes_of_run(path: Path) -> dict[str, Any]:
+    """Numbers and names of the classes that a ``config.yaml`` states, and nothing else of it: the file came
+    with the weights, and is data.
+
+    Raises:
+        ConfigError: it is no yaml, or states something else in their places.
+    """
+    content = read_yaml(path)
+    dataset = content.get("dataset") if isinstance(content, Mapping) else None
+    found: dict[str, Any] = {}
+    for key, kind in _FACTS.items():
+        value = dataset.get(key) if isinstance(dataset, Mapping) else None
+        if value is None:
+            continue
+        if not fits(value, kind) or (kind is int and value < 1):
+            raise ConfigError(
+                f"{path}: dataset.{key}={str(value)[:80]}: that tells no classes of the weights"
+            )
+        found[key] = Texts(value) if kind == list[str] else value
+    return found
 
 
 def _has_paths(dataset: DictConfig) -> bool:

@@ -13,7 +13,6 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from detectron2.config import instantiate
 from detectron2.data import transforms as T
 from detectron2.data.catalog import Metadata
 from omegaconf import DictConfig, OmegaConf
@@ -29,6 +28,7 @@ from ..engine.parts import find_part
 from ..engine.precision import autocast, resolve_device, resolve_dtype
 from ..engine.token_exits import token_exits
 from ..errors import ConfigError
+from ..lazy.build import build
 from .configs import class_metadata, find_config
 from .stages import Seconds, stages_of
 
@@ -110,7 +110,7 @@ class Predictor:
         if model is None:
             self.cfg, source = find_config(config, weights, overrides)
             self.device = resolve_device("auto" if device is None else str(device))
-            self.model = instantiate(self.cfg.model).to(self.device)
+            self.model = build(self.cfg.model).to(self.device)
         elif isinstance(config, DictConfig) and weights is None:
             self.cfg, self.model, source = config, model, None
             self.device = next(model.parameters()).device if device is None else torch.device(device)
@@ -151,7 +151,7 @@ class Predictor:
 
     def _find_view(self) -> None:
         node = OmegaConf.select(self.cfg, "dataloader.test.mapper")
-        mapper = instantiate(node) if node is not None else None
+        mapper = build(node) if node is not None else None
         mapper = getattr(mapper, "mapper", mapper)
         self.view = getattr(mapper, "view", None)
         self.augmentations = getattr(mapper, "augmentations", None)

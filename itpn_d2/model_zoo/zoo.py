@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -17,6 +16,7 @@ from ..engine import load_config
 from ..engine.config_files import configs_folder
 from ..engine.precision import resolve_device
 from ..errors import ZooError
+from ..lazy.build import build
 from .loading import pretrained_address
 from .paths import PREFIX
 from .registry import get_entry, pretrained_weights, trained_weights
@@ -124,7 +124,7 @@ def _build(
     where = resolve_device("auto" if device is None else str(device))
     if get_entry(name).task == "pretraining":
         backbone = (
-            instantiate(cfg.model.encoder).backbone
+            build(cfg.model.encoder).backbone
             if "encoder" in cfg.model and "backbone" not in cfg.model.encoder
             else get_backbone(name)
         )
@@ -137,7 +137,7 @@ def _build(
         raise ZooError(
             f"{name}: its classes come from your data: say how many, overrides=[{', '.join(unknown)}]"
         )
-    model = instantiate(cfg.model).to(where)
+    model = build(cfg.model).to(where)
     Checkpointer(model).load(source, checkpointables=[])
     return model
 

@@ -103,6 +103,6 @@ def test_other_values_are_read(override, key, value):
 
 @pytest.mark.parametrize("override", ["count=data (1)", "classes=données", "sizes=[a", "~name", "images=???"])
 def test_what_cannot_be_read_is_said(override):
-    with pytest.raises(ConfigError, match=r"quot|missing") as caught:
+    with pytest.raises(ConfigError, match=r"quot|missing|taken away") as caught:
         apply_overrides(config(), [override])
     assert override.partition("=")[0].strip("~") in str(caught.value)

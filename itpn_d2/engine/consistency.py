@@ -1,0 +1,101 @@
+"""What the sections of a config have to agree on, though each alone is right."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..errors import ConfigError
+
+
+def check_consistency(content: Mapping[str, Any], processes: int) -> None:
+    """Check the sections, as plain values with references resolved, against each other.
+
+    Raises:
+        ConfigError: with both keys and their values.
+    """
+    _check_classes(content["model"], content["dataset"])
+    _check_channels(content["model"])
+    _check_batch(content["dataloader"]["train"], content["train"], processes)
+    _check_sets(content["dataset"])
+    train = content["train"]
+    if train.get("best_metric", "").startswith("ema/") and not train.get("ema", {}).get("enabled"):
+        raise ConfigError(
+            f"train.best_metric={train['best_metric']} needs the moving average: set train.ema.enabled=true"
+        )
+    if train.get("best_metric", "").startswith("val") and not train.get("validation_loss"):
+        raise ConfigError(
+            f"train.best_metric={train['best_metric']} is not measured: set train.validation_loss=true"
+        )
+    if train.get("validation_loss") and not content["dataloader"].get("val_loss"):
+        raise ConfigError("train.validation_loss=True needs a loader: dataloader.val_loss is null")
+
+
+def _values(section: Any, wanted: str, key: str) -> Iterator[tuple[str, Any]]:
+    """Every value of a key of that name, however deep, with its full key."""
+    if isinstance(section, Mapping):
+        for name, value in section.items():
+            if name == wanted:
+                yield f"{key}.{name}", value
+            else:
+                yield from _values(value, wanted, f"{key}.{name}")
+    elif isinstance(section, list):
+        for number, value in enumerate(section):
+            yield from _values(value, wanted, f"{key}.{number}")
+
+
+def _check_classes(model: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+    known = {
+        key: dataset[key]
+        for key in ("num_classes", "num_semantic_classes", "num_keypoints")
+        if isinstance(dataset.get(key), int)
+    }
+    if "num_classes" in known:
+        allowed = {known["num_classes"], known.get("num_semantic_classes")}
+        for key, value in _values(model, "num_classes", "model"):
+            if isinstance(value, int) and value not in allowed:
+                raise ConfigError(
+                    f"{key}={value}, but dataset.num_classes={known['num_classes']}: "
+                    f"leave it at '${{dataset.num_classes}}'"
+                )
+    for name in ("num_semantic_classes", "num_keypoints"):
+        for key, value in _values(model, name, "model"):
+            if name in known and isinstance(value, int) and value != known[name]:
+                raise ConfigError(f"{key}={value}, but dataset.{name}={known[name]}: leave it at that")
+    for names, number in (("class_names", "num_classes"), ("semantic_class_names", "num_semantic_classes")):
+        if dataset.get(names) is not None and number in known and len(dataset[names]) != known[number]:
+            raise ConfigError(
+                f"dataset.{names} has {len(dataset[names])} names, but dataset.{number}={known[number]}"
+            )
+
+
+def _check_channels(model: Mapping[str, Any]) -> None:
+    mean, std = model.get("pixel_mean"), model.get("pixel_std")
+    if isinstance(mean, list) and isinstance(std, list) and len(mean) != len(std):
+        raise ConfigError(f"model.pixel_mean={mean} model.pixel_std={std}: one number each for every channel")
+    network = model.get("backbone") or model.get("network")
+    if isinstance(mean, list) and isinstance(network, Mapping) and "name" in network:
+        channels = network.get("in_channels", network.get("in_chans", 3))
+        if len(mean) != channels:
+            raise ConfigError(f"model.pixel_mean={mean}: one number for each of {channels} channels")
+
+
+def _check_batch(loader: Mapping[str, Any], train: Mapping[str, Any], processes: int) -> None:
+    batch, parts = loader.get("total_batch_size"), int(train.get("accumulate", 1))
+    if batch is None or not batch % (parts * processes):
+        return
+    shares = [f"train.accumulate={parts}"] if parts > 1 else []
+    shares += [f"{processes} processes"] if processes > 1 else []
+    raise ConfigError(
+        f"dataloader.train.total_batch_size={batch} is not divisible by {' times '.join(shares)}: "
+        f"choose a multiple of {parts * processes}"
+    )
+
+
+def _check_sets(dataset: Mapping[str, Any]) -> None:
+    train, val = dataset.get("train"), dataset.get("val")
+    if not (isinstance(train, Mapping) and isinstance(val, Mapping)) or train == val:
+        return
+    if train.get("name") is not None and train["name"] == val.get("name"):
+        raise ConfigError(
+            f"dataset.train.name and dataset.val.name are both {train['name']!r}, but the sets differ: the "
+            f"later would take the place of the earlier; give them two names"
+        )
