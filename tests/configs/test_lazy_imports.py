@@ -91,7 +91,8 @@ def imports(path: Path, module: str) -> Iterator[tuple[str, str | None]]:
 def reached() -> dict[str, set[str]]:
     """Third-party modules, each with the modules that import it."""
     own = [p for folder in ("itpn_d2", "pretrain") for p in (ROOT / folder).rglob("*.py")]
-    names = [p.relative_to(ROOT).with_suffix("").parts for p in own if "configs" not in p.parts]
+    below = [p.relative_to(ROOT).with_suffix("").parts for p in own]
+    names = [parts for parts in below if "configs" not in parts]
     todo = [".".join(parts).removesuffix(".__init__") for parts in names]
     seen: set[str] = set()
     found: dict[str, set[str]] = {}

@@ -238,6 +238,5 @@ def test_learning_rate_from_the_base_rate(folder, tmp_path):
 
 
 def test_accumulation_must_divide(folder, tmp_path):
-    run = PretrainRun(config(folder, tmp_path, "train.accumulate=3"))
-    with pytest.raises(ConfigError, match=r"4 images is not divisible by train.accumulate=3"):
-        run.train()
+    with pytest.raises(ConfigError, match=r"total_batch_size=4 is not divisible by train.accumulate=3"):
+        config(folder, tmp_path, "train.accumulate=3")
