@@ -7,8 +7,10 @@ from torch import nn
 
 from .backbone import create_model as build
 from .errors import ZooError
+from .lazy.options import hands_on, options_of
 
 
+@hands_on(lambda given: options_of(build, given).named)
 def create_model(
     name: str,
     pyramid: bool = False,

@@ -76,6 +76,7 @@ _FUNCTIONS = {
     ),
     "itpn_d2.engine.yacs": ("build_schedule", "build_yacs_model"),
     "itpn_d2.evaluation": ("build_evaluator",),
+    "itpn_d2.models": ("create_model",),
     "itpn_d2.heads": ("point_rend_mask_head",),
     "itpn_d2.solver": ("parameter_groups",),
     "pretrain.encoders": ("build_backbone",),
