@@ -150,17 +150,23 @@ def test_formats_belong_to_models(queries, trained, command):
     assert status == 1 and "not for GeneralizedRCNN; it has program" in results["queries-program"]["reason"]
 
 
+def with_statistics(backbone):
+    """What a detector has of a backbone: it, and what images are normalised by."""
+    model = torch.nn.Module()
+    model.backbone = backbone.eval()
+    model.register_buffer("pixel_mean", torch.full((3, 1, 1), 100.0))
+    model.register_buffer("pixel_std", torch.full((3, 1, 1), 50.0))
+    return model
+
+
 @pytest.mark.parametrize("grid", [(14, 14), (12, 20)])
 def test_positions_follow_the_size(grid, tmp_path):
     """Of the table's own grid, too, which eager does not resample."""
     torch.manual_seed(0)
-    model = torch.nn.Module()
     sizes = dict(channels=(8, 16, 32), depths=(1, 1, 1), num_heads=2, fpn_dim=16, pos_grid=grid)
-    model.backbone = create_model("fast_itpn_nano", pyramid=True, **sizes).eval()
-    torch.nn.init.normal_(model.backbone.trunk.pos_embed)
-    model.register_buffer("pixel_mean", torch.full((3, 1, 1), 100.0))
-    model.register_buffer("pixel_std", torch.full((3, 1, 1), 50.0))
-    features = Features(model)
+    backbone = create_model("fast_itpn_nano", pyramid=True, **sizes)
+    torch.nn.init.normal_(backbone.trunk.pos_embed)
+    features = Features(with_statistics(backbone))
     write_program(features, 255 * torch.rand(1, 3, 128, 192), tmp_path / "p.pt2")
     run = load_program(tmp_path / "p.pt2")
     for size in ((128, 192), (224, 224), (192, 320)):
@@ -209,3 +215,19 @@ def test_differences():
 def test_sizes_that_cannot_be(size):
     with pytest.raises(ConfigError, match=f"--sizes {size}"):
         export.sizes_of([size])
+
+
+@pytest.mark.parametrize("example", [(64, 96), (128, 224)])
+def test_a_program_holds_for_all_sizes_that_it_allows(example, tmp_path):
+    """The coarsest levels have one row or column below 128 pixels."""
+    torch.manual_seed(0)
+    sizes = {"channels": (8, 16, 32), "depths": (1, 1, 1), "num_heads": 2, "fpn_dim": 16}
+    features = Features(with_statistics(create_model("fast_itpn_nano", pyramid=True, **sizes)))
+    write_program(features, 255 * torch.rand(1, 3, *example), tmp_path / "model.pt2")
+    program = load_program(tmp_path / "model.pt2")
+    for size in ((64, 64), (64, 128), (96, 64), (96, 96), (160, 64), (256, 320)):
+        image = 255 * torch.rand(1, 3, *size)
+        with torch.no_grad():
+            expected = features(image)
+        for found, wanted in zip(program(image), expected, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
