@@ -52,7 +52,7 @@ def _program(features: nn.Module, image: Tensor) -> torch.export.ExportedProgram
     sides = {2: STEP * rows, 3: STEP * columns}
     # a coarse level of one row is no other program than one of two: without this, the example's sizes decide
     # on which side of 128 pixels the graph holds
-    with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):
+    with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         return torch.export.export(features, (image,), dynamic_shapes={"image": sides})
 
 
