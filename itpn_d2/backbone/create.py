@@ -75,4 +75,7 @@ def create_model(
     if unknown:
         hints = (f"{key} ({nearest(key, _overrides({'name': name, 'pyramid': pyramid}))})" for key in unknown)
         raise TypeError(f"create_model({name!r}): unknown override {', '.join(sorted(hints))}")
+    # by which a published model is described; it is no part of the module's state
+    kind = {"pyramid": True} if pyramid else {} if num_classes is None else {"num_classes": num_classes}
+    vars(model)["arguments"] = {"name": name, **kind, **overrides}
     return model

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from ..engine.precision import autocast, resolve_device, resolve_dtype
 from ..engine.token_exits import token_exits
 from ..errors import ConfigError
 from ..lazy.build import build
+from ..model_zoo import Card, pretrained
 from .configs import class_metadata, find_config
 from .stages import Seconds, stages_of
 
@@ -138,6 +140,68 @@ class Predictor:
                 if isinstance(block, Block):
                     block.compile()
         self._running = threading.Lock()
+        self._config = None if isinstance(config, DictConfig) else config
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, device: torch.device | str | None = None, dtype: str = "fp32", **options: Any
+    ) -> "Predictor":
+        """The model of a folder that :meth:`save_pretrained` has written, or of a repository of the hub.
+
+        Args:
+            source: a folder; ``org/name`` or ``org/name@revision`` of the hub.
+            options: of the constructor.
+
+        Raises:
+            ZooError: nothing there; it is no detector; or its description is not such, or not of its weights.
+            CheckpointError: the weights can't be read.
+        """
+        where = resolve_device("auto" if device is None else str(device))
+        cfg, model, name = pretrained.load_detector(source, where)
+        made = cls(cfg, None, where, dtype, model=model, **options)
+        made._config = name
+        return made
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        card: Card | None = None,
+        dtype: torch.dtype | None = None,
+        config: str | Path | None = None,
+        address: str | None = None,
+    ) -> Path:
+        """Write the model into a folder: weights, description and card.
+
+        Args:
+            card: what people should know of it.
+            dtype: of the weights in the file; None: as they are.
+            config: the config of this project that it is of, by its name; None: as it was made by.
+            address: by which it will be loaded, for its card; None: the folder.
+
+        Raises:
+            ZooError: it is of no config of this project, or differs from it by more than values.
+        """
+        return pretrained.save_detector(
+            self.model, self.cfg, config or self._config, folder, card, dtype, address
+        )
+
+    def push_to_hub(
+        self,
+        repository: str,
+        card: Card | None = None,
+        dtype: torch.dtype | None = None,
+        config: str | Path | None = None,
+        private: bool = False,
+    ) -> str:
+        """:meth:`save_pretrained` into the repository ``org/name`` of the hub; returns its address.
+
+        Raises:
+            ZooError: see :meth:`save_pretrained`; or no such name, no permission, no network.
+        """
+        pretrained.check_repository(repository)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, card, dtype, config, repository)
+            return pretrained.upload(folder, repository, private)
 
     def _load(self, source: str, allow_incomplete: bool) -> None:
         """The weights; and the names of the classes, where the config has none."""

@@ -13,8 +13,10 @@ numbers and licences: ``MODEL_ZOO.md``.
 from ..errors import UnknownModelError, ZooError
 from ..normalisation import ImageStatistics
 from .cache import cache_folder
+from .card import Card
 from .entry import Entry, Metric, Weights
 from .paths import register_path_handlers
+from .pretrained import from_pretrained, push_to_hub, save_pretrained
 from .registry import get_entry
 from .registry import list_entries as list  # noqa: A004  (as Detectron2's and timm's users expect)
 from .zoo import get, get_backbone, get_checkpoint_url, get_config, get_config_file
@@ -22,6 +24,7 @@ from .zoo import get, get_backbone, get_checkpoint_url, get_config, get_config_f
 register_path_handlers()
 
 __all__ = [
+    "Card",
     "Entry",
     "ImageStatistics",
     "Metric",
@@ -29,6 +32,7 @@ __all__ = [
     "Weights",
     "ZooError",
     "cache_folder",
+    "from_pretrained",
     "get",
     "get_backbone",
     "get_checkpoint_url",
@@ -36,4 +40,6 @@ __all__ = [
     "get_config_file",
     "get_entry",
     "list",
+    "push_to_hub",
+    "save_pretrained",
 ]
