@@ -13,6 +13,7 @@ from ..engine.config_files import configs_folder
 from ..errors import ZooError
 from ..lazy.options import options_of
 from ..lazy.targets import find
+from ..lazy.texts import Texts
 from .description import Description, check_plain
 
 _NAME = re.compile(r"[A-Za-z0-9]\w*(/[A-Za-z0-9]\w*)*", re.ASCII)
@@ -27,7 +28,7 @@ _DATASET = {
     "semantic_class_names": str,
     "keypoint_flip": int,
 }
-_CLASS = re.compile(r"(?!.*\$\{)[^\x00-\x1f]{1,200}", re.DOTALL)
+_CLASS = re.compile(r"[^\x00-\x1f]{1,200}")
 _MISSING = object()
 
 
@@ -75,6 +76,8 @@ def describe_detector(cfg: DictConfig, config: str | Path | None) -> Description
 
 
 def _raw(node: Any) -> Any:
+    if isinstance(node, Texts):
+        return list(node)
     return OmegaConf.to_container(node) if isinstance(node, DictConfig | ListConfig) else node
 
 
@@ -140,7 +143,7 @@ def detector_config(found: Description) -> DictConfig:
             raise ZooError(f"{found.source}: dataset.{key} is not {words}")
         if not is_list and not 0 < value <= 1 << 20:
             raise ZooError(f"{found.source}: dataset.{key}={value}: no model has so many")
-        cfg.dataset[key] = value
+        cfg.dataset[key] = Texts(value) if kind is str else value
     for key in ("num_classes", "num_semantic_classes", "num_keypoints"):
         if key in cfg.dataset and cfg.dataset[key] is None:
             raise ZooError(f"{found.source}: dataset.{key} is missing, by which the model is built")

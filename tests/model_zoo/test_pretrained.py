@@ -115,7 +115,8 @@ def test_what_no_arguments_describe(tmp_path):
         (lambda c: c["arguments"].update(out_features=["p9"]), "no such backbone can be built"),
         (lambda c: c["arguments"].update(migration={"_target_": "os.system"}), "no such backbone|beyond"),
         (lambda c: c["arguments"].update(fpn_dim=32), "describes another model than model.safetensors"),
-        (lambda c: c["arguments"].update(pyramid=False), "not those of a backbone"),
+        (lambda c: c["arguments"].update(pyramid=False), "arguments has no 'fpn_dim'"),
+        (lambda c: c.update(kind="trunk"), "not those of a trunk"),
     ],
 )
 def test_descriptions_of_others(change, words, folder):
@@ -243,7 +244,7 @@ def test_backbones_are_no_detectors(folder):
         (lambda c: c["overrides"].update({"model.none.x": 1}), "no such setting"),
         (lambda c: c["overrides"].update({"model.pixel_mean": [1e99]}), "beyond"),
         (lambda c: c["dataset"].update(class_names=["a"]), "1 class_names, and num_classes=5"),
-        (lambda c: c["dataset"].update(class_names=["${oc.env:HOME}"] * 5), "not a plain word"),
+        (lambda c: c["dataset"].update(class_names=["a\nb"] * 5), "not a plain word"),
         (lambda c: c["dataset"].update(class_names="abcde"), "not a list of names"),
         (lambda c: c["dataset"].update(num_classes=True), "not a number"),
         (lambda c: c["dataset"].update(num_classes=-1), "no model has so many"),
