@@ -34,6 +34,10 @@ class UnknownModelError(ZooError, RuntimeError):
     """No model of that name, or no weights for it; a RuntimeError as Detectron2's model zoo raises, too."""
 
 
+class DivergenceError(UseError, FloatingPointError):
+    """A loss is not finite; the message names the setting that helps."""
+
+
 class OutputError(UseError):
     """A file can't be written: a full disk, a missing permission, a folder in its place."""
 

@@ -36,6 +36,8 @@ def load_config(path: str, overrides: Sequence[str] | None = None) -> DictConfig
     yacs, others = _split(list(overrides or []), path)
     config = read_config(path, yacs)
     apply_overrides(config, others)
+    if OmegaConf.is_dict(config.get("dataset")) and config.dataset.get("train") is None:
+        _forget(config.dataloader, "${dataset.train.")
     try:
         check_config(config)
     except ConfigError as error:
@@ -64,6 +66,17 @@ def check_config(config: DictConfig) -> None:
     check_calls(config)
     check_consistency(content, comm.get_world_size())
     _take_over(config, found)
+
+
+def _forget(node: Any, reference: str) -> None:
+    """Empty what refers to a section that is not there: evaluation needs no training set."""
+    for name in node if OmegaConf.is_dict(node) else range(len(node)):
+        child = node._get_node(name)
+        if child._is_interpolation():
+            if child._value().startswith(reference):
+                node[name] = "${dataset.train}"  # nothing, as a value that the data give
+        elif OmegaConf.is_config(child) and not child._is_none():
+            _forget(child, reference)
 
 
 def _take_over(config: DictConfig, found: Config) -> None:

@@ -5,7 +5,10 @@ its two kinds; each says which data there are, what happens between iterations, 
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from detectron2.engine import HookBase, hooks
@@ -17,7 +20,8 @@ from torch import nn
 
 from ..checkpoint import Checkpointer
 from ..data import BrokenImages
-from ..errors import config_errors
+from ..errors import ConfigError, UseError, config_errors
+from ..files import write_text
 from ..lazy.build import build
 from ..seed import seed_step
 from ..signals import REQUEUE
@@ -91,7 +95,8 @@ class BaseRun:
             checkpointer.complete(start - 1)
             return {}
         trainer.set_data(self._batches(start))
-        trainer.train(start, max_iter)
+        with self._first_step_named(trainer):
+            trainer.train(start, max_iter)
         self.broken.report(self.output_dir)
         if trainer.stop_requested:
             logger.info("Stopped after iteration %d; go on with --resume", trainer.iter - 1)
@@ -101,6 +106,28 @@ class BaseRun:
         results = self._results(trainer)
         say_where(self.output_dir)
         return results
+
+    @contextmanager
+    def _first_step_named(self, trainer: Trainer) -> Iterator[None]:
+        """Parts that can be built but don't go together fail in the first iteration: a ConfigError then says
+        which config it was, and the traceback is kept beside the log."""
+        try:
+            yield
+        except (UseError, MemoryError):
+            raise
+        except Exception as error:
+            alone = comm.get_world_size() == 1  # else it may be the connection to a process that failed
+            if trainer.steps or not alone or "out of memory" in str(error):
+                raise
+            path = self.output_dir / "error.txt"
+            if comm.is_main_process():
+                write_text(path, traceback.format_exc())
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigError(
+                f"the first iteration fails: {reason[:500]} ({Path(frame.filename).name}:{frame.lineno}). "
+                f"All parts of the config could be built, but they don't go together; see {path}"
+            ) from error
 
     def _prepare_model(self, resume: bool) -> None:
         """What has to be done to the model before an optimizer takes its parameters."""

@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DivergenceError
 from ..seed import seed_step
 from ..solver import WeightAverage
 from .precision import autocast
@@ -59,6 +59,7 @@ class Trainer(TrainerBase):
         self.average = average
         self.seed = seed
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+        self.steps = 0  # that this object has taken
         self.stop_requested = False  # a hook may set it: the loop ends after the iteration
         self._batches: Iterator[Any] | None = None
 
@@ -113,6 +114,7 @@ class Trainer(TrainerBase):
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.detach().float() / self.accumulate
         self._update(totals, waited)
+        self.steps += 1
 
     def _gradients_stay_local(self) -> AbstractContextManager:
         """Processes exchange gradients once a step, after the last micro-batch."""
@@ -155,7 +157,7 @@ class Trainer(TrainerBase):
     def _check_finite(self, losses: dict[str, float]) -> None:
         total = sum(losses.values())
         if total != total or abs(total) == float("inf"):
-            raise FloatingPointError(
+            raise DivergenceError(
                 f"loss is {total} at iteration {self.iter}: {losses}. Lower optimizer.lr, "
                 f"set train.clip_grad_norm=1.0, or train.amp.dtype=fp32; checkpoints written so far are good"
             )

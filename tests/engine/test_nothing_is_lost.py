@@ -219,3 +219,13 @@ def test_checkpoints_with_config_nodes_are_read(tmp_path):
     assert content["trainer"] == [{"betas": [0.9, 0.95]}]
     assert content["node"] == {"betas": [0.9, 0.95], "deep": {"n": 3, "t": "x", "none": None}}
     assert json.dumps(content["node"])
+
+
+def test_parts_that_do_not_go_together_are_an_error_of_use(tmp_path):
+    """They can be built; the first step fails. Its traceback is kept."""
+    cfg = small(
+        tmp_path, "train.max_iter=2", "model.roi_heads.box_predictor.box2box_transform.weights.2=[[]]"
+    )
+    with pytest.raises(ConfigError, match=r"the first iteration fails: \w+Error.*error\.txt"):
+        Run(cfg).train()
+    assert "Traceback" in (tmp_path / "error.txt").read_text()

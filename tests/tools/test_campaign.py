@@ -78,3 +78,9 @@ def test_unknown_parts_are_refused(capsys):
     with pytest.raises(SystemExit):
         campaign.parse(["kill"])
     assert "choose from kills, signals, inputs" in capsys.readouterr().err
+
+
+def test_the_short_campaign_finds_nothing(tmp_path, capsys):
+    status = campaign.main(["kills", "inputs", "--short", "--json", str(tmp_path / "found.json")])
+    assert status == 0, capsys.readouterr().out
+    assert (tmp_path / "found.json").is_file()
