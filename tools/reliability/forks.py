@@ -48,7 +48,7 @@ def start(call: Callable[[], object], log: Path) -> int:
         os.dup2(out, 1)
         os.dup2(out, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.stdout, sys.stderr = (open(n, "w", 1, errors="backslashreplace") for n in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", 1, errors="backslashreplace") for n in (1, 2))
         with errors_of_use():
             call()
         status = 0
