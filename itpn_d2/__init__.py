@@ -12,14 +12,17 @@ if all(find_spec(package) for package in ("torch", "timm")):
         timm_models,  # registers the trunks with timm
     )
     from .models import create_model, load_weights
+    from .registration import register_backbones
 
     timm_models.use_loader(load_weights)
+    register_backbones()
 
 if TYPE_CHECKING:
+    from .backbone.yacs import add_itpn_config
     from .inference import Predictor
 
 __version__ = "0.2.0"
-__all__ = ["VARIANTS", "FastITPN", "IntegralPyramid", "Predictor", "create_model"]
+__all__ = ["VARIANTS", "FastITPN", "IntegralPyramid", "Predictor", "add_itpn_config", "create_model"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +30,10 @@ def __getattr__(name: str) -> Any:
         from .inference import Predictor
 
         return Predictor
+    if name == "add_itpn_config":
+        from .backbone.yacs import add_itpn_config
+
+        return add_itpn_config
     if name in __all__:
         raise ImportError(f"itpn_d2.{name} needs torch and timm: pip install torch torchvision timm")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

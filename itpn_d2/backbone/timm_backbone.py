@@ -5,17 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, Backbone
-from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
+from detectron2.modeling import Backbone
 from timm.layers import convert_sync_batchnorm, freeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers.channel_norm import ChannelNorm
 from .padding import pad_to_multiple
-from .simple_pyramid import ScaledLevels, SimplePyramid
+from .simple_pyramid import ScaledLevels
 from .timm_features import build_features, channels_last_outputs, inner
 from .timm_names import places, plain_name
 
@@ -204,48 +202,3 @@ def timm_shapes(
         backbone: Backbone = TimmBackbone(name, out_indices, options=chosen)
         shapes = (ScaledLevels(backbone, norm="BN") if scaled else backbone).output_shape()
     return shapes if levels is None else {level: shapes[level] for level in levels}
-
-
-@BACKBONE_REGISTRY.register()
-def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> TimmBackbone:
-    """From ``MODEL.TIMM`` of a yacs config, see :func:`itpn_d2.backbone.yacs.add_itpn_config`."""
-    node = cfg.MODEL.TIMM
-    return TimmBackbone(
-        node.NAME,
-        out_indices=list(node.OUT_INDICES) or None,
-        img_size=tuple(node.IMG_SIZE) or None,
-        in_chans=input_shape.channels if input_shape is not None else len(cfg.MODEL.PIXEL_MEAN),
-        drop_path=node.DROP_PATH,
-        level_norms=node.LEVEL_NORMS,
-        norm=node.NORM,
-        freeze_at=node.FREEZE_AT,
-        checkpointing=node.CHECKPOINTING,
-        options={key.lower(): value for key, value in node.OPTIONS.items()},
-    )
-
-
-@BACKBONE_REGISTRY.register()
-def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> FPN:
-    """The same under Detectron2's FPN (``MODEL.FPN``; no ``IN_FEATURES`` there: all maps)."""
-    bottom_up = build_timm_backbone(cfg, input_shape)
-    return FPN(
-        bottom_up=bottom_up,
-        in_features=list(cfg.MODEL.FPN.IN_FEATURES) or list(bottom_up.output_shape()),
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=LastLevelMaxPool(),
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
-    )
-
-
-@BACKBONE_REGISTRY.register()
-def build_timm_simple_pyramid_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> SimplePyramid:
-    """The same under a :class:`SimplePyramid`, for a plain ViT (``MODEL.FPN.{OUT_CHANNELS,NORM}``)."""
-    bottom_up = build_timm_backbone(cfg, input_shape)
-    return SimplePyramid(
-        bottom_up,
-        list(bottom_up.output_shape())[-1],
-        cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM or "LN",
-        top_block=LastLevelMaxPool(),
-    )

@@ -4,6 +4,10 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from ..errors import ConfigError
+
+_LEVELS = ("p2", "p3", "p4", "p5", "p6")
+
 
 def add_itpn_config(cfg: CfgNode) -> CfgNode:
     """Add ``MODEL.ITPN``, ``MODEL.TIMM``, ``MODEL.CLASSIFIER`` (of ``ImageClassifier``) and the solver keys
@@ -15,7 +19,7 @@ def add_itpn_config(cfg: CfgNode) -> CfgNode:
             "POS_GRID": [14, 14],
             "FPN_DIM": 256,
             "FPN_DEPTH": 1,
-            "OUT_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
+            "OUT_FEATURES": [],  # none: those of RetinaNet's IN_FEATURES under it, else p2 to p6
             "FREEZE_AT": 0,
             "CHECKPOINTING": [],  # e.g. ["stage3/2", "pyramid"], see set_checkpointing
             "MASK_PADDING": True,
@@ -54,3 +58,24 @@ def add_itpn_config(cfg: CfgNode) -> CfgNode:
 def yacs_options(node: CfgNode) -> dict[str, Any] | None:
     """The keys of an optional part in lower case, without ``ENABLED``; None where that is off."""
     return {key.lower(): node[key] for key in node if key != "ENABLED"} if node.ENABLED else None
+
+
+def yacs_section(cfg: CfgNode, name: str) -> CfgNode:
+    """``MODEL.<name>``.
+
+    Raises:
+        ConfigError: the config was made without :func:`add_itpn_config`.
+    """
+    if name not in cfg.MODEL:
+        raise ConfigError(
+            f"MODEL.BACKBONE.NAME={cfg.MODEL.BACKBONE.NAME}: the config has no MODEL.{name}. Write "
+            f"itpn_d2.add_itpn_config(cfg) after cfg = get_cfg(), before a file is merged into it"
+        )
+    return cfg.MODEL[name]
+
+
+def out_features(cfg: CfgNode) -> tuple[str, ...]:
+    """The levels that the backbone of a config hands on, see ``MODEL.ITPN.OUT_FEATURES``."""
+    if cfg.MODEL.ITPN.OUT_FEATURES:
+        return tuple(cfg.MODEL.ITPN.OUT_FEATURES)
+    return tuple(cfg.MODEL.RETINANET.IN_FEATURES) if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else _LEVELS

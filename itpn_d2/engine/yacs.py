@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import AdamW
 
-from ..backbone import backbone, timm_backbone  # noqa: F401  (registers their builders)
+from ..backbone import builders  # noqa: F401  (registers them)
 from ..data import (
     TestMapper,
     TrainMapper,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbone import create_model
+from ..backbone.yacs import yacs_section
 from ..normalisation import IMAGENET
 from .batch_augmentation import BatchAugmentation
 
@@ -56,7 +57,7 @@ class ImageClassifier(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """From a yacs config: ``MODEL.ITPN`` and ``MODEL.CLASSIFIER``, see
         :func:`itpn_d2.backbone.yacs.add_itpn_config`."""
-        node, head = cfg.MODEL.ITPN, cfg.MODEL.CLASSIFIER
+        node, head = yacs_section(cfg, "ITPN"), yacs_section(cfg, "CLASSIFIER")
         network = create_model(
             node.NAME,
             num_classes=head.NUM_CLASSES,
