@@ -51,6 +51,7 @@ def add_itpn_config(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.CLASSIFIER = CfgNode(
         {"NUM_CLASSES": 1000, "POOLING": "mean_then_norm", "AUGMENTATION": True, "HEAD_ONLY": False}
     )
+    cfg.SOLVER.OPTIMIZER = "AdamW"  # or SGD, with MOMENTUM and NESTEROV
     cfg.SOLVER.LAYER_DECAY = 1.0
     return cfg
 

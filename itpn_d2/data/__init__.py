@@ -4,6 +4,7 @@ from ..errors import DatasetError
 from .augmentation import (
     OneOf,
     custom_augmentations,
+    detectron2_augmentations,
     lsj_augmentations,
     multiscale_crop_augmentations,
     semantic_augmentations,
@@ -16,7 +17,14 @@ from .labels import Labelling, read_labels
 from .loader import build_test_loader, build_train_loader, build_val_loss_loader
 from .mapper import TestMapper, TrainMapper
 from .panoptic import check_panoptic, register_panoptic
-from .registry import has_annotations, has_masks, prepare_datasets, register_builtin, register_coco
+from .registry import (
+    has_annotations,
+    has_masks,
+    prepare_datasets,
+    register_builtin,
+    register_coco,
+    register_together,
+)
 from .sampler import ResumableBatchSampler
 from .scene_sets import register_scenes
 from .scenes import generate_scenes
@@ -44,6 +52,7 @@ __all__ = [
     "check_coco",
     "check_panoptic",
     "custom_augmentations",
+    "detectron2_augmentations",
     "generate_scenes",
     "has_annotations",
     "has_masks",
@@ -59,6 +68,7 @@ __all__ = [
     "register_panoptic",
     "register_scenes",
     "register_semantic",
+    "register_together",
     "semantic_augmentations",
     "test_augmentations",
 ]

@@ -117,6 +117,29 @@ def custom_augmentations(
     return recipe
 
 
+def detectron2_augmentations(
+    short_sides: Sequence[int],
+    max_size: int,
+    sampling: str = "choice",
+    flip: str = "horizontal",
+    crop_type: str | None = None,
+    crop_size: Sequence[float] = (0.9, 0.9),
+) -> Recipe:
+    """The training views of Detectron2's yacs configs: a crop, a random short side, a flip.
+
+    Args:
+        sampling: ``choice`` of the short sides, or any in their ``range``.
+        flip: ``horizontal``, ``vertical`` or ``none``.
+        crop_type, crop_size: of Detectron2's ``RandomCrop``; None for none.
+    """
+    recipe: Recipe = [ResizeShortestEdge(tuple(short_sides), max_size, sampling)]
+    if crop_type is not None:
+        recipe.insert(0, T.RandomCrop(crop_type, tuple(crop_size)))
+    if flip != "none":
+        recipe.append(T.RandomFlip(horizontal=flip == "horizontal", vertical=flip == "vertical"))
+    return recipe
+
+
 def test_augmentations(short_side: int, max_size: int) -> Recipe:
     """The single view of evaluation."""
     return [ResizeShortestEdge(short_side, max_size)]

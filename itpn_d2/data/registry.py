@@ -152,6 +152,28 @@ def register_builtin(name: str) -> str:
     return name
 
 
+def register_together(name: str, parts: Sequence[str]) -> str:
+    """Datasets that are registered already as one under ``name``, one after the other.
+
+    Raises:
+        DatasetError: one can't be used, or they differ in their classes or keypoints.
+    """
+    facts = [dataset_facts(register_builtin(part)) for part in parts]
+    for part, found in zip(parts[1:], facts[1:], strict=True):
+        if found != facts[0]:
+            raise DatasetError(
+                f"datasets {parts[0]!r} and {part!r} have other classes or keypoints, so that they can't be "
+                f"trained on together"
+            )
+    first = MetadataCatalog.get(parts[0]).as_dict()
+    kept = {key: value for key, value in first.items() if key not in ("name", "json_file", "image_root")}
+
+    def load() -> list[dict]:
+        return [record for part in parts for record in DatasetCatalog.get(part)]
+
+    return register(name, tuple(parts), load, **kept)
+
+
 def has_masks(name: str) -> bool:
     """Whether every annotation of the registered dataset has a segmentation, and there is one at all.
 

@@ -41,7 +41,7 @@ def read_config(path: str, yacs_overrides: Sequence[str] = ()) -> DictConfig:
             found = "is empty" if not content else f"holds a {type(content).__name__}"
             raise ConfigError(f"{path}: it {found}; a config has the sections {', '.join(SECTIONS)}")
         if not set(SECTIONS) & content.keys():
-            return translate(merge_yacs(path, content, yacs_overrides), path)
+            return translate(*merge_yacs(path, content, yacs_overrides), path)
         content = _with_texts(content)
         check_is_data(content, path)
         config = OmegaConf.create(content, flags={"allow_objects": True})

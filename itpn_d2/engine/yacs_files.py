@@ -16,9 +16,11 @@ _BASE = "_BASE_"
 _MOST_FILES = 30
 
 
-def merge_yacs(path: str, content: Mapping[str, Any], overrides: Sequence[str] = ()) -> CfgNode:
-    """Detectron2's defaults with ``MODEL.ITPN``, ``MODEL.TIMM`` and ``SOLVER.LAYER_DECAY``, the content of a
-    file and of those it is based on, and ``KEY=value`` or ``KEY value`` overrides.
+def merge_yacs(
+    path: str, content: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> tuple[CfgNode, frozenset[str]]:
+    """Detectron2's defaults with our keys, the content of a file and of those it is based on, and
+    ``KEY=value`` or ``KEY value`` overrides; and the keys that were given, if only with their defaults.
 
     Raises:
         ConfigError: a key that isn't there (with the nearest), a value of another type, a base that can't be
@@ -29,9 +31,10 @@ def merge_yacs(path: str, content: Mapping[str, Any], overrides: Sequence[str] =
     version = merged.pop("VERSION", cfg.VERSION)
     if version != cfg.VERSION:
         raise ConfigError(f"{path}: VERSION={version!r}: only {cfg.VERSION}, Detectron2's own, can be read")
-    for key, value in [*_leaves(merged, ""), *_pairs(overrides)]:
+    pairs = [*_leaves(merged, ""), *_pairs(overrides)]
+    for key, value in pairs:
         _set(cfg, key, value, path)
-    return cfg
+    return cfg, frozenset(key for key, _ in pairs)
 
 
 def _with_bases(path: str, content: Any, seen: tuple[str, ...]) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""Values of a yacs config that Detectron2 would take in another sense, or that fit nothing here."""
+
+from collections.abc import Collection
+from typing import Any
+
+from detectron2.config import CfgNode, get_cfg
+
+from ..errors import ConfigError
+from .yacs_keys import is_ours
+
+_SGD_RATE = 0.005  # no AdamW recipe of a transformer has one as large, and no SGD recipe one much smaller
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "SOLVER.OPTIMIZER": ("AdamW", "SGD"),
+    "SOLVER.WARMUP_METHOD": ("linear", "constant"),
+    "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
+    "SOLVER.WEIGHT_DECAY_BIAS": (None, 0, 0.0),  # biases are not decayed here
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm", "full_model"),
+    "INPUT.FORMAT": ("RGB", "BGR"),
+    "INPUT.MASK_FORMAT": ("polygon", "bitmask"),
+    "INPUT.RANDOM_FLIP": ("horizontal", "vertical", "none"),
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
+    "INPUT.CROP.TYPE": ("relative_range", "relative", "absolute", "absolute_range"),
+    "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "RepeatFactorTrainingSampler"),
+}
+_STATISTICS = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT")
+
+
+def value_of(cfg: CfgNode, key: str) -> Any:
+    """The value at a full key."""
+    for name in key.split("."):
+        cfg = cfg[name]
+    return cfg
+
+
+def check_values(cfg: CfgNode, given: Collection[str], path: str) -> None:
+    """
+    Raises:
+        ConfigError: with the key, its value, and what to write.
+    """
+    for key, allowed in _CHOICES.items():
+        value = value_of(cfg, key)
+        if value not in allowed:
+            raise ConfigError(f"{path}: {key}={value!r}: choose from {', '.join(map(str, allowed))}")
+    _check_sets(cfg, path)
+    _check_rate(cfg, path)
+    _check_clipping(cfg, path)
+    if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and len(cfg.INPUT.MIN_SIZE_TRAIN) != 2:
+        raise ConfigError(
+            f"{path}: INPUT.MIN_SIZE_TRAIN_SAMPLING='range' "
+            f"INPUT.MIN_SIZE_TRAIN={tuple(cfg.INPUT.MIN_SIZE_TRAIN)}: a range is the smallest and the largest"
+        )
+    if is_ours(cfg):
+        _check_weights(cfg, path)
+        _check_statistics(cfg, given, path)
+
+
+def _check_sets(cfg: CfgNode, path: str) -> None:
+    if not cfg.DATASETS.TRAIN:
+        raise ConfigError(f"{path}: DATASETS.TRAIN=(): name at least one registered set")
+    if len(cfg.DATASETS.TEST) != 1:
+        raise ConfigError(
+            f"{path}: DATASETS.TEST={tuple(cfg.DATASETS.TEST)}: one registered set; evaluate others each by "
+            f"--eval-only with DATASETS.TEST"
+        )
+
+
+def _check_rate(cfg: CfgNode, path: str) -> None:
+    rate = cfg.SOLVER.BASE_LR
+    if rate <= 0:
+        raise ConfigError(f"{path}: SOLVER.BASE_LR={rate}: choose a value greater than 0")
+    if cfg.SOLVER.OPTIMIZER == "AdamW" and rate >= _SGD_RATE:
+        raise ConfigError(
+            f"{path}: SOLVER.BASE_LR={rate}: that is a rate for SGD, and SOLVER.OPTIMIZER is AdamW: write "
+            f"SOLVER.BASE_LR=0.0001 and SOLVER.WEIGHT_DECAY=0.05, or SOLVER.OPTIMIZER=SGD to keep this rate"
+        )
+    if cfg.SOLVER.NESTEROV and cfg.SOLVER.MOMENTUM <= 0:
+        raise ConfigError(f"{path}: SOLVER.NESTEROV=True SOLVER.MOMENTUM={cfg.SOLVER.MOMENTUM}: it needs one")
+
+
+def _check_clipping(cfg: CfgNode, path: str) -> None:
+    clip = cfg.SOLVER.CLIP_GRADIENTS
+    if not clip.ENABLED:
+        return
+    if clip.CLIP_VALUE <= 0:
+        raise ConfigError(f"{path}: SOLVER.CLIP_GRADIENTS.CLIP_VALUE={clip.CLIP_VALUE}: choose one above 0")
+    if clip.CLIP_TYPE == "full_model" and clip.NORM_TYPE != 2:
+        raise ConfigError(
+            f"{path}: SOLVER.CLIP_GRADIENTS.NORM_TYPE={clip.NORM_TYPE}: of the whole model the norm is 2.0"
+        )
+
+
+def _check_weights(cfg: CfgNode, path: str) -> None:
+    weights = cfg.MODEL.WEIGHTS
+    if weights.startswith(("detectron2://", "catalog://")):
+        raise ConfigError(
+            f"{path}: MODEL.WEIGHTS={weights}: Detectron2's weights are of ResNets, and the backbone is "
+            f"{cfg.MODEL.BACKBONE.NAME}: write MODEL.WEIGHTS='' to train from scratch, or a file or address "
+            f"of its own weights (python -m itpn_d2.model_zoo lists those that are known)"
+        )
+
+
+def _check_statistics(cfg: CfgNode, given: Collection[str], path: str) -> None:
+    """Detectron2's defaults are those of a ResNet of Caffe: BGR, of which nothing but the mean is taken
+    away. Our weights have seen RGB with torchvision's statistics."""
+    if not cfg.MODEL.WEIGHTS:
+        return
+    usual = get_cfg()
+    for key in _STATISTICS:
+        if key not in given and value_of(cfg, key) == value_of(usual, key):
+            raise ConfigError(
+                f"{path}: MODEL.WEIGHTS={cfg.MODEL.WEIGHTS} with {key}={value_of(cfg, key)}, Detectron2's "
+                f"default for its ResNets: write INPUT.FORMAT=RGB, MODEL.PIXEL_MEAN=[123.675,116.28,103.53] "
+                f"and MODEL.PIXEL_STD=[58.395,57.12,57.375], or those that the weights were trained with"
+            )
