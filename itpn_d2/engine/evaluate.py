@@ -48,7 +48,7 @@ def check_evaluation(cfg: DictConfig) -> None:
             f"dataset {name!r} has no annotations, so that nothing can be measured: set train.eval_period=0, "
             f"and let --eval-only write its predictions after the training"
         )
-    evaluator = build(cfg.dataloader.evaluator)
+    evaluator = build(_evaluator_cfg(cfg, "model"))
     metric = str(cfg.train.get("best_metric") or "").removeprefix("ema/")
     known = evaluator.metric_names() if hasattr(evaluator, "metric_names") else None
     if known is None or not metric or metric in known or metric.startswith("val"):
@@ -57,6 +57,15 @@ def check_evaluation(cfg: DictConfig) -> None:
     hint = next((f"; did you mean {k}?" for k in known if near and k.lower() == near[0]), "")
     hint = hint or f"; there are: {', '.join(known)}"
     raise ConfigError(f"train.best_metric={cfg.train.best_metric} is never measured{hint}")
+
+
+def _evaluator_cfg(cfg: DictConfig, name: str) -> DictConfig:
+    """The call of the evaluator, which writes to ``inference/<name>`` in ``train.output_dir``; COCO's needs
+    the folder for a set without a json."""
+    node = cfg.dataloader.evaluator.copy()
+    node._set_parent(cfg.dataloader)
+    node.output_dir = str(Path(cfg.train.output_dir) / "inference" / name)
+    return node
 
 
 def evaluate(
@@ -99,8 +108,7 @@ def evaluate_once(
         test.mapper.augmentations = []  # the views are made of the original image
         predicting = views_of(cfg, model)
     loader = build(test)
-    evaluator_cfg = cfg.dataloader.evaluator.copy()
-    evaluator_cfg.output_dir = str(Path(cfg.train.output_dir) / "inference" / name)
+    evaluator_cfg = _evaluator_cfg(cfg, name)
     evaluator = build(evaluator_cfg)
     if images is not None and images < len(loader.dataset):
         loader, evaluator = spread(loader, images), restricted(evaluator)
