@@ -190,17 +190,31 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     p.add_argument("--output", type=Path, metavar="FOLDER", help="default: calibration in train.output_dir")
     p.add_argument("--fresh", action="store_true", help="forget what an earlier call has measured")
     p.add_argument("--metric", help=f"default: the first measured of {', '.join(METRICS)}")
-    p.add_argument("--max-loss", type=float, default=0.5, help="of the metric (default: 0.5)")
-    p.add_argument("--by", choices=("model", "backbone"), default="model", help="whose latency decides")
-    p.add_argument("--images", type=_count, help="of the validation set, spread evenly; default: all")
-    p.add_argument("--samples", type=_count, default=5, help="images that latencies are taken on")
-    p.add_argument("--rounds", type=_count, default=15, help="times that each is timed")
+    p.add_argument(
+        "--max-loss", type=float, default=0.5, help="largest accepted loss of the metric (default: 0.5)"
+    )
+    p.add_argument(
+        "--by", choices=("model", "backbone"), default="model", help="which latency to rank settings by"
+    )
+    p.add_argument("--images", type=_count, help="validation images to use, evenly spread; default: all")
+    p.add_argument("--samples", type=_count, default=5, help="number of images to measure latency on")
+    p.add_argument("--rounds", type=_count, default=15, help="timed repetitions of each setting")
     p.add_argument("--keep", nargs="*", type=numbers, default=[numbers(k) for k in KEEP], metavar="RATIO,...")
     p.add_argument("--at", nargs="*", type=numbers, default=[numbers(d) for d in DEPTHS], metavar="SHARE,...")
-    p.add_argument("--windows", nargs="*", type=int, help="in tokens; default: by the size of the images")
-    p.add_argument("--tokens", nargs="*", type=int, default=list(TOKENS), help="of gathering")
     p.add_argument(
-        "--combine", choices=("front", "all", "none"), default="front", help="which of both together"
+        "--windows",
+        nargs="*",
+        type=int,
+        help="window sides to try, in tokens; default: by the size of the images",
+    )
+    p.add_argument(
+        "--tokens", nargs="*", type=int, default=list(TOKENS), help="numbers of gathering tokens to try"
+    )
+    p.add_argument(
+        "--combine",
+        choices=("front", "all", "none"),
+        default="front",
+        help="settings to combine: those on the fronts, all or none",
     )
     add_debug(p)
     p.add_argument("opts", nargs="*", metavar="key=value", help="overrides of the config, anywhere")

@@ -5,7 +5,7 @@
         --arm DINO configs/Quickstart/dino_fast_itpn_nano.py optimizer.lr=4e-4 \\
         --start pre-trained=pretrained.pth --all train.ema.enabled=False
 
-Every arm is a config with its own overrides; ``--all`` holds for each. It is trained from nothing and from
+Every arm is a config with its own overrides; ``--all`` holds for each. It is trained from scratch and from
 each ``--start``, for as many iterations as take ``--minutes`` of processor time, so that its schedule ends
 with them; evaluations come on top. What is done already is not done again, and a training that was stopped
 goes on. Writes ``OUT/equal_time.json``, ``OUT/equal_time.md`` and ``OUT/equal_time.png``.
@@ -36,7 +36,7 @@ from itpn_d2.evaluation import read_metrics
 from itpn_d2.files import write_json, write_text, written_whole
 
 METRICS = ("bbox/AP", "segm/AP")
-NOTHING = "nothing"
+SCRATCH = "from scratch"
 _PROBE = (4, 20)  # iterations: to warm up, and then to measure
 _QUIET = ("train.validation_loss=False", "train.visualize.period=0", "train.device=cpu")
 
@@ -109,7 +109,7 @@ def table(found: Mapping[str, Any]) -> str:
         f"{found['minutes']:g} minutes of processor time each, without evaluations; {found['machine']}, "
         f"torch {found['torch']}.",
         "",
-        f"| detector | start from | iterations | s/iteration | {' | '.join(metrics)} |",
+        f"| detector | initialised from | iterations | s/iteration | {' | '.join(metrics)} |",
         "|" + "---|" * (4 + len(metrics)),
     ]
     for row in found["runs"].values():
@@ -120,7 +120,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def plot(found: Mapping[str, Any], path: Path) -> None:
-    """Scores over processor minutes of training: a panel a metric, a colour an arm, dashed from nothing."""
+    """Scores over processor minutes of training: a panel a metric, a colour an arm, dashed from scratch."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -221,13 +221,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_debug(p)
     p.add_argument("--output", type=Path, required=True)
-    p.add_argument("--minutes", type=float, default=6.0, help="of processor time for training (default: 6)")
-    p.add_argument("--evaluations", type=int, default=3, help="of each training, evenly spread (default: 3)")
+    p.add_argument("--minutes", type=float, default=6.0, help="processor time of each training (default: 6)")
+    p.add_argument(
+        "--evaluations", type=int, default=3, help="evaluations in each training, evenly spread (default: 3)"
+    )
     p.add_argument(
         "--arm", nargs="+", action="append", required=True, metavar="WORD", help="name, config, key=value ..."
     )
     p.add_argument("--start", action="append", default=[], metavar="NAME=FILE", help="a checkpoint")
-    p.add_argument("--only-starts", action="store_true", help="leave out trainings from nothing")
+    p.add_argument("--only-starts", action="store_true", help="leave out training from scratch")
     p.add_argument("--all", nargs="+", default=[], metavar="key=value", help="overrides of every arm")
     args = p.parse_args(arguments)
     for words in args.arm:
@@ -246,7 +248,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     arms = [Arm(name, config, (*_QUIET, *args.all, *own)) for name, config, *own in args.arm]
-    starts: dict[str, str | None] = {} if args.only_starts else {NOTHING: None}
+    starts: dict[str, str | None] = {} if args.only_starts else {SCRATCH: None}
     starts |= {name: file for name, _, file in (start.partition("=") for start in args.start)}
     with errors_of_use(args.debug):
         found = compare(arms, starts, args.minutes, args.evaluations, args.output)

@@ -2,7 +2,7 @@
 
     python tools/transfer.py --output OUT --seeds 1 2 3 --finetune train.max_iter=300 train.eval_period=100
 
-Arms: ``none``; ``trunk`` (pixel pre-training, its pyramid thrown away); ``pixel``, ``mfm``, ``fastmim``
+Arms: ``none``; ``trunk`` (pixel pre-training, with a random pyramid); ``pixel``, ``mfm``, ``fastmim``
 (trunk and pyramid). Every seed pre-trains and fine-tunes anew. What is done already is not done again. Writes
 ``OUT/transfer.json``, ``OUT/transfer.md`` and ``OUT/transfer.png``.
 """
@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {"pixel": "pixel_mim", "mfm": "mfm", "fastmim": "fastmim_hog"}
 ARMS = {"none": None, "trunk": "pixel", "pixel": "pixel", "mfm": "mfm", "fastmim": "fastmim"}
 LABELS = {
-    "none": "nothing",
-    "trunk": "trunk (pixels), pyramid fresh",
+    "none": "from scratch",
+    "trunk": "trunk (pixels), random pyramid",
     "pixel": "trunk and pyramid (pixels)",
     "mfm": "trunk and pyramid (MFM)",
     "fastmim": "trunk and pyramid (FastMIM, HOG)",
@@ -118,7 +118,7 @@ def finetune_when(ready: Future[Path] | None, plan: Plan, arm: str, seed: int) -
 
 def summarise(found: dict[str, list[dict[str, Any]]], metric: str) -> str:
     """A Markdown table: mean and spread over the seeds, and each seed."""
-    lines = [f"| start from | {metric}, mean | standard deviation | seeds |", "|---|---|---|---|"]
+    lines = [f"| initialised from | {metric}, mean | standard deviation | seeds |", "|---|---|---|---|"]
     for arm, runs in found.items():
         values = [r["final"][metric] for r in runs]
         spread = f"{statistics.stdev(values):.1f}" if len(values) > 1 else "-"

@@ -1,5 +1,5 @@
 """UPerNet, iTPN-B (CLIP pre-training), 160k iterations on ADE20K. The pyramid has one block after each
-addition, as the CLIP checkpoints have (the reference's has two, of which one starts from nothing).
+addition, as the CLIP checkpoints have (the reference's has two, of which one is initialised at random).
 
 Corrected: the reference counts the 44 blocks of the large trunk here, which makes the decay .971 for each.
 """

@@ -21,18 +21,38 @@ from ..errors import ConfigError, add_debug, errors_of_use
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--config-file", required=True, nargs="+", metavar="FILE|NAME", help="one for each model")
-    p.add_argument("--weights", nargs="+", default=[], metavar="FILE", help="as many (else the configs')")
-    p.add_argument("--names", nargs="+", default=[], help="of the models on the page")
+    p.add_argument(
+        "--config-file",
+        required=True,
+        nargs="+",
+        metavar="FILE|NAME",
+        help="config files or zoo names, one for each model",
+    )
+    p.add_argument(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="checkpoints, one for each config (default: those in the configs)",
+    )
+    p.add_argument("--names", nargs="+", default=[], help="names of the models on the page")
     p.add_argument("--device", help="cuda, cpu, ... (default: CUDA if there is one)")
     p.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"))
     p.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
     p.add_argument("--port", type=int, default=7860)
     p.add_argument(
-        "--allow-host", nargs="+", default=[], metavar="NAME", help="by which other machines may ask for it"
+        "--allow-host",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="host names by which other machines may request the page",
     )
-    p.add_argument("--max-upload", type=float, default=20, metavar="MB", help="of a file (default: 20)")
-    p.add_argument("--max-megapixels", type=float, default=50, metavar="N", help="of an image (default: 50)")
+    p.add_argument(
+        "--max-upload", type=float, default=20, metavar="MB", help="largest file accepted (default: 20)"
+    )
+    p.add_argument(
+        "--max-megapixels", type=float, default=50, metavar="N", help="largest image accepted (default: 50)"
+    )
     add_debug(p)
     return p
 

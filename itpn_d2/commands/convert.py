@@ -24,7 +24,9 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("source", help="a file, itpn://..., hf://...")
     p.add_argument("target", type=Path, nargs="?", help=".pth, .pt or .safetensors; none: only show SOURCE")
-    p.add_argument("--to", dest="layout", choices=LAYOUTS, default="itpn_d2", help="names and shapes")
+    p.add_argument(
+        "--to", dest="layout", choices=LAYOUTS, default="itpn_d2", help="layout (names and shapes) of TARGET"
+    )
     p.add_argument(
         "--wrapper",
         choices=[*WRAPPERS, "none"],
@@ -36,10 +38,15 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="START",
-        help="leave out what begins so in our names, such as roi_heads. (again for more)",
+        help="leave out weights whose names begin with START, such as roi_heads. (may be repeated)",
     )
     p.add_argument("--average", action="store_true", help="take the moving average if there is one")
-    p.add_argument("--num-heads", type=int, default=8, help="of a published DINO or Mask DINO (default: 8)")
+    p.add_argument(
+        "--num-heads",
+        type=int,
+        default=8,
+        help="attention heads of a published DINO or Mask DINO (default: 8)",
+    )
     p.add_argument("--force", action="store_true", help="replace TARGET if it exists")
     add_debug(p)
     return p

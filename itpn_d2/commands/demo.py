@@ -27,11 +27,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--input", required=True, nargs="+", metavar="PATH", help="images, folders, patterns, videos"
     )
+    p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="folder for all results")
     p.add_argument(
-        "--output", required=True, type=Path, metavar="FOLDER", help="for everything that is written"
+        "--weights", metavar="FILE", help="checkpoint of the trained model (default: train.init_checkpoint)"
     )
-    p.add_argument("--weights", metavar="FILE", help="of the trained model (else train.init_checkpoint)")
-    p.add_argument("--threshold", type=float, default=0.5, help="lowest score that is drawn (JSON has all)")
+    p.add_argument(
+        "--threshold", type=float, default=0.5, help="score threshold for drawing (the JSON has all)"
+    )
     p.add_argument("--batch-size", type=int, default=1, help="images at once")
     p.add_argument("--device", help="cuda, cpu, ... (default: CUDA if there is one)")
     p.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"))

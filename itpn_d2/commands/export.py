@@ -30,16 +30,20 @@ from ..inference import Predictor, read_image
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--config-file", required=True, metavar="FILE|NAME", help="config, or name of a zoo entry")
-    p.add_argument("--weights", metavar="FILE", help="of the trained model (else train.init_checkpoint)")
+    p.add_argument(
+        "--weights", metavar="FILE", help="checkpoint of the trained model (default: train.init_checkpoint)"
+    )
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER")
-    p.add_argument("--name", default="model", help="what the files' names begin with")
+    p.add_argument("--name", default="model", help="prefix of the file names")
     p.add_argument("--formats", nargs="+", choices=FORMATS, help="default: all of the model's")
     p.add_argument("--sizes", nargs="+", default=["320x384", "256x256", "512x320"], metavar="HxW")
-    p.add_argument("--image", metavar="FILE", help="to compare on (else noise), stretched to each size")
+    p.add_argument(
+        "--image", metavar="FILE", help="image to compare on, stretched to each size (default: noise)"
+    )
     p.add_argument(
         "--tolerance", type=float, default=1e-4, help="largest absolute difference (detectors: 0.01)"
     )
-    p.add_argument("--rounds", type=int, default=5, help="of timing")
+    p.add_argument("--rounds", type=int, default=5, help="timed repetitions")
     p.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], metavar="key=value", help="config overrides"
     )

@@ -47,7 +47,7 @@ def test_every_arm_and_seed_once(commands, tmp_path, capsys):
     assert all("train.epochs=3" in c for c in commands if "-m pretrain" in c)
     assert all("train.max_iter=100" in c for c in commands if "train_net.py" in c)
     table = capsys.readouterr().out
-    assert "| nothing | 20.5 | 0.7 | 20.0, 21.0 |" in table
+    assert "| from scratch | 20.5 | 0.7 | 20.0, 21.0 |" in table
     assert "| trunk and pyramid (pixels) | 30.5 |" in table
     assert (tmp_path / "transfer.png").stat().st_size > 5000
     before = len(commands)
@@ -76,4 +76,4 @@ def test_runs_side_by_side_keep_their_output_apart(commands, tmp_path):
     transfer.main([*arguments, "--parallel", "2"])
     folders = {p.parent.name for p in tmp_path.glob("*/stdout.txt")}
     assert folders == {"none_1", "pixel_1", "pretrain_pixel_1"}
-    assert "| nothing | 20.0 | - | 20.0 |" in (tmp_path / "transfer.md").read_text()
+    assert "| from scratch | 20.0 | - | 20.0 |" in (tmp_path / "transfer.md").read_text()

@@ -279,21 +279,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtypes", nargs="+", choices=("fp32", "bf16", "fp16"), default=DTYPES)
     parser.add_argument("--batch", type=int, default=default.batch)
     parser.add_argument("--rounds", type=int, default=default.rounds)
-    parser.add_argument("--threads", type=int, default=0, help="of torch; 0: its own choice")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch decides")
     parser.add_argument("--cases", nargs="*", choices=CASES, default=CASES)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="whose growth is measured")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="ways whose growth is measured")
     parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
-    parser.add_argument("--window", type=int, default=default.window, help="of gathering, in tokens")
+    parser.add_argument(
+        "--window", type=int, default=default.window, help="side of the gathering windows, in tokens"
+    )
     parser.add_argument("--tokens", type=int, default=default.tokens, help="gathering tokens")
-    parser.add_argument("--keep", type=float, default=default.keep, help="ratio of each drop of migration")
-    parser.add_argument("--backend", default=default.backend, help="of torch.compile")
+    parser.add_argument(
+        "--keep", type=float, default=default.keep, help="keep ratio of each drop of migration"
+    )
+    parser.add_argument("--backend", default=default.backend, help="backend of torch.compile")
     parser.add_argument(
         "--kept-memory", action="store_true", help="on a CPU: freed memory stays with the process"
     )
-    parser.add_argument("--resume", action="store_true", help="do not measure again what the JSON has")
+    parser.add_argument("--resume", action="store_true", help="skip what the JSON file already has")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="throughput against resolution, as PNG")
     parser.add_argument(
-        "--docs", type=Path, metavar="FOLDER", help="of the documentation, to be brought up to date"
+        "--docs", type=Path, metavar="FOLDER", help="documentation folder whose tables are updated"
     )
 
 

@@ -134,7 +134,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--docs", type=Path, help="folder of the documentation to write into, and to go on from"
     )
     parser.add_argument("--runs", type=Path, default=Path("output/heads"), help="folder of the training runs")
-    parser.add_argument("--override", nargs="+", default=[], metavar="KEY=VALUE", help="of every config")
+    parser.add_argument(
+        "--override", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of every config"
+    )
 
 
 def _earlier(args: argparse.Namespace, setting: Mapping[str, Any]) -> dict[str, Any]:

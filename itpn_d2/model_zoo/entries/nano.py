@@ -1,4 +1,4 @@
-"""The nano trunks (ours): small enough for a CPU, trained from nothing or by a pre-training of minutes."""
+"""The nano trunks (ours): small enough for a CPU, trained from scratch or after minutes of pre-training."""
 
 from ...data.scenes import CLASSES
 from ...normalisation import IMAGENET
