@@ -146,7 +146,7 @@ def config_page() -> str:
         "A config has the sections `model`, `dataset`, `dataloader`, `optimizer`, `lr_multiplier` and",
         "`train`. Any key can be overridden on the command line (`key=value`), and `--show-config` prints",
         "all keys and values of a config. A node with `_target_` is a call: it also takes every other",
-        "argument of its target. The defaults of `train` are listed; the config sets those of the other sections.",
+        "argument of its target. The table has the defaults of `train`; the config files have the others.",
     ]
     for title, model in (("Training and evaluation", schema.Config), ("Pre-training", schema.PretrainConfig)):
         rows = sorted(_rows(model, ""), key=lambda row: not row.startswith("| `train."))
