@@ -5,6 +5,8 @@ python -m itpn_d2.model_zoo show mask_rcnn_fast_itpn_base_1x
 python -m itpn_d2.model_zoo download distillation_fast_itpn_base   # or a file, itpn://..., hf://...
 python -m itpn_d2.model_zoo verify                        # the files in the cache; --load: into their models
 python -m itpn_d2.model_zoo table MODEL_ZOO.md            # write the document
+python -m itpn_d2.model_zoo reproduce fast_itpn_base_224 --data imagenet   # the quoted number, measured
+python -m itpn_d2.model_zoo publish output/model_final.pth --config-file F --name NAME --licence L --output D
 
 Exit status: 0 done; 1 a file failed its verification, or was named and is not there; 2 no such model, or a
 file that can't be had.
@@ -17,13 +19,17 @@ from pathlib import Path
 from ..checkpoint import load_state_file, local_path
 from ..checkpoint.loading import load_contents
 from ..download import sha256_of
-from ..errors import CheckpointError, add_debug, errors_of_use
+from ..errors import CheckpointError, ConfigError, add_debug, errors_of_use
 from ..files import write_text
 from .cache import cache_folder, placed
+from .card import Card
 from .entries import WEIGHTS
 from .entry import TASKS, Weights
 from .paths import PREFIX, weights_file
+from .publish import publish
 from .registry import find_weights, get_entry, list_entries
+from .reproduce import reproduce
+from .reproduce import table as compared
 from .table import document, show, summary
 from .zoo import get
 
@@ -49,6 +55,29 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--load", action="store_true", help="load each into the model it belongs to, too")
     page = commands.add_parser("table", help="all models as Markdown")
     page.add_argument("target", nargs="?", type=Path, metavar="FILE", help="none: print it")
+    again = commands.add_parser("reproduce", help="evaluate published weights beside their quoted number")
+    again.add_argument("name", metavar="NAME")
+    again.add_argument("--data", type=Path, required=True, help="ImageNet's or COCO's folder")
+    again.add_argument("--weights", metavar="FILE", help="instead of the published ones")
+    again.add_argument("--output", type=Path, help="default: output/reproduce/NAME")
+    again.add_argument("--set", nargs="+", default=[], metavar="key=value", help="overrides of the config")
+    out = commands.add_parser("publish", help="write a trained checkpoint as a folder for the hub")
+    out.add_argument("checkpoint", metavar="CHECKPOINT")
+    out.add_argument(
+        "--config-file", required=True, metavar="F", help="the project's config it was trained with"
+    )
+    out.add_argument("--name", required=True, help="title of the card")
+    out.add_argument("--licence", required=True, help="an identifier, such as apache-2.0")
+    out.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    out.add_argument("--data", default="", help="what it was trained on, for the card")
+    out.add_argument(
+        "--metric", action="append", default=[], metavar="NAME=NUMBER", help="measured, for the card"
+    )
+    out.add_argument("--half", action="store_true", help="float16 instead of float32")
+    out.add_argument("--push", metavar="ORG/NAME", help="send it to the Hugging Face hub")
+    out.add_argument(
+        "--set", nargs="+", default=[], metavar="key=value", help="overrides that it was trained with"
+    )
     add_debug(p)
     return p
 
@@ -68,9 +97,27 @@ def main(arguments: list[str] | None = None) -> int:
                 print(document(), end="")
             else:
                 write_text(args.target, document())
+        elif args.command == "reproduce":
+            place = args.output or Path("output/reproduce") / args.name
+            print(compared(reproduce(args.name, args.data, place, args.weights, args.set)))
+        elif args.command == "publish":
+            card = Card(args.licence, args.name, args.data, dict(map(_metric, args.metric)))
+            print(
+                publish(args.checkpoint, args.config_file, card, args.output, args.half, args.push, args.set)
+            )
         else:
             return _verify(args.names, args.load)
     return 0
+
+
+def _metric(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    try:
+        if name:
+            return name, float(value)
+    except ValueError:
+        pass
+    raise ConfigError(f"--metric {text!r}: write NAME=NUMBER, e.g. 'box AP=53.1'")
 
 
 def _verify(names: list[str], load: bool) -> int:

@@ -24,6 +24,9 @@ and nobody has published checksums of them: the SHA-256 of what comes first is r
 of the cache, and every later download has to be the same. Where an address fails, or is for people
 alone, place the file by its name in the folder that `python -m itpn_d2.model_zoo download NAME` states.
 `hf://org/repo[@revision]/file` is a file of the Hugging Face hub, `gdrive://ID` one of Google Drive.
+`itpn_d2.create_model(NAME, weights=True)` and `timm.create_model(NAME, pretrained=True)` take the
+pre-training of a variant; `python -m itpn_d2.model_zoo reproduce NAME --data DIR` measures a quoted number.
+Whole models from and to the hub: [docs/weights.md](docs/weights.md).
 
 Numbers are *measured here* with the named config, or *quoted*: others measured them, with their code
 and their weights. Those say what a recipe can reach, not what this code has reached.

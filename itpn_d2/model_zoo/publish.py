@@ -1,0 +1,81 @@
+"""A trained checkpoint into a folder that may be published, after a look at whether it should be."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+
+from ..checkpoint import Checkpointer, Classes, load_state_file, local_path
+from ..download import sha256_of
+from ..engine import load_config
+from ..errors import ZooError
+from ..lazy.build import build
+from ..lazy.texts import Texts
+from .card import Card
+from .description import WEIGHTS
+from .pretrained import check_repository, save_detector, upload
+
+_COUNTS = ("num_classes", "num_semantic_classes", "num_keypoints")
+
+
+def publish(
+    checkpoint: str,
+    config: str,
+    card: Card,
+    folder: str | Path,
+    half: bool = False,
+    push: str | None = None,
+    overrides: Sequence[str] = (),
+) -> str:
+    """Check a checkpoint, and write its folder; with ``push``, send that to the hub.
+
+    The load has to be complete, all weights finite (also in half precision), and the names of the classes
+    known: from the checkpoint, where it has them, else from ``config.yaml`` beside it, or from ``overrides``.
+
+    Args:
+        config: the config of this project that it was trained with.
+        overrides: ``key=value``, where it was trained with other values.
+
+    Returns:
+        What was written, with its digest, for people.
+
+    Raises:
+        CheckpointError: it can't be read, or is not all of this model. ZooError: no names of classes, or
+            see :func:`.save_detector`. ConfigError: no such config or key.
+    """
+    if push is not None:
+        check_repository(push)
+    cfg = load_config(config, list(overrides))
+    path = Path(local_path(checkpoint))
+    names = Classes.of(load_state_file(path).get(Classes.KEY)).names
+    if (path.parent / "config.yaml").is_file():
+        theirs = OmegaConf.select(load_config(str(path.parent / "config.yaml")), "dataset", default={})
+        for key in (*_COUNTS, "class_names", "semantic_class_names"):
+            if cfg.dataset.get(key) is None and theirs.get(key) is not None:
+                cfg.dataset[key] = theirs[key]
+    for key in ("names", "semantic_names"):
+        if key in names and cfg.dataset.get(f"{'semantic_' * (key != 'names')}class_names") is None:
+            cfg.dataset[f"{'semantic_' * (key != 'names')}class_names"] = Texts(names[key])
+    found = cfg.dataset.get("class_names")
+    if not found:
+        raise ZooError(
+            f"{checkpoint}: holds no names of classes, without which nobody can use it: keep config.yaml of "
+            f"its training beside it, or give 'dataset.class_names=[a,b]'"
+        )
+    if cfg.dataset.get("num_classes") is None:
+        cfg.dataset.num_classes = len(found)
+    if missing := [key for key in _COUNTS if key in cfg.dataset and cfg.dataset[key] is None]:
+        raise ZooError(f"{checkpoint}: how many is not known: give dataset.{missing[0]}=N")
+    model = build(cfg.model)
+    classes = Classes(found, cfg.dataset.get("semantic_class_names"))
+    Checkpointer(model, classes=classes).load(str(path), [], complete=True)
+    dtype = torch.float16 if half else torch.float32
+    place = save_detector(model, cfg, config, folder, card, dtype, push)
+    lines = [
+        f"{place}: {len(model.state_dict())} tensors, {len(found)} classes, {dtype}".replace("torch.", "")
+    ]
+    lines.append(f"{WEIGHTS}: sha256 {sha256_of(place / WEIGHTS)}")
+    if push is not None:
+        lines.append(upload(place, push))
+    return "\n".join(lines)
