@@ -13,6 +13,7 @@ from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, Polygon
 from ..errors import DatasetError
 from ..seed import seeded
 from .decode import BrokenImageError
+from .labels import read_labels
 from .read import read_image
 
 _LABELS = ("annotations", "segments", "sem_seg_file_name", "labelling")
@@ -47,6 +48,20 @@ def read_record(record: dict[str, Any], image_format: str = "RGB") -> np.ndarray
     return image if image_format == "RGB" else image[..., ::-1]
 
 
+def read_semantic(record: dict[str, Any]) -> np.ndarray:
+    """See :func:`.read_labels`.
+
+    Raises:
+        DatasetError: the record has no label image.
+    """
+    if "sem_seg_file_name" not in record:
+        raise DatasetError(
+            f"{record['file_name']}: it has no sem_seg_file_name, the label image that a semantic head "
+            f"learns: name a set that has them, such as coco_2017_train_panoptic_separated"
+        )
+    return read_labels(record)
+
+
 def check_format(image_format: str) -> None:
     """
     Raises:
@@ -64,11 +79,16 @@ class _Mapper(DatasetMapper):
     """Detectron2's, with our reader of images, and where an image without objects has the fields of the
     others, empty: there it has no ``gt_masks``, and boxes can't be recomputed from them."""
 
+    use_semantic = False
+
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         sample = copy.deepcopy(dataset_dict)
-        view = T.AugInput(read_record(sample, self.image_format))
+        labels = read_semantic(sample) if self.use_semantic else None
+        view = T.AugInput(read_record(sample, self.image_format), sem_seg=labels)
         transforms = self.augmentations(view)
         sample["image"] = _tensor(view.image)
+        if labels is not None:
+            sample["sem_seg"] = torch.as_tensor(view.sem_seg.astype(np.int64))
         self._transform_annotations(sample, transforms, view.image.shape[:2])
         return sample
 
@@ -105,6 +125,7 @@ class TrainMapper:
         recompute_boxes: tightest boxes around the augmented masks.
         keep_masks: hand the masks on; False where only boxes are made from them, since 50 objects in an image
             of 1536 pixels have a hundred megabytes.
+        use_semantic: read the label images as ``sem_seg``, beside the instances: Detectron2's Panoptic FPN.
     """
 
     def __init__(
@@ -118,6 +139,7 @@ class TrainMapper:
         use_keypoint: bool = False,
         keypoint_flip: Sequence[int] | None = None,
         keep_masks: bool = True,
+        use_semantic: bool = False,
     ):
         if instance_mask_format not in ("auto", "polygon", "bitmask"):
             raise ValueError(
@@ -138,6 +160,8 @@ class TrainMapper:
             )
             for kind in ("polygon", "bitmask")
         }
+        for mapper in self.mappers.values():
+            mapper.use_semantic = use_semantic
         self.recompute_boxes, self.keep_masks = recompute_boxes, keep_masks
 
     def __call__(self, record: dict[str, Any], position: int = 0) -> dict[str, Any]:

@@ -143,7 +143,8 @@ def register_builtin(name: str) -> str:
             f"dataset {name!r} is not registered; Detectron2 has coco_2017_train, coco_2017_val, ..."
         )
     metadata = MetadataCatalog.get(name)
-    for path in (metadata.get("json_file"), metadata.get("image_root")):
+    for key in ("json_file", "image_root", "sem_seg_root", "panoptic_root", "panoptic_json"):
+        path = metadata.get(key)
         if path is not None and not Path(path).exists():
             raise DatasetError(
                 f"dataset {name!r}: {path} is missing; set DETECTRON2_DATASETS to the folder "

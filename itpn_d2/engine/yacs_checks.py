@@ -5,6 +5,7 @@ from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
+from ..data.labels import IGNORED
 from ..errors import ConfigError
 from .yacs_keys import is_ours
 
@@ -41,6 +42,7 @@ def check_values(cfg: CfgNode, given: Collection[str], path: str) -> None:
         value = value_of(cfg, key)
         if value not in allowed:
             raise ConfigError(f"{path}: {key}={value!r}: choose from {', '.join(map(str, allowed))}")
+    _check_model(cfg, path)
     _check_sets(cfg, path)
     _check_rate(cfg, path)
     _check_clipping(cfg, path)
@@ -52,6 +54,19 @@ def check_values(cfg: CfgNode, given: Collection[str], path: str) -> None:
     if is_ours(cfg):
         _check_weights(cfg, path)
         _check_statistics(cfg, given, path)
+
+
+def _check_model(cfg: CfgNode, path: str) -> None:
+    kind, ignored = cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
+    if kind == "ImageClassifier":
+        raise ConfigError(
+            f"{path}: MODEL.META_ARCHITECTURE={kind}: a yacs config names no set of labelled images; take "
+            f"one of configs/ImageNet-Classification or Custom/classifier_*"
+        )
+    if kind in ("PanopticFPN", "SemanticSegmentor") and ignored != IGNORED:
+        raise ConfigError(
+            f"{path}: MODEL.SEM_SEG_HEAD.IGNORE_VALUE={ignored}: pixels without a class are {IGNORED} here"
+        )
 
 
 def _check_sets(cfg: CfgNode, path: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from detectron2.config import CfgNode, LazyCall
 
 from ..data import (
+    SemanticMapper,
     TestMapper,
     TrainMapper,
     build_test_loader,
@@ -17,7 +18,7 @@ from ..data import (
     register_together,
     test_augmentations,
 )
-from ..evaluation import build_evaluator
+from ..evaluation import build_registered_evaluator
 from .schema import Training
 
 logger = logging.getLogger(__name__)
@@ -45,26 +46,46 @@ def dataset(cfg: CfgNode) -> dict[str, Any]:
         num_classes=_num_classes(cfg),
         class_names=None,
     )
+    if _is_panoptic(cfg):
+        found["num_semantic_classes"] = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     if cfg.MODEL.KEYPOINT_ON:
         found.update(num_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS, keypoint_flip=None)
     return found
 
 
+def _is_semantic(cfg: CfgNode) -> bool:
+    return bool(cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor")
+
+
+def _is_panoptic(cfg: CfgNode) -> bool:
+    return bool(cfg.MODEL.META_ARCHITECTURE == "PanopticFPN")
+
+
 def _num_classes(cfg: CfgNode) -> int:
-    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
-        return int(cfg.MODEL.RETINANET.NUM_CLASSES)
-    return int(cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+    sections = {"RetinaNet": "RETINANET", "SemanticSegmentor": "SEM_SEG_HEAD"}
+    section = sections.get(cfg.MODEL.META_ARCHITECTURE, "ROI_HEADS")
+    return int(cfg.MODEL[section].NUM_CLASSES)
 
 
 def _train_name(cfg: CfgNode) -> str:
     return "+".join(cfg.DATASETS.TRAIN)
 
 
-def _mapper(cfg: CfgNode, given: Collection[str]) -> dict[str, Any]:
-    """What both mappers with labels have."""
-    found: dict[str, Any] = dict(use_instance_mask=cfg.MODEL.MASK_ON, image_format=cfg.INPUT.FORMAT)
+def _mapper(cfg: CfgNode, given: Collection[str], views: Any, number: int, **options: Any) -> Any:
+    """What reads images with what the model learns of them."""
+    call, channels = LazyCall, cfg.INPUT.FORMAT
+    if _is_semantic(cfg):
+        return call(SemanticMapper)(augmentations=views, image_format=channels, seed=number)
+    found = call(TrainMapper)(
+        augmentations=views,
+        image_format=channels,
+        seed=number,
+        use_instance_mask=cfg.MODEL.MASK_ON,
+        use_semantic=_is_panoptic(cfg),
+        **options,
+    )
     if "INPUT.MASK_FORMAT" in given:  # else each record has the one that fits
-        found["instance_mask_format"] = cfg.INPUT.MASK_FORMAT
+        found.instance_mask_format = cfg.INPUT.MASK_FORMAT
     if cfg.MODEL.KEYPOINT_ON:
         found.update(use_keypoint=True, keypoint_flip="${dataset.keypoint_flip}")
     return found
@@ -74,7 +95,10 @@ def dataloader(cfg: CfgNode, given: Collection[str], number: int) -> dict[str, A
     """The loaders, whose seed is ``number``, the evaluator, and the views of ``TEST.AUG``."""
     call, inputs, loading = LazyCall, cfg.INPUT, cfg.DATALOADER
     once = call(test_augmentations)(short_side=inputs.MIN_SIZE_TEST, max_size=inputs.MAX_SIZE_TEST)
-    crop, labelled = inputs.CROP, _mapper(cfg, given)
+    crop, name = inputs.CROP, cfg.DATASETS.TEST[0]
+    # as in Detectron2: without instances there is none to be empty; and its label images tell no sizes
+    filter_empty = loading.FILTER_EMPTY_ANNOTATIONS and not _is_semantic(cfg)
+    recompute = crop.ENABLED and cfg.MODEL.MASK_ON
     views = call(detectron2_augmentations)(
         short_sides=list(inputs.MIN_SIZE_TRAIN),
         max_size=inputs.MAX_SIZE_TRAIN,
@@ -88,33 +112,30 @@ def dataloader(cfg: CfgNode, given: Collection[str], number: int) -> dict[str, A
         **_test_views(cfg),
         train=call(build_train_loader)(
             dataset=_train_name(cfg),
-            mapper=call(TrainMapper)(
-                augmentations=views,
-                seed=number,
-                recompute_boxes=crop.ENABLED and cfg.MODEL.MASK_ON,  # as Detectron2
-                **labelled,
-            ),
+            mapper=_mapper(cfg, given, views, number, recompute_boxes=recompute),
             total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
             num_workers=loading.NUM_WORKERS,
             seed=number,
-            aspect_ratio_grouping=loading.ASPECT_RATIO_GROUPING,
-            filter_empty=loading.FILTER_EMPTY_ANNOTATIONS,
+            aspect_ratio_grouping=loading.ASPECT_RATIO_GROUPING and not _is_semantic(cfg),
+            filter_empty=filter_empty,
             repeat_threshold=loading.REPEAT_THRESHOLD if repeated else None,
             min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
         ),
         test=call(build_test_loader)(
-            dataset=cfg.DATASETS.TEST[0],
+            dataset=name,
             mapper=call(TestMapper)(augmentations=once, image_format=inputs.FORMAT),
             num_workers=loading.NUM_WORKERS,
         ),
         val_loss=call(build_val_loss_loader)(
-            dataset=cfg.DATASETS.TEST[0],
-            mapper=call(TrainMapper)(augmentations=once, seed=0, **labelled),
+            dataset=name,
+            mapper=_mapper(cfg, given, once, 0),
             batch_size=1,
+            filter_empty=filter_empty,
         ),
-        evaluator=call(build_evaluator)(
-            dataset_name=cfg.DATASETS.TEST[0],
+        evaluator=call(build_registered_evaluator)(
+            dataset_name=name,
             output_dir=None,
+            panoptic=_is_panoptic(cfg),
             keypoint_sigmas=list(cfg.TEST.KEYPOINT_OKS_SIGMAS) or None,
         ),
     )

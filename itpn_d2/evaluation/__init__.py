@@ -1,5 +1,6 @@
 """Evaluators, the results table, and pictures of a run."""
 
+from .by_type import build_registered_evaluator
 from .classification import ClassificationEvaluator
 from .curves import plot_curves, read_metrics
 from .drawing import draw_labels, draw_prediction, semantic_map
@@ -17,6 +18,7 @@ __all__ = [
     "DetectionEvaluator",
     "SemanticEvaluator",
     "build_evaluator",
+    "build_registered_evaluator",
     "draw_labels",
     "draw_prediction",
     "exit_picture",

@@ -78,7 +78,7 @@ _FUNCTIONS = {
     ),
     "itpn_d2.engine.yacs": ("build_yacs_model",),
     "itpn_d2.engine.yacs_solver": ("build_schedule", "build_yacs_optimizer"),
-    "itpn_d2.evaluation": ("build_evaluator",),
+    "itpn_d2.evaluation": ("build_evaluator", "build_registered_evaluator"),
     "itpn_d2.models": ("create_model",),
     "itpn_d2.heads": ("point_rend_mask_head",),
     "itpn_d2.solver": ("parameter_groups",),

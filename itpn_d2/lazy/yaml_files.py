@@ -67,6 +67,8 @@ def parse_yaml(text: str, name: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         reason = getattr(error, "problem", None) or " ".join(str(error).split())
+        if "python/" in reason:
+            reason += "; a config is data and nothing in it is executed: write the value that this would give"
         raise ConfigError(f"{name}{line}: it can't be read as yaml ({reason})") from error
     finally:
         loader.dispose()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog
 from detectron2.data import transforms as T
+from PIL import Image
 
 from itpn_d2.data import (
     DatasetError,
@@ -193,3 +194,17 @@ def test_an_image_without_objects_has_empty_fields(dataset, recompute):
     assert not mapper(use_instance_mask=False)(record, 1)["instances"].has("gt_masks")
     flipped = mapper(use_instance_mask=False, use_keypoint=True, keypoint_flip=[1, 0])
     assert flipped(record, 1)["instances"].gt_keypoints.tensor.shape == (0, 2, 3)
+
+
+def test_label_images_beside_instances_follow_a_mirror(tmp_path):
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[:, :2] = 200
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    Image.fromarray((pixels[..., 0] > 0).astype(np.uint8)).save(tmp_path / "labels.png")
+    record = {"file_name": str(tmp_path / "image.png"), "height": 4, "width": 6, "annotations": []}
+    read = TrainMapper([T.RandomFlip(prob=1.0)], use_instance_mask=False, use_semantic=True)
+    sample = read({**record, "sem_seg_file_name": str(tmp_path / "labels.png")})
+    assert torch.equal(sample["sem_seg"], (sample["image"][0] > 0).long())
+    assert sample["sem_seg"][0].tolist() == [0, 0, 0, 0, 1, 1] and len(sample["instances"]) == 0
+    with pytest.raises(DatasetError, match=r"image.png.*no sem_seg_file_name"):
+        read(record)

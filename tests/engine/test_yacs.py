@@ -50,6 +50,7 @@ REFUSED = {
     "SOLVER.LR_SCHEDULER_NAME=Nope": "WarmupCosineLR",
     "TEST.PRECISE_BN.ENABLED=True": "running statistics",
     "DATALOADER.SAMPLER_TRAIN=RandomSubsetTrainingSampler": "RepeatFactor",
+    "MODEL.META_ARCHITECTURE=ImageClassifier": "ImageNet-Classification",
     "INPUT.FORMAT=L": "RGB, BGR",
     "INPUT.MASK_FORMAT=rle": "polygon, bitmask",
     "INPUT.RANDOM_FLIP=both": "horizontal, vertical, none",

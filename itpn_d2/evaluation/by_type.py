@@ -1,0 +1,65 @@
+"""The evaluators of sets that others have registered, by what their metadata say of their kind."""
+
+from collections.abc import Sequence
+
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import (
+    COCOPanopticEvaluator,
+    DatasetEvaluator,
+    DatasetEvaluators,
+    LVISEvaluator,
+    PascalVOCDetectionEvaluator,
+)
+
+from ..errors import ConfigError
+from .evaluator import DetectionEvaluator
+from .semantic import SemanticEvaluator
+
+_PANOPTIC = "coco_panoptic_seg"
+
+
+def build_registered_evaluator(
+    dataset_name: str,
+    output_dir: str | None = None,
+    panoptic: bool = False,
+    keypoint_sigmas: Sequence[float] | None = None,
+) -> DatasetEvaluator:
+    """What measures a model on a registered set, as Detectron2's ``tools/train_net.py`` chooses it.
+
+    Args:
+        panoptic: the model finds panoptic segments: panoptic quality is measured, too, and of the semantic
+            branch the mIoU.
+        keypoint_sigmas: see :class:`.DetectionEvaluator`.
+
+    Raises:
+        ConfigError: the set's kind can't be evaluated here, or is not panoptic.
+    """
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
+    if panoptic:
+        if kind != _PANOPTIC:
+            raise ConfigError(
+                f"dataset {dataset_name!r} (evaluator_type {kind!r}) has no panoptic labels, which a "
+                f"PanopticFPN is measured by: name a panoptic set, such as coco_2017_val_panoptic_separated"
+            )
+        return DatasetEvaluators(
+            [
+                DetectionEvaluator(dataset_name, output_dir, keypoint_sigmas=keypoint_sigmas),
+                SemanticEvaluator(dataset_name, output_dir),
+                COCOPanopticEvaluator(dataset_name, output_dir),
+            ]
+        )
+    if kind in ("coco", _PANOPTIC):
+        return DetectionEvaluator(dataset_name, output_dir, keypoint_sigmas=keypoint_sigmas)
+    if kind == "sem_seg":
+        return SemanticEvaluator(dataset_name, output_dir)
+    if kind == "pascal_voc":
+        return PascalVOCDetectionEvaluator(dataset_name)
+    if kind == "lvis":
+        try:
+            return LVISEvaluator(dataset_name, output_dir=output_dir)
+        except ImportError as error:
+            raise ConfigError(f"dataset {dataset_name!r}: it needs lvis: pip install lvis") from error
+    raise ConfigError(
+        f"dataset {dataset_name!r}: sets of the kind {kind!r} can't be evaluated here; those of coco, "
+        f"{_PANOPTIC}, sem_seg, pascal_voc and lvis can"
+    )

@@ -1,0 +1,166 @@
+"""Detectron2's own yacs configs with the backbone's name changed: one iteration and an evaluation each."""
+
+import json
+from pathlib import Path
+
+import detectron2
+import numpy as np
+import pytest
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from detectron2.data.datasets.coco_panoptic import register_coco_panoptic_separated
+from PIL import Image
+
+from itpn_d2.engine import Run, load_config
+from itpn_d2.errors import ConfigError
+
+ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs"
+SIZE = 64
+NANO = [
+    "MODEL.BACKBONE.NAME=build_itpn_backbone",
+    "MODEL.WEIGHTS=",
+    "MODEL.ITPN.NAME=fast_itpn_nano",
+    "MODEL.ITPN.FPN_DIM=32",
+    "MODEL.DEVICE=cpu",
+    "MODEL.RPN.POST_NMS_TOPK_TEST=20",
+    "MODEL.ROI_BOX_HEAD.FC_DIM=32",
+    "MODEL.ROI_MASK_HEAD.CONV_DIM=16",
+    "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS=(16,)",
+    "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS=2",
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES=2",
+    "MODEL.ROI_HEADS.NUM_CLASSES=1",
+    "MODEL.RETINANET.NUM_CLASSES=1",
+    "MODEL.RETINANET.NUM_CONVS=1",
+    f"INPUT.MIN_SIZE_TRAIN=({SIZE},)",
+    f"INPUT.MIN_SIZE_TEST={SIZE}",
+    "DATALOADER.NUM_WORKERS=0",
+    "SOLVER.OPTIMIZER=SGD",
+    "SOLVER.IMS_PER_BATCH=1",
+    "SOLVER.MAX_ITER=1",
+    "SOLVER.STEPS=()",
+]
+
+
+def instances():
+    box = [8, 8, 32, 32]
+    polygon = [8, 8, 40, 8, 40, 40, 8, 40]
+    return {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": SIZE, "height": SIZE}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": box, "area": 1024, "iscrowd": 0}
+            | {"segmentation": [polygon], "keypoints": [8, 8, 2, 40, 40, 2], "num_keypoints": 2}
+        ],
+        "categories": [{"id": 1, "name": "square"}],
+    }
+
+
+def panoptic():
+    segments = [
+        {"id": 1, "category_id": 1, "area": 1024, "bbox": [8, 8, 32, 32], "iscrowd": 0},
+        {"id": 2, "category_id": 2, "area": 3072, "bbox": [0, 0, SIZE, SIZE], "iscrowd": 0},
+    ]
+    return {
+        "images": instances()["images"],
+        "annotations": [{"image_id": 1, "file_name": "1.png", "segments_info": segments}],
+        "categories": [
+            {"id": 1, "name": "square", "isthing": 1, "supercategory": "a"},
+            {"id": 2, "name": "ground", "isthing": 0, "supercategory": "b"},
+        ],
+    }
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """One image as Detectron2 registers its kinds of sets, by the kind."""
+    folder = tmp_path_factory.mktemp("zoo_sets")
+    for name in ("images", "panoptic", "semantic"):
+        (folder / name).mkdir()
+    labels = np.ones((SIZE, SIZE), np.uint8)  # the ground; things are 0
+    labels[8:40, 8:40] = 0
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), np.uint8)).save(
+        folder / "images" / "1.jpg"
+    )
+    Image.fromarray(labels).save(folder / "semantic" / "1.png")
+    Image.fromarray(np.stack([labels + 1, labels * 0, labels * 0], -1)).save(folder / "panoptic" / "1.png")
+    (folder / "instances.json").write_text(json.dumps(instances()))
+    (folder / "panoptic.json").write_text(json.dumps(panoptic()))
+    people = {"keypoint_names": ["left", "right"], "keypoint_flip_map": [("left", "right")]}
+    metadata = {
+        "thing_classes": ["square"],
+        "stuff_classes": ["things", "ground"],
+        "thing_dataset_id_to_contiguous_id": {1: 0},
+        "stuff_dataset_id_to_contiguous_id": {2: 1},
+    }
+    before = set(DatasetCatalog.list())
+    paths = [
+        str(folder / name) for name in ("images", "panoptic", "panoptic.json", "semantic", "instances.json")
+    ]
+    register_coco_instances("zoo_instances", {}, paths[4], paths[0])
+    register_coco_instances("zoo_keypoints", people, paths[4], paths[0])
+    register_coco_panoptic_separated("zoo_panoptic", metadata, *paths)
+    yield {
+        "instances": "zoo_instances",
+        "keypoints": "zoo_keypoints",
+        "panoptic": "zoo_panoptic_separated",
+        "semantic": "zoo_panoptic_stuffonly",
+    }
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+CONFIGS = {
+    "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml": ("instances", ["bbox/AP", "segm/AP"]),
+    "COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.yaml": ("keypoints", ["bbox/AP", "keypoints/AP"]),
+    "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml": (
+        "panoptic",
+        ["bbox/AP", "segm/AP", "sem_seg/mIoU", "panoptic_seg/PQ"],
+    ),
+    "Misc/semantic_R_50_FPN_1x.yaml": ("semantic", ["sem_seg/mIoU"]),
+}
+RETINANET = """
+MODEL:
+  META_ARCHITECTURE: RetinaNet
+  ANCHOR_GENERATOR: {SIZES: [[32, 40, 51], [64, 81, 102], [128, 161, 203], [256, 323, 406], [512, 645, 813]]}
+SOLVER: {BASE_LR: 0.01}
+VERSION: 2
+"""
+
+
+def train(path, kind, sets, folder):
+    data = [f"DATASETS.TRAIN=('{sets[kind]}',)", f"DATASETS.TEST=('{sets[kind]}',)"]
+    cfg = load_config(str(path), [*NANO, *data, f"OUTPUT_DIR={folder}"])
+    results = Run(cfg).train()
+    return [f"{task}/{metric}" for task, found in results.items() for metric in found]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_trains_and_is_measured(sets, tmp_path, name):
+    kind, expected = CONFIGS[name]
+    assert set(expected) <= set(train(ZOO / name, kind, sets, tmp_path))
+    assert (tmp_path / "model_final.pth").is_file()
+    load_config(str(tmp_path / "config.yaml"))  # what the run has written is a config again
+
+
+def test_retinanet(sets, tmp_path):
+    (tmp_path / "retinanet.yaml").write_text(RETINANET)
+    assert "bbox/AP" in train(tmp_path / "retinanet.yaml", "instances", sets, tmp_path / "out")
+
+
+def test_the_eval_of_a_base_is_not_run():
+    with pytest.raises(ConfigError, match="python/object/apply:eval.*write the value"):
+        load_config(str(ZOO / "COCO-Detection" / "retinanet_R_50_FPN_1x.yaml"))
+
+
+def test_no_panoptic_set(sets, tmp_path):
+    with pytest.raises(ValueError, match="no stuff|sem_seg_file_name|panoptic"):
+        train(ZOO / "COCO-PanopticSegmentation" / "panoptic_fpn_R_50_1x.yaml", "instances", sets, tmp_path)
+
+
+def test_weights_of_a_resnet():
+    """As they stand in the zoo's configs; without a look at the network."""
+    name = next(iter(CONFIGS))
+    with pytest.raises(ConfigError, match="R-50.pkl.*MODEL.WEIGHTS=''"):
+        load_config(str(ZOO / name), [o for o in NANO if "WEIGHTS" not in o])
+    assert get_cfg().MODEL.WEIGHTS == ""
