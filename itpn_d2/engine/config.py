@@ -62,7 +62,7 @@ def check_config(config: DictConfig) -> None:
         if not OmegaConf.is_dict(value) or value._is_none():
             raise ConfigError(f"{section}={value!r}: it has to be a section {{key: value}}")
     content = {section: plain(config._get_node(section), section) for section in SECTIONS}
-    found = validated(kind_of(content), content)
+    found = validated(kind_of(content), content, lambda key: _refers(config, key))
     check_calls(config)
     check_consistency(content, comm.get_world_size())
     _take_over(config, found)
@@ -77,6 +77,18 @@ def _forget(node: Any, reference: str) -> None:
                 node[name] = "${dataset.train}"  # nothing, as a value that the data give
         elif OmegaConf.is_config(child) and not child._is_none():
             _forget(child, reference)
+
+
+def _refers(config: DictConfig, key: str) -> bool:
+    node: Any = config
+    for part in key.split("."):
+        if OmegaConf.is_dict(node) and part in node:
+            node = node._get_node(part)
+        elif OmegaConf.is_list(node) and part.isdigit():
+            node = node._get_node(int(part))
+        if node is None or node._is_interpolation():
+            return node is not None
+    return False
 
 
 def _take_over(config: DictConfig, found: Config) -> None:

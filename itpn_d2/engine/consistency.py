@@ -16,6 +16,7 @@ def check_consistency(content: Mapping[str, Any], processes: int) -> None:
     _check_channels(content["model"])
     _check_batch(content["dataloader"]["train"], content["train"], processes)
     _check_sets(content["dataset"])
+    _check_view(content["dataloader"]["train"], content["train"])
     train = content["train"]
     if train.get("best_metric", "").startswith("ema/") and not train.get("ema", {}).get("enabled"):
         raise ConfigError(
@@ -70,7 +71,9 @@ def _check_classes(model: Mapping[str, Any], dataset: Mapping[str, Any]) -> None
 def _check_channels(model: Mapping[str, Any]) -> None:
     mean, std = model.get("pixel_mean"), model.get("pixel_std")
     if isinstance(mean, list) and isinstance(std, list) and len(mean) != len(std):
-        raise ConfigError(f"model.pixel_mean={mean} model.pixel_std={std}: one number each for every channel")
+        raise ConfigError(
+            f"model.pixel_mean={mean}, model.pixel_std={std}: one number each for every channel"
+        )
     network = model.get("backbone") or model.get("network")
     if isinstance(mean, list) and isinstance(network, Mapping) and "name" in network:
         channels = network.get("in_channels", network.get("in_chans", 3))
@@ -88,6 +91,17 @@ def _check_batch(loader: Mapping[str, Any], train: Mapping[str, Any], processes:
         f"dataloader.train.total_batch_size={batch} is not divisible by {' times '.join(shares)}: "
         f"choose a multiple of {parts * processes}"
     )
+
+
+def _check_view(loader: Mapping[str, Any], train: Mapping[str, Any]) -> None:
+    """Of a pre-training, whose images come in one size."""
+    view, divisor = loader.get("view"), train.get("size_divisor", 16)
+    size = view.get("size") if isinstance(view, Mapping) else None
+    if isinstance(size, int) and not train.get("progressive") and size % divisor:
+        raise ConfigError(
+            f"dataloader.train.view.size={size} is no multiple of train.size_divisor={divisor}: pixels of "
+            f"a token or of a block of the mask"
+        )
 
 
 def _check_sets(dataset: Mapping[str, Any]) -> None:

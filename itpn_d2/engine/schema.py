@@ -5,7 +5,8 @@
 its target.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -300,8 +301,13 @@ def kind_of(content: Mapping[str, Any]) -> type[Config]:
     return PretrainConfig if isinstance(train, Mapping) and "epochs" in train else Config
 
 
-def validated(schema: type[Config], content: Mapping[str, Any]) -> Config:
+def validated(
+    schema: type[Config], content: Mapping[str, Any], refers: Callable[[str], bool] = lambda key: False
+) -> Config:
     """Check the sections, references resolved.
+
+    Args:
+        refers: whether the value at a key is a reference, which has what it refers to to blame.
 
     Raises:
         ConfigError: every wrong key on a line of its own: the key, its value, and what is allowed.
@@ -309,8 +315,13 @@ def validated(schema: type[Config], content: Mapping[str, Any]) -> Config:
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        found = dict.fromkeys(_line(schema, content, e) for e in error.errors(include_url=False))
-        raise ConfigError("\n".join(found)) from error
+        found = {_line(schema, content, e): _key(e) for e in error.errors(include_url=False)}
+        told = [line for line, key in found.items() if not refers(key)]
+        raise ConfigError("\n".join(told or found)) from error
+
+
+def _key(error: Any) -> str:
+    return ".".join(str(part) for part in error["loc"] if not _is_branch(part))
 
 
 def _line(schema: type[Section], content: Any, error: Any) -> str:
@@ -329,7 +340,8 @@ def _line(schema: type[Section], content: Any, error: Any) -> str:
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
         keys = ", ".join(_fields(section)) if section is not None else "key: value"
         return f"{key}={error['input']!r}: it has to be a section {{{keys}}}"
-    text = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    text = re.sub(r"^(Value error, |\w+ (?=should))", "", error["msg"])
+    text = "it can't be that" if "pattern" in error["type"] else re.sub("^should", "it should", text)
     return f"{key}={error['input']!r}: {text}{note}"
 
 

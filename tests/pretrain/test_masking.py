@@ -68,6 +68,8 @@ def test_a_seed_gives_the_same_masks(masking):
 def test_errors():
     with pytest.raises(ValueError, match="ratio 1.5"):
         RandomMasking(1.5)
+    with pytest.raises(ValueError, match="ratio"):
+        RandomMasking(1)
     with pytest.raises(ValueError, match="block 0"):
         GridMasking(block=0)
     with pytest.raises(ValueError, match="4x4 grid has no 20"):
