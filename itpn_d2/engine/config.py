@@ -36,9 +36,10 @@ def load_config(path: str, overrides: Sequence[str] | None = None) -> DictConfig
     yacs, others = _split(list(overrides or []), path)
     config = read_config(path, yacs)
     apply_overrides(config, others)
-    if OmegaConf.is_dict(config.get("dataset")) and config.dataset.get("train") is None:
-        _forget(config.dataloader, "${dataset.train.")
     try:
+        sections = all(OmegaConf.is_dict(config.get(name)) for name in ("dataset", "dataloader"))
+        if sections and config.dataset.get("train") is None:
+            _forget(config.dataloader, "${dataset.train.")
         check_config(config)
     except ConfigError as error:
         given = [o.partition("=")[0].lstrip("+") for o in others]
