@@ -23,11 +23,13 @@ def masked(text: str) -> str:
 
 
 class MaskAddresses(logging.Filter):
-    """Lets every record of a log pass, with the addresses in it masked."""
+    """Lets every record of a log pass, with the addresses in it masked and characters escaped that no file
+    takes."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        shown = masked(message)
+        # a file of UTF-8 takes no names in other encodings
+        shown = masked(message).encode("utf-8", "backslashreplace").decode("utf-8")
         if shown != message:
             record.msg, record.args = shown, None
         if record.exc_info and not record.exc_text:

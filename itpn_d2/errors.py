@@ -4,14 +4,24 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from .addresses import masked
 
 EXIT_CODE = 2  # of every command that ends with an error of use, as argparse has it
 
 
+def printable(text: str) -> str:
+    """A text that any file and terminal takes: characters that UTF-8 lacks, from names in other encodings,
+    become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class UseError(ValueError):
     """Something that a user can put right; the message names the file or key, the reason and the remedy."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*(printable(a) if isinstance(a, str) else a for a in arguments))
 
 
 class ConfigError(UseError):

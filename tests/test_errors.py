@@ -49,3 +49,9 @@ def test_errors_of_constructors_name_their_section(error):
 def test_named_errors_pass_through_unchanged():
     with pytest.raises(DatasetError, match="^a$"), config_errors("model"):
         raise DatasetError("a")
+
+
+def test_messages_fit_into_utf_8():
+    """File names in other encodings reach logs, terminals and files as escapes."""
+    error = DatasetError("a\udcff.png: it can't be read")
+    assert str(error) == "a\\udcff.png: it can't be read" and str(error).encode("utf-8")

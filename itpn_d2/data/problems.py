@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import DatasetError
+from ..errors import DatasetError, printable
 
 logger = logging.getLogger(__name__)
 _SHOWN = 20
@@ -50,7 +50,8 @@ class Notes:
     def log(self, place: str | Path) -> None:
         for what, count in self.counts.items():
             level = logging.INFO if what in self.quiet else logging.WARNING
-            logger.log(level, "%s: %d x %s; the first: %s", place, count, what, self.firsts[what])
+            first = printable(self.firsts[what])
+            logger.log(level, "%s: %d x %s; the first: %s", place, count, what, first)
 
 
 def summary(problems: Sequence[Problem]) -> str:
@@ -79,7 +80,7 @@ def settle(
             f"{place}: {len(problems)} bad record(s)\n{said}\n"
             f"Mend them, or train without them: --skip-bad-records"
         )
-    logger.warning("%s: %d bad record(s) left out\n%s", place, len(problems), said)
+    logger.warning("%s: %d bad record(s) left out\n%s", place, len(problems), printable(said))
 
 
 def read_text(path: Path) -> str:
