@@ -67,9 +67,13 @@ class Checkpointer(FvcoreCheckpointer):
         return {"model": self.model.state_dict(), **self.classes.entry(), **beside}
 
     def complete(self, iteration: int) -> None:
-        """Write ``model_final`` of a run that had ended before it could; nothing where it is there."""
-        if not (Path(self.save_dir) / FINAL).is_file():
-            self.save(FINAL.removesuffix(".pth"), iteration=iteration)
+        """Write ``model_final`` of a run that had ended before it could, and remove what it could not remove
+        any more."""
+        final = Path(self.save_dir) / FINAL
+        if not final.is_file():
+            self.save(final.stem, iteration=iteration)
+        elif self.save_to_disk:
+            self._remove_old(final)
 
     def _remove_old(self, newest: Path) -> None:
         if self.max_to_keep is None:

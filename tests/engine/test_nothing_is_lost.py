@@ -229,3 +229,14 @@ def test_parts_that_do_not_go_together_are_an_error_of_use(tmp_path):
     with pytest.raises(ConfigError, match=r"the first iteration fails: \w+Error.*error\.txt"):
         Run(cfg).train()
     assert "Traceback" in (tmp_path / "error.txt").read_text()
+
+
+def test_a_finished_run_removes_what_a_kill_kept(tmp_path):
+    """Killed between writing a checkpoint and removing the oldest one."""
+    every = ["train.checkpointer.period=1", "train.checkpointer.max_to_keep=2", "train.max_iter=3"]
+    Run(small(tmp_path, *every)).train()
+    newest = max(tmp_path.glob("model_0*.pth"))
+    (tmp_path / "model_0000000.pth").write_bytes(newest.read_bytes())
+    assert len(list(tmp_path.glob("model_0*.pth"))) == 3
+    Run(small(tmp_path, *every)).train(resume=True)
+    assert len(list(tmp_path.glob("model_0*.pth"))) == 2
