@@ -64,7 +64,7 @@ def _evaluator_cfg(cfg: DictConfig, name: str) -> DictConfig:
     the folder for a set without a json."""
     node = cfg.dataloader.evaluator.copy()
     node._set_parent(cfg.dataloader)
-    node.output_dir = str(Path(cfg.train.output_dir) / "inference" / name)
+    node.output_dir = str(Path(OmegaConf.select(cfg, "train.output_dir") or ".") / "inference" / name)
     return node
 
 
@@ -122,8 +122,14 @@ def evaluate_once(
     results = inference_on_dataset(_Autocast(predicting, device, dtype), loader, evaluator)
     model.train(was_training)
     if report is not None and comm.is_main_process():
-        page = Path(cfg.train.output_dir) / ("report.html" if name == "model" else f"report_{name}.html")
-        facts = {"model": type(model).__name__, "weights": name, "output": str(cfg.train.output_dir)}
+        page = Path(OmegaConf.select(cfg, "train.output_dir")) / (
+            "report.html" if name == "model" else f"report_{name}.html"
+        )
+        facts = {
+            "model": type(model).__name__,
+            "weights": name,
+            "output": str(OmegaConf.select(cfg, "train.output_dir")),
+        }
         if cfg.train.init_checkpoint:
             facts["started from"] = str(cfg.train.init_checkpoint)
         if report.write(page, results or {}, facts):

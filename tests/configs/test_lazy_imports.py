@@ -45,7 +45,7 @@ OPTIONAL = {
     "lvis": (
         "detectron2.data.datasets.lvis detectron2.evaluation.lvis_evaluation",
         "LVIS's own evaluation; an LVIS json is read as any COCO json",
-        "load_lvis_json LVISEvaluator",
+        "load_lvis_json",
     ),
     "mmcv": ("detectron2.modeling.mmdet_wrapper", "models of MMDetection", "MMDetBackbone MMDetDetector"),
     "mmdet": ("detectron2.modeling.mmdet_wrapper", "models of MMDetection", "MMDetBackbone MMDetDetector"),

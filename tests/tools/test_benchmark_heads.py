@@ -10,6 +10,7 @@ import benchmark
 from benchmarks import heads as benchmark_heads
 from benchmarks.clock import MeasurementError
 from benchmarks.heads import HEADS, table, train_head
+from itpn_d2.errors import UseError
 from tests.tools.small_run import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +89,7 @@ def test_the_page_gets_one_section(docs, calls):
     assert page.startswith("# Benchmarks\n\nWhat was before.\n") and page.count("## Heads") == 1
     assert "--iterations 9" in page and "--iterations 7" not in page
     (docs / "benchmarks.md").write_text(page.replace("<!-- heads: end -->", ""))
-    with pytest.raises(MeasurementError, match="once or not at all"):
+    with pytest.raises(UseError, match="once each, or neither"):
         benchmark_heads.run(arguments(docs, iterations=10))
 
 

@@ -55,10 +55,10 @@ def test_a_share_of_pixels_may_differ(tmp_path):
     assert check_parity.main([str(path)]) == 1
 
 
-def test_what_the_matcher_cannot_do_is_said(tmp_path, capsys):
+def test_what_the_matcher_cannot_do_is_said(tmp_path, refused):
     path = copy_of("maskdino_criterion", tmp_path)
     sidecar = json.loads(path.with_suffix(".json").read_text())
     sidecar["build"]["matcher"]["things"] = 3
     path.with_suffix(".json").write_text(json.dumps(sidecar))
-    assert check_parity.main([str(path)]) == 2
-    assert "a matcher that knows things" in capsys.readouterr().out
+    with refused("a matcher that knows things"):
+        check_parity.main([str(path)])
