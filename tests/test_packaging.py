@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,7 +84,12 @@ def test_metadata(built: Path) -> None:
         scripts = archive.read(f"{info}/entry_points.txt").decode()
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Version"] == itpn_d2.__version__
-    assert all(f"itpn-{name} = " in scripts for name in SCRIPTS)
+    targets = dict(re.findall(r"^itpn-(\S+) = (\S+)$", scripts, re.MULTILINE))
+    assert sorted(targets) == sorted(SCRIPTS)
+    for target in targets.values():
+        module, function = target.split(":")
+        source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
+        assert f"\ndef {function}(" in source, f"{target} does not exist"
 
 
 def test_one_version() -> None:
