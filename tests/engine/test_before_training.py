@@ -1,6 +1,7 @@
 """What a run asks of its validation set is checked before it starts, and evaluation needs that set alone."""
 
 import json
+import os
 
 import pytest
 from detectron2.config import LazyCall as L
@@ -51,7 +52,7 @@ def config(name, metric=""):
         {
             "dataset": {"val": {"name": name}},
             "dataloader": {"evaluator": L(build_evaluator)(dataset_name=name)},
-            "train": {"best_metric": metric, "eval_period": 5},
+            "train": {"best_metric": metric, "eval_period": 5, "output_dir": os.environ["ITPN_D2_CACHE"]},
         },
         flags={"allow_objects": True},
     )
