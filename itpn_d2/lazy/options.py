@@ -28,13 +28,13 @@ class Options(NamedTuple):
     any_other: bool
 
 
-def hands_on(to: Callable[[Mapping[str, Any]], Mapping[str, Option]]) -> Callable[[F], F]:
+def hands_on(to: Callable[[Mapping[str, Any]], Mapping[str, Option] | None]) -> Callable[[F], F]:
     """Declare which ``**options`` a function or an ``__init__`` takes, where it hands them to something else
     than the ``__init__`` of its base class.
 
     Args:
-        to: from the arguments that are given to those that may be; raises ValueError or KeyError where the
-            given ones name nothing.
+        to: from the arguments that are given to those that may be, None where nobody says which; raises
+            ValueError or KeyError where the given ones name nothing.
     """
 
     def declare(function: F) -> F:
@@ -59,6 +59,8 @@ def options_of(target: Callable[..., Any], given: Mapping[str, Any]) -> Options:
         if "__init__" in vars(base):
             more, any_other = _options_of_function(base.__init__, given, bound=True)  # type: ignore[misc]
             found = {**more, **found}
+            if any_other and hasattr(base.__init__, _HANDED_ON):  # type: ignore[misc]
+                return Options(found, True)
             if not any_other:
                 break
     return Options(found, False)
@@ -85,7 +87,8 @@ def _options_of_function(
     any_other = any(p.kind == p.VAR_KEYWORD for p in parameters)
     handed_on = getattr(function, _HANDED_ON, None)
     if handed_on is not None and any_other:
-        return Options({**handed_on(given), **named}, False)
+        taken = handed_on(given)
+        return Options({**(taken or {}), **named}, taken is None)
     return Options(named, any_other)
 
 

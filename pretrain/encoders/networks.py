@@ -1,10 +1,12 @@
 """Encoders over timm's networks."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import timm
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from itpn_d2.backbone.timm_features import build_features, channels_last_outputs, inner
 from itpn_d2.checkpoint.timm_trunks import adapt_timm
 from itpn_d2.layers.units import map_to_tokens
-from itpn_d2.lazy.options import hands_on, options_of
+from itpn_d2.lazy.options import Option, hands_on, options_of
 
 from ..positions import sincos_2d
 from .base import Encoder, check_drop, xavier_linears
@@ -139,6 +141,15 @@ class SwinEncoder(Encoder):
         return map_to_tokens(self.backbone.forward_features(image))
 
 
+def _of_network(given: Mapping[str, Any]) -> Mapping[str, Option] | None:
+    """The arguments of the class that a network of timm says it is; None of one that doesn't say."""
+    name = str(given.get("name", ""))
+    if not timm.is_model(name):
+        raise ValueError(f"name={name!r}: timm has no such network")
+    kind = inspect.signature(timm.model_entrypoint(name)).return_annotation
+    return options_of(kind, given).named if inspect.isclass(kind) and issubclass(kind, nn.Module) else None
+
+
 class TimmEncoder(Encoder):
     """The last feature map of any timm model that has ``features_only``, such as a ConvNet, and a norm.
 
@@ -152,6 +163,7 @@ class TimmEncoder(Encoder):
         **options: further arguments of ``timm.create_model``.
     """
 
+    @hands_on(_of_network)
     def __init__(self, name: str, img_size: int | tuple[int, int] | None = None, **options: Any):
         super().__init__()
         self._build = partial(build_features, name, out_indices=(-1,), **options)

@@ -4,9 +4,9 @@ import torch
 
 
 class Checkerboard:
-    """Every second cell of a grid ``(rows, columns)`` is masked, whatever ``ratio`` a config has."""
+    """Every second cell of a grid ``(rows, columns)`` is masked, whatever ``ratio`` is given."""
 
-    def __init__(self, ratio, block=None):
+    def __init__(self, ratio=None, block=None):
         self.block = block
 
     def __call__(self, batch, grid, generator=None, device="cpu"):

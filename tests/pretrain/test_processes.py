@@ -47,6 +47,10 @@ SWIN = [
 ]
 
 
+# pixels a side of what is masked at once
+BLOCKS = {"fastmim_hog": 16, "fastmim_hog_swin": 32}
+
+
 def settings_of(method):
     if method == "fastmim_hog_swin":
         return SWIN
@@ -59,7 +63,7 @@ def pretrain(method, folder, output, *flags):
         *settings_of(method),
         "model.decoder_dim=32",
         "model.decoder_heads=2",
-        "model.masking={_target_: checkerboard.Checkerboard}",
+        f"model.masking={{_target_: checkerboard.Checkerboard, block: {BLOCKS.get(method, 'null')}}}",
         f"dataset.train.root={folder}",
         "dataloader.train.view.size=64",
         "dataloader.train.total_batch_size=4",

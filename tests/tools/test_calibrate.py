@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ITPN_D2_CACHE", str(folder / "cache"))
         cfg = load_config(CONFIG, [*SMALL, "model.backbone.gathering={window: 2, tokens: 4}"])
-        cfg.dataset.num_classes = 3
+        cfg.dataset.num_classes = 5
         torch.manual_seed(0)
         model = instantiate(cfg.model)
         torch.nn.init.normal_(model.backbone.trunk.gathering.offset)
