@@ -130,17 +130,21 @@ def _has_paths(dataset: DictConfig) -> bool:
 
 def class_metadata(cfg: DictConfig) -> Metadata:
     """Names, colours and ids of the classes, as far as Detectron2's catalog or the config knows them.
-    Nothing is written into the catalog: a set that is registered later gets its own."""
+
+    The catalog is asked for a set of the same classes only: another run of this process may have registered
+    other data under the name. Nothing is written into it: a set that is registered later gets its own.
+    """
+    names = list(OmegaConf.select(cfg, "dataset.class_names") or ())
     name = OmegaConf.select(cfg, "dataset.val.name") or OmegaConf.select(cfg, "dataloader.test.dataset.names")
     if isinstance(name, str) and name in MetadataCatalog.list():
         known = MetadataCatalog.get(name)
-        if known.get("thing_classes") or known.get("stuff_classes"):
+        theirs = [list(known.get(f"{kind}_classes") or ()) for kind in ("thing", "stuff")]
+        if names in theirs or (not names and any(theirs)):
             return known
-    names = OmegaConf.select(cfg, "dataset.class_names")
     if not names:
         return Metadata()
     semantic = OmegaConf.select(cfg, "dataset.semantic_class_names")
     if semantic is None:
         stuff = OmegaConf.select(cfg, "dataset.num_semantic_classes")  # beside things, the first of them
         semantic = names if stuff is None else ["things", *(f"stuff {i}" for i in range(1, stuff))]
-    return Metadata(thing_classes=list(names), stuff_classes=list(semantic))
+    return Metadata(thing_classes=names, stuff_classes=list(semantic))

@@ -204,13 +204,14 @@ class Predictor:
             return pretrained.upload(folder, repository, private)
 
     def _load(self, source: str, allow_incomplete: bool) -> None:
-        """The weights; and the names of the classes, where the config has none."""
+        """The weights; and the names of the classes that they tell, where the config tells none."""
         dataset = self.cfg.get("dataset") or {}
         classes = Classes(dataset.get("class_names"), dataset.get("semantic_class_names"))
         checkpointer = Checkpointer(self.model, classes=classes)
         beside = checkpointer.load(source, checkpointables=[], complete=not allow_incomplete)
         names = Classes.of(beside.get(Classes.KEY)).names.get("names")
-        if names and not (self.metadata.get("thing_classes") or self.metadata.get("stuff_classes")):
+        known = [list(self.metadata.get(f"{kind}_classes") or ()) for kind in ("thing", "stuff")]
+        if names and not dataset.get("class_names") and list(names) not in known:
             self.metadata = Metadata(thing_classes=names, stuff_classes=names)
 
     def _find_view(self) -> None:
