@@ -41,7 +41,7 @@ WITH_AND_WITHOUT := tools/transfer.py --seeds 1 --arms none pixel --finetune-con
 demo: env
 	$(PY) $(WITH_AND_WITHOUT) train.max_iter=150 train.eval_period=75 --parallel 2 --threads 1 \
 	  --pretrain-configs "configs/Quickstart/brief_{method}_fast_itpn_nano.py" --output output/quickstart_brief
-	$(PY) train_net.py --config-file $(DEMO)
+	$(PY) train_net.py --config-file $(DEMO) train.overwrite=True
 
 # As much pre-training as helps this detector.
 demo-pretrain: env

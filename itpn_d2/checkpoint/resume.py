@@ -71,7 +71,7 @@ def _name_in(tag: Path, numbered: list[Path]) -> str:
 
 
 def _remedy(folder: Path, numbered: list[Path]) -> str:
-    anew = "leave --resume out to start anew"
+    anew = "start anew with train.overwrite=True, without --resume"
     if not numbered:
         return f"write the name of a checkpoint of this folder into it, or {anew}"
     return f"write {numbered[-1].name} into {folder / TAG} to go on from there, or {anew}"

@@ -2,14 +2,21 @@
 
 import datetime
 import os
+import platform
 import re
+import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch.distributed as dist
 
+from ..files import write_text
+
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
 _PORTS = range(15000, 30000)  # below those that systems hand out
+_MARK = ".job"  # in an output folder: which job has begun to train there
 
 
 @dataclass(frozen=True)
@@ -19,8 +26,7 @@ class Place:
     Attributes:
         rank, world: among all; local_rank, local_world: on its machine.
         host, port: where the first process, or the agent that started it, keeps the meeting point.
-        attempt: tells this start of the job from earlier ones, whose entries in the meeting point are stale.
-        hosted: somebody else keeps the meeting point: torchrun's agent.
+        hosted: somebody else keeps the meeting point, also over restarts: torchrun's agent.
     """
 
     rank: int
@@ -29,7 +35,6 @@ class Place:
     local_world: int
     host: str
     port: int
-    attempt: str
     hosted: bool = False
 
 
@@ -45,7 +50,6 @@ def place(environment: Mapping[str, str] = os.environ) -> Place | None:
             local_world=int(env.get("LOCAL_WORLD_SIZE", env["WORLD_SIZE"])),
             host=env["MASTER_ADDR"],
             port=int(env.get("MASTER_PORT", "29500")),
-            attempt=f"{env.get('TORCHELASTIC_RUN_ID', 'run')}/{env.get('TORCHELASTIC_RESTART_COUNT', '0')}",
             hosted=env.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
         )
     # a batch script itself has SLURM_NTASKS, but no step
@@ -61,14 +65,40 @@ def place(environment: Mapping[str, str] = os.environ) -> Place | None:
         local_world=_tasks_of_node(env, tasks),
         host=env.get("MASTER_ADDR") or first_host(nodes),
         port=int(env.get("MASTER_PORT") or _PORTS[job % len(_PORTS)]),
-        attempt=f"{job}.{env.get('SLURM_STEP_ID', '0')}/{env.get('SLURM_RESTART_COUNT', '0')}",
     )
 
 
-def restarted(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this is a later start of a job that began before: it goes on where that one was."""
-    names = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
-    return any(int(environment.get(name) or 0) > 0 for name in names)
+def restarted(folder: Path, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this is a later start of a job that has begun before to train into ``folder``: it goes on where
+    that one was.
+
+    torchrun's own count does not tell: it is that of one agent, does not change when a machine joins, and
+    counts starts that were refused.
+    """
+    if int(environment.get("SLURM_RESTART_COUNT") or 0) > 0:
+        return True
+    job = _job(environment)
+    mark = folder / _MARK
+    return job is not None and mark.is_file() and mark.read_text(errors="replace") == job
+
+
+def note_begun(folder: Path, environment: Mapping[str, str] = os.environ) -> None:
+    """Leave word for later starts of this job that it trains into ``folder``.
+
+    Raises:
+        OutputError: the word can't be written.
+    """
+    job = _job(environment)
+    if job is not None:
+        write_text(folder / _MARK, job)
+
+
+def _job(environment: Mapping[str, str]) -> str | None:
+    """What all starts of a job of torchrun have in common: its id, else the agent of the first machine."""
+    run = environment.get("TORCHELASTIC_RUN_ID")
+    if run in ("none", ""):
+        return f"agent {os.getppid()} of {platform.node()}"
+    return run
 
 
 def first_host(nodes: str) -> str:
@@ -92,17 +122,43 @@ def _tasks_of_node(env: Mapping[str, str], tasks: int) -> int:
 
 
 def join(own: Place, backend: str, timeout: datetime.timedelta) -> None:
-    """Form the process group of the run.
-
-    The processes meet under a prefix of job and attempt: torchrun's agent keeps one store over restarts, and
-    the addresses that dead processes have left in it would be dialled.
-    """
-    master = own.rank == 0 and not own.hosted
-    store = dist.TCPStore(own.host, own.port, own.world, master, timeout, wait_for_workers=False)
+    """Form the process group of the run."""
+    store = dist.TCPStore(own.host, own.port, own.world, own.rank == 0 and not own.hosted, timeout, False)
     dist.init_process_group(
         backend,
-        store=dist.PrefixStore(f"itpn_d2/{own.attempt}", store),
+        store=dist.PrefixStore(f"itpn_d2/{agree(store, own, timeout)}", store) if own.hosted else store,
         world_size=own.world,
         rank=own.rank,
         timeout=timeout,
     )
+
+
+def agree(store: dist.Store, own: Place, timeout: datetime.timedelta) -> str:
+    """A word that the processes of this start have in common and those of no other one.
+
+    An agent keeps its store over restarts, and the addresses that dead processes have left in it would be
+    dialled. Each process asks under a word of its own, so that the first one's answer is to the living; what
+    it says to questions of the dead nobody reads.
+
+    Raises:
+        TimeoutError: not all processes came.
+    """
+    if own.rank:
+        mine = uuid.uuid4().hex
+        store.set(f"itpn_d2/ask/{own.rank}", mine)
+        word = store.get(f"itpn_d2/answer/{mine}").decode()
+        store.set(f"itpn_d2/{word}/{own.rank}", "heard")
+        return word
+    word = uuid.uuid4().hex
+    missing = set(range(1, own.world))
+    deadline = time.monotonic() + timeout.total_seconds()
+    while missing:
+        for rank in sorted(missing):
+            if store.check([f"itpn_d2/{word}/{rank}"]):
+                missing.discard(rank)
+            elif store.check([f"itpn_d2/ask/{rank}"]):
+                store.set(f"itpn_d2/answer/{store.get(f'itpn_d2/ask/{rank}').decode()}", word)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes {sorted(missing)} of {own.world} did not come to {own.host}")
+        time.sleep(0.01)
+    return word

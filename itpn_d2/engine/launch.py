@@ -4,7 +4,6 @@ Detectron2 0.6 can only start processes on GPUs; on the CPU and on a cluster thi
 ``detectron2.utils.comm`` expects, in 0.6 as in later versions.
 """
 
-import datetime
 import gc
 import multiprocessing
 import os
@@ -25,9 +24,8 @@ from ..errors import ConfigError
 from ..signals import REQUESTS
 from . import cluster
 from .failures import Reporting, first_failure
+from .timeouts import PATIENCE
 
-# Longer than the main process alone takes to compute COCO's metrics, while the others wait.
-TIMEOUT = datetime.timedelta(minutes=30)
 _Main = Callable[..., Any]
 
 
@@ -63,13 +61,13 @@ def launch(
     if num_gpus * num_machines > 1:
         with first_failure() as reports, _passing_signals_on():
             launch_gpus(
-                Reporting(main, reports), num_gpus, num_machines, machine_rank, dist_url, args, TIMEOUT
+                Reporting(main, reports), num_gpus, num_machines, machine_rank, dist_url, args, PATIENCE
             )
         return None
     if processes * num_machines == 1:
         return main(*args)
     # This process keeps the meeting point of "auto": no port is free at one moment and taken at the next.
-    meeting = dist.TCPStore("127.0.0.1", 0, None, True, TIMEOUT, False) if dist_url == "auto" else None
+    meeting = dist.TCPStore("127.0.0.1", 0, None, True, PATIENCE, False) if dist_url == "auto" else None
     address = dist_url if meeting is None else meeting.port
     threads = max(1, torch.get_num_threads() // processes)
     with first_failure() as reports, _passing_signals_on():
@@ -163,10 +161,10 @@ def _cpu_worker(
     torch.set_num_threads(threads)
     world, rank = per_machine * num_machines, machine_rank * per_machine + local_rank
     if isinstance(address, int):
-        store = dist.TCPStore("127.0.0.1", address, None, False, TIMEOUT)
-        dist.init_process_group("gloo", store=store, world_size=world, rank=rank, timeout=TIMEOUT)
+        store = dist.TCPStore("127.0.0.1", address, None, False, PATIENCE)
+        dist.init_process_group("gloo", store=store, world_size=world, rank=rank, timeout=PATIENCE)
     else:
-        dist.init_process_group("gloo", init_method=address, world_size=world, rank=rank, timeout=TIMEOUT)
+        dist.init_process_group("gloo", init_method=address, world_size=world, rank=rank, timeout=PATIENCE)
     _run(main, args, per_machine)
 
 
@@ -179,7 +177,7 @@ def _join(main: _Main, args: tuple[Any, ...], device: str | None, place: cluster
                 f"as many processes as there are GPUs (torchrun --nproc_per_node, srun --ntasks-per-node)"
             )
         torch.cuda.set_device(place.local_rank)
-    cluster.join(place, "nccl" if on_gpu else "gloo", TIMEOUT)
+    cluster.join(place, "nccl" if on_gpu else "gloo", PATIENCE)
     return _run(main, args, place.local_world)
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.engine import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
@@ -13,6 +12,8 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from ..addresses import MaskAddresses
 from ..errors import ConfigError, config_errors
@@ -57,13 +58,32 @@ def prepare(cfg: DictConfig) -> tuple[FolderLock, torch.device, torch.dtype]:
 
 
 def distribute(model: nn.Module, cfg: DictConfig, device: torch.device) -> nn.Module:
-    """The model wrapped for several processes; itself in one."""
-    return create_ddp_model(
+    """The model wrapped for several processes by the settings of ``train.ddp``; itself in one.
+
+    Raises:
+        ConfigError: settings that exclude each other.
+    """
+    settings = cfg.train.ddp
+    if settings.static_graph and cfg.train.accumulate > 1:
+        raise ConfigError(
+            f"train.ddp.static_graph=True with train.accumulate={cfg.train.accumulate}: in a static graph "
+            f"every backward pass exchanges gradients; leave one of them out"
+        )
+    if comm.get_world_size() == 1:
+        return model
+    buckets = {} if settings.bucket_cap_mb is None else {"bucket_cap_mb": settings.bucket_cap_mb}
+    wrapped = DistributedDataParallel(
         model,
         broadcast_buffers=False,
         device_ids=[device.index] if device.type == "cuda" else None,
-        find_unused_parameters=cfg.train.ddp.find_unused_parameters,
+        find_unused_parameters=settings.find_unused_parameters,
+        gradient_as_bucket_view=settings.gradient_as_bucket_view,
+        static_graph=settings.static_graph,
+        **buckets,
     )
+    if settings.compress == "bf16":
+        wrapped.register_comm_hook(None, bf16_compress_hook)
+    return wrapped
 
 
 def without_sync_bn(model: nn.Module) -> nn.Module:

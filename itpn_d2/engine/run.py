@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.engine import HookBase, hooks
 from detectron2.solver.lr_scheduler import LRMultiplier
 from detectron2.utils import comm
@@ -23,11 +24,14 @@ from ..data import BrokenImages
 from ..errors import ConfigError, UseError, config_errors
 from ..files import write_text
 from ..lazy.build import build
+from ..lazy.targets import find
 from ..seed import seed_step
 from ..signals import REQUEUE
 from ..solver import WeightAverage, group_table
 from . import cluster
+from .compiling import compile_blocks
 from .config import check_config, save_config
+from .earlier import make_room
 from .hooks import Curves, ScheduledRate
 from .prepare import distribute, prepare, say_where, without_sync_bn, writers
 from .progress import ProgressBar
@@ -35,15 +39,19 @@ from .saving import SaveOnSignal
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
+# On CUDA they take a step in one kernel, which leaves it out where it is not finite without asking the host.
+_FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 
 
 class BaseRun:
     """Everything of one run. Building it prepares the data; a kind overrides what begins with ``_``.
 
     Args:
-        cfg: as from :func:`load_config`. ``train.output_dir`` is made and gets ``config.yaml`` and
-            ``log.txt``; training adds ``metrics.json``, ``results.json``, checkpoints and pictures.
+        cfg: as from :func:`load_config`. ``train.output_dir`` is made and gets ``log.txt``; training adds
+            ``config.yaml``, ``metrics.json``, ``results.json``, checkpoints and pictures.
     """
+
+    _dynamic_sizes: bool | None = None  # True: images of many sizes
 
     def __init__(self, cfg: DictConfig):
         self.cfg = cfg
@@ -51,8 +59,6 @@ class BaseRun:
         self.output_dir = self.lock.folder
         self._prepare_data()
         check_config(cfg)  # the data may have told the number of classes
-        if comm.is_main_process():
-            save_config(cfg, self.output_dir / "config.yaml")
         seed_step(cfg.train.seed)
         model = build(cfg.model).to(self.device)
         self.model: nn.Module = model if self.device.type == "cuda" else without_sync_bn(model)
@@ -65,22 +71,36 @@ class BaseRun:
     def train(self, resume: bool = False, more_hooks: Sequence[HookBase] = ()) -> dict[str, Any]:
         """Train to ``train.max_iter``; with ``resume``, and where torchrun or Slurm have started the job
         again, from the last checkpoint in the output folder, if there is one. ``more_hooks`` run after the
-        others.
+        others, but for the one that heeds signals.
 
         Returns the kind's results: see there.
 
         Raises:
-            ConfigError: an optimizer or schedule can't be built so, or ``resume`` meets other classes.
+            ConfigError: an optimizer or schedule can't be built so, ``resume`` meets other classes, or a
+                fresh start meets checkpoints that ``train.overwrite`` does not give up.
             SystemExit: with :data:`~itpn_d2.signals.REQUEUE`, after SIGUSR1.
         """
         with self.lock:
-            return self._train(resume or cluster.restarted(), more_hooks)
+            # the main process decides: the folders of other machines may be others
+            again = resume or comm.all_gather(cluster.restarted(self.output_dir))[0]
+            if not again:
+                train = self.cfg.train
+                make_room(self.output_dir, train.overwrite, train.init_checkpoint)
+            if comm.is_main_process():
+                cluster.note_begun(self.output_dir)
+            return self._train(again, more_hooks)
+
+    def _write_config(self) -> None:
+        if comm.is_main_process():
+            save_config(self.cfg, self.output_dir / "config.yaml")
 
     def _train(self, resume: bool, more_hooks: Sequence[HookBase]) -> dict[str, Any]:
+        self._write_config()
         self._prepare_model(resume)
         trainer = self._build_trainer()
         checkpointer = self._build_checkpointer(trainer)
-        trainer.register_hooks([*self._all_hooks(trainer, checkpointer), *more_hooks])
+        self._on_signal = SaveOnSignal(checkpointer)
+        trainer.register_hooks([*self._all_hooks(trainer, checkpointer), *more_hooks, self._on_signal])
         start = 0
         if resume and checkpointer.has_checkpoint():
             checkpointer.resume_or_load("", resume=True)
@@ -134,9 +154,9 @@ class BaseRun:
 
     def _build_trainer(self) -> Trainer:
         cfg = self.cfg
-        cfg.optimizer.params.model = self.model
-        optimizer = build(cfg.optimizer)
-        cfg.optimizer.params.model = None
+        optimizer = self._build_optimizer()
+        if cfg.train.compile == "blocks":
+            compile_blocks(self.model, self._dynamic_sizes)
         if cfg.train.show_groups:
             logger.info("Parameter groups\n%s", group_table(optimizer, self.model))
         return Trainer(
@@ -147,7 +167,19 @@ class BaseRun:
             cfg.train.clip_grad_norm,
             self.average,
             cfg.train.seed,
+            cfg.train.timeout_s,
+            cfg.train.log_period,
+            cfg.train.nan,
         )
+
+    def _build_optimizer(self) -> torch.optim.Optimizer:
+        call = self.cfg.optimizer.copy()
+        call._set_parent(self.cfg)
+        call.params.model = self.model
+        chosen = {"fused", "foreach", "capturable", "differentiable"} & set(call)
+        if self.device.type == "cuda" and not chosen and find(call._target_, "optimizer") in _FUSED:
+            call.fused = True
+        return build(call)
 
     def _all_hooks(self, trainer: Trainer, checkpointer: Checkpointer) -> list[Any]:
         train = self.cfg.train
@@ -161,8 +193,7 @@ class BaseRun:
             found.append(hooks.PeriodicWriter([ProgressBar(train.max_iter)], period=1))
             found.append(Curves(self._curves_period(), str(self.output_dir)))
         # last, so that what a checkpoint holds includes what the other hooks remember of this iteration
-        self._on_signal = SaveOnSignal(checkpointer)
-        return [*found, self._periodic_checkpoints(checkpointer), self._on_signal]
+        return [*found, self._periodic_checkpoints(checkpointer)]
 
     def _schedule(self) -> ParamScheduler:
         """The multiplier of the learning rate over the run."""

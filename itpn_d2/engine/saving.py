@@ -6,6 +6,8 @@ import threading
 import time
 from typing import Any
 
+import torch
+import torch.distributed as dist
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
@@ -92,6 +94,8 @@ class SaveOnSignal(HookBase):
     A second request does not wait for the end of the iteration. What comes within ``_ONE_REQUEST`` seconds is
     the same request: a process gets it from its group and again from the process that started it.
 
+    The last hook of a run, at whose end all processes have done what belongs to the iteration.
+
     Attributes:
         requeue: the request said that the job will be started again.
     """
@@ -119,8 +123,11 @@ class SaveOnSignal(HookBase):
     def after_step(self) -> None:
         received = self._received is not None
         if comm.get_world_size() > 1:
-            told = comm.all_gather((received, self.requeue))
-            received, self.requeue = (any(column) for column in zip(*told, strict=True))
+            # Here the processes also wait for what the main one has done alone, with patience, before the
+            # next step, in which they have little.
+            told = torch.tensor([received, self.requeue], dtype=torch.uint8)
+            dist.all_reduce(told, dist.ReduceOp.MAX, comm._get_global_gloo_group())
+            received, self.requeue = map(bool, told.tolist())
         if received:
             self.checkpointer.save(f"model_{self.trainer.iter:07d}", iteration=self.trainer.iter)
             self.trainer.stop_requested = True

@@ -74,7 +74,17 @@ class Ema(Section):
 
 
 class Ddp(Section):
-    find_unused_parameters: bool = False
+    find_unused_parameters: bool = Field(
+        default=False, description="True: where a step does not use all parameters"
+    )
+    gradient_as_bucket_view: bool = Field(
+        default=True, description="gradients lie in the buckets that are exchanged, which saves their memory"
+    )
+    static_graph: bool = Field(default=False, description="every step uses the same parameters")
+    bucket_cap_mb: Positive | None = Field(default=None, description="null: 25")
+    compress: Literal["none", "bf16"] = Field(
+        default="none", description="bf16: gradients are exchanged in half precision"
+    )
 
 
 class Checkpoints(Section):
@@ -91,6 +101,9 @@ class _Run(Section):
     """What trainings and pre-trainings share."""
 
     output_dir: Text = "./output"
+    overwrite: bool = Field(
+        default=False, description="start anew in a folder with checkpoints, which are moved to earlier_<n>"
+    )
     init_checkpoint: str | None = Field(default="", description="ours, a pre-training, an official one")
     device: Device = Field(default="auto", description="auto: cuda where there is one; cpu, cuda, cuda:N")
     amp: Amp = Amp()
@@ -99,10 +112,20 @@ class _Run(Section):
         description="micro-batches per step; the total batch stays dataloader.train.total_batch_size",
     )
     clip_grad_norm: Positive | None = Field(default=None, description="null: gradients are not clipped")
+    nan: Literal["stop", "skip"] = Field(
+        default="stop",
+        description="a loss that is not finite ends the run; or leaves its step out, 9 in a row",
+    )
     ema: Ema = Ema()
     ddp: Ddp = Ddp()
+    timeout_s: Positive = Field(
+        default=300.0, description="seconds a process waits for another in a step; 1800 in the first"
+    )
     log_period: Count = Field(default=20, description="iterations")
     show_groups: bool = False
+    compile: Literal["none", "blocks"] = Field(
+        default="none", description="blocks: each block of a trunk, pyramid or decoder is compiled"
+    )
     keep_freed_memory: bool = Field(default=True, description="on a CPU, see itpn_d2/engine/allocator.py")
     seed: Seed = 42
 

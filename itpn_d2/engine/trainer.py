@@ -2,11 +2,10 @@
 resume."""
 
 import logging
-import math
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, Literal
 
 import torch
 from detectron2.engine import TrainerBase
@@ -14,10 +13,14 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from ..errors import ConfigError, DivergenceError
+from ..errors import ConfigError
 from ..seed import seed_step
 from ..solver import WeightAverage
+from .finite import FiniteCheck, contagious, drops_by_itself
+from .hooks import due
 from .precision import autocast
+from .records import Record, write
+from .timeouts import hurried
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +37,12 @@ class Trainer(TrainerBase):
         accumulate: micro-batches per optimizer step; the loss is their mean.
         clip_grad_norm: largest L2 norm of the gradient, None for no clipping.
         average: moving average to update after each step.
+        timeout_s: seconds that a process waits for another in any step but the first; None: as elsewhere.
+        log_period: iterations after which losses go to the storage, all at once; and with the last one.
+        nan: what a loss that is not finite does, see :class:`.FiniteCheck`.
+
+    Attributes:
+        late: steps are judged one step later, so that the host does not wait for the device.
     """
 
     def __init__(
@@ -45,6 +54,9 @@ class Trainer(TrainerBase):
         clip_grad_norm: float | None = None,
         average: WeightAverage | None = None,
         seed: int = 0,
+        timeout_s: float | None = None,
+        log_period: int = 1,
+        nan: Literal["stop", "skip"] = "stop",
     ):
         super().__init__()
         if accumulate < 1:
@@ -57,8 +69,12 @@ class Trainer(TrainerBase):
         self.accumulate = accumulate
         self.clip_grad_norm = clip_grad_norm
         self.average = average
-        self.seed = seed
+        self.seed, self.timeout_s = seed, timeout_s
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+        self.log_period = log_period
+        self.check = FiniteCheck(nan, self.scaler.is_enabled())
+        self.late = self.device.type == "cuda" and drops_by_itself(optimizer)
+        self._records: list[Record] = []  # since the last that went to the storage
         self.steps = 0  # that this object has taken
         self.stop_requested = False  # a hook may set it: the loop ends after the iteration
         self._batches: Iterator[Any] | None = None
@@ -85,11 +101,19 @@ class Trainer(TrainerBase):
                 self.before_train()
                 for self.iter in range(start_iter, max_iter):
                     self.before_step()
-                    self.run_step()
+                    with hurried(self.timeout_s if self.steps else None):
+                        self.run_step()
                     self.after_step()
                     if self.stop_requested:
                         break
+                self.check.finish()
+                self._write()
                 self.iter += 1  # as many as are done, which writers take as the end
+            except Exception:
+                if comm.get_world_size() == 1:  # others may not come any more
+                    with suppress(Exception):
+                        self._write()
+                raise
             finally:
                 self.after_train()
 
@@ -110,7 +134,7 @@ class Trainer(TrainerBase):
                     losses = self.model(batch)
                 losses = losses if isinstance(losses, dict) else {"loss": losses}
                 total = sum(loss.float() for loss in losses.values()) / self.accumulate
-                self.scaler.scale(total).backward()
+                self.scaler.scale(contagious(total)).backward()
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.detach().float() / self.accumulate
         self._update(totals, waited)
@@ -122,45 +146,42 @@ class Trainer(TrainerBase):
         return model.no_sync() if isinstance(model, nn.parallel.DistributedDataParallel) else nullcontext()
 
     def _update(self, losses: dict[str, torch.Tensor], waited: float) -> None:
-        """Writes what the step found, and takes it. Losses and norm come from the device in one transfer."""
+        """Takes the step, if losses and gradients are finite, and keeps what it has found for the log."""
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm or float("inf"))
-        *values, norm_value = torch.stack([*losses.values(), norm.to(self.device)]).tolist()
-        self._write_losses(dict(zip(losses, values, strict=True)), waited)
-        if math.isfinite(norm_value) or self.scaler.is_enabled():
+        # what fails in the first step fails there
+        late = self.late and self.steps > 0
+        record = Record.begin(self.iter, losses, norm, waited, late)
+        if late:
+            self.check.later(record)
+            self._step_unless_bad(norm)
+        elif self.check.now(record):
             self.scaler.step(self.optimizer)
-        else:
-            # a finite loss with an overflowed gradient would poison every weight; the step is left out and
-            # said
-            logger.warning(
-                "iteration %d: gradient norm is %s, optimizer step left out", self.iter, norm_value
-            )
         self.scaler.update()
-        self.storage.put_scalar("grad_norm", norm_value, smoothing_hint=True)
+        self._records.append(record)
+        if due(self.iter, self.log_period, self.max_iter):
+            self._write()
         if self.average is not None:
             self.average.update(self.bare_model, self.iter)
 
-    def _write_losses(self, metrics: dict[str, float], waited: float) -> None:
-        reduced = comm.gather({**metrics, "data_time": waited})
-        if not comm.is_main_process():
-            # each rank judges its own losses: the main process would wait in vain for a rank that stopped
-            self._check_finite(metrics)
+    def _step_unless_bad(self, norm: torch.Tensor) -> None:
+        """The device leaves the step out where the norm is not finite, in each process alike."""
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)  # has looked at the gradients itself
             return
-        mean = {name: sum(m[name] for m in reduced) / len(reduced) for name in metrics}
-        self.storage.put_scalar("data_time", max(m["data_time"] for m in reduced))
-        self._check_finite(mean)
-        self.storage.put_scalar("total_loss", sum(mean.values()))
-        if len(mean) > 1:
-            self.storage.put_scalars(**mean)
+        optimizer: Any = self.optimizer
+        optimizer.grad_scale, optimizer.found_inf = None, (~norm.isfinite()).float()
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.grad_scale, optimizer.found_inf
 
-    def _check_finite(self, losses: dict[str, float]) -> None:
-        total = sum(losses.values())
-        if total != total or abs(total) == float("inf"):
-            raise DivergenceError(
-                f"loss is {total} at iteration {self.iter}: {losses}. Lower optimizer.lr, "
-                f"set train.clip_grad_norm=1.0, or train.amp.dtype=fp32; checkpoints written so far are good"
-            )
+    def _write(self) -> None:
+        records, self._records = self._records, []
+        write(records, self.storage)
+        if records and self.check.skipped:
+            self.storage.put_scalar("skipped_steps", self.check.skipped, smoothing_hint=False)
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
@@ -208,6 +229,9 @@ class Trainer(TrainerBase):
                 "start in another train.output_dir from train.init_checkpoint=FILE"
             )
         self._check_moments(state)
+        # these decide, among others, on which device torch keeps the count of steps
+        saved = state["param_groups"]
+        state = {**state, "param_groups": [{**s, **own} for s, own in zip(saved, groups, strict=True)]}
         self.optimizer.load_state_dict(state)
         for group, settings in zip(self.optimizer.param_groups, groups, strict=True):
             group.update(settings)

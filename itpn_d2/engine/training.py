@@ -27,6 +27,8 @@ class Run(BaseRun):
     :meth:`train` returns the results of the last evaluation (empty when evaluation is off).
     """
 
+    _dynamic_sizes = True
+
     def __init__(self, cfg: DictConfig, evaluate_only: bool = False):
         self.evaluate_only = evaluate_only  # then the training set is not asked for
         super().__init__(cfg)
@@ -52,6 +54,7 @@ class Run(BaseRun):
     def evaluate(self) -> OrderedDict[str, Any]:
         """``--eval-only``: load ``train.init_checkpoint`` and evaluate it; draws predictions too."""
         with self.lock:
+            self._write_config()
             self.load_weights("--eval-only")
             results = evaluate(self.cfg, self.model, self.dtype)
             images = self.cfg.train.visualize.images

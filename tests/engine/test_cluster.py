@@ -1,19 +1,24 @@
 """What torchrun and Slurm say about processes, and runs that lose one."""
 
+import datetime
+import itertools
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from itpn_d2.checkpoint import load_state_file
 from itpn_d2.engine import Run
-from itpn_d2.engine.cluster import Place, first_host, place, restarted
+from itpn_d2.engine.cluster import Place, agree, first_host, note_begun, place, restarted
 from tests.engine.test_nothing_is_lost import CONFIG, ROOT, SMALL, small
 
 TORCHRUN = {
@@ -48,17 +53,16 @@ def cache(tmp_path_factory):
 
 
 def test_torchrun():
-    assert place(TORCHRUN) == Place(3, 4, 1, 2, "a", 7, "job/2", hosted=True)
+    assert place(TORCHRUN) == Place(3, 4, 1, 2, "a", 7, hosted=True)
     assert place({**TORCHRUN, **SRUN}).world == 4  # torchrun within srun
-    assert restarted(TORCHRUN) and not restarted({**TORCHRUN, "TORCHELASTIC_RESTART_COUNT": "0"})
 
 
 def test_srun():
     found = place(SRUN)
-    assert found == Place(5, 7, 1, 2, "gpu07", 16234, "31234.0/1")
+    assert found == Place(5, 7, 1, 2, "gpu07", 16234)
     assert place({**SRUN, "SLURM_NODEID": "3"}).local_world == 1
     assert place({**SRUN, "MASTER_ADDR": "head", "MASTER_PORT": "9"}).host == "head"
-    assert restarted(SRUN) and not restarted({})
+    assert restarted(Path("nowhere"), SRUN) and not restarted(Path("nowhere"), {})
 
 
 @pytest.mark.parametrize("missing", ["SLURM_STEP_NUM_TASKS", "SLURM_PROCID"])
@@ -80,6 +84,41 @@ def test_a_batch_script_is_one_process(missing):
 )
 def test_the_first_host(nodes, first):
     assert first_host(nodes) == first
+
+
+def test_every_start_agrees_on_a_word_of_its_own():
+    """torchrun's agent keeps its store over restarts, with what the dead have left in it."""
+    server = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+    minute = datetime.timedelta(minutes=1)
+
+    def word(rank):
+        store = dist.TCPStore("127.0.0.1", server.port, 3, False, minute, False)
+        time.sleep(0.05 * (rank + 1) % 0.15)  # the last first
+        return agree(store, Place(rank, 3, rank, 3, "127.0.0.1", server.port, hosted=True), minute)
+
+    found = []
+    for _ in range(3):
+        with ThreadPoolExecutor(3) as processes:
+            words = list(processes.map(word, range(3)))
+        assert len(set(words)) == 1
+        found.append(words[0])
+        server.set("itpn_d2/ask/2", "a word of a process that is dead")
+    assert len(set(found)) == 3
+    with pytest.raises(TimeoutError, match=r"processes \[1, 2\] of 3"):
+        agree(server, Place(0, 3, 0, 3, "127.0.0.1", 1, hosted=True), datetime.timedelta(0))
+
+
+@pytest.mark.parametrize("run", ["job", "none"])
+def test_a_folder_knows_the_job_that_trains_there(tmp_path, run):
+    """A start that was refused is no earlier start, whatever an agent counts; nor is that of another job."""
+    env = {**TORCHRUN, "TORCHELASTIC_RUN_ID": run}
+    assert not restarted(tmp_path, env)
+    note_begun(tmp_path, env)
+    assert restarted(tmp_path, {**env, "TORCHELASTIC_RESTART_COUNT": "0"})
+    assert not restarted(tmp_path / "another", env)
+    assert not restarted(tmp_path, {**env, "TORCHELASTIC_RUN_ID": "another"})
+    note_begun(tmp_path, {})  # without torchrun nothing starts again
+    assert not restarted(tmp_path, {})
 
 
 def test_tasks_of_srun_are_one_run(tmp_path):
@@ -123,7 +162,7 @@ def test_sigusr1_saves_and_asks_for_another_start(tmp_path):
     assert (tmp_path / "last_checkpoint").is_file()
 
 
-def wait_for(condition, process, seconds=240):
+def wait_for(condition, process, seconds=600):
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None and time.monotonic() < deadline
@@ -157,6 +196,67 @@ def test_a_killed_rank_costs_the_iterations_since_the_last_checkpoint(tmp_path):
     assert re.search(r"Starting training from iteration [1-9]", (tmp_path / "killed" / "log.txt").read_text())
     one, other = (load_state_file(tmp_path / n / "model_final.pth")["model"] for n in ("whole", "killed"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_machines_that_come_and_go(tmp_path):
+    """One agent begins alone; a second one joins, and is killed with its process; the first one goes on."""
+    out = tmp_path / "out"
+    options = [*SMALL, f"train.output_dir={out}", "train.max_iter=100000", "train.log_period=1"]
+    options += ["train.checkpointer.period=2", "train.checkpointer.max_to_keep=2"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1:2", "--nproc_per_node=1"]
+    start += ["--max-restarts=3", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=job"]
+    # with the store that agents share, torch's own joining machine waits for the first address in vain
+    env = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    start += ["--rdzv-conf=last_call_timeout=1,join_timeout=300", "--local-addr=127.0.0.1"]
+
+    def agent(name, *more):
+        command = [*start, *more, "train_net.py", "--config-file", CONFIG, *options]
+        log = (tmp_path / f"{name}.log").open("w")
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=env
+        )
+
+    def starts():
+        """Number of processes and first iteration of every start that has come to train."""
+        said = (out / "log.txt").read_text() if (out / "log.txt").is_file() else ""
+        found = re.findall(r"(\d) process\(es\)|Starting training from iteration (\d+)", said)
+        pairs = itertools.pairwise(found)
+        return [(int(world), int(first)) for (world, _), (_, first) in pairs if world and first]
+
+    def goes_on():
+        reached = (out / "last_checkpoint").read_text()
+        wait_for(lambda: (out / "last_checkpoint").read_text() != reached, agents[0])
+
+    agents = [agent("first")]
+    try:
+        wait_for(lambda: (out / "last_checkpoint").is_file(), agents[0])
+        agents.append(agent("second"))
+        wait_for(lambda: [world for world, _ in starts()][-1] == 2, agents[0])
+        goes_on()
+        lost = children_of(agents[1].pid)
+        for pid in (agents[1].pid, *lost):
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: [world for world, _ in starts()][-1] == 1, agents[0])
+        goes_on()
+        assert [world for world, _ in starts()] == [1, 2, 1]
+        iterations = [first for _, first in starts()]
+        assert iterations[0] == 0 < iterations[1] < iterations[2]
+    finally:
+        for process in agents:
+            for worker in children_of(process.pid):
+                os.kill(worker, signal.SIGKILL)
+            process.kill()
+            process.wait()
+
+
+def children_of(pid):
+    """torchrun's processes are in groups of their own."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+    return [int(number) for number in found]
 
 
 def test_a_job_that_is_started_again_resumes(tmp_path, monkeypatch):

@@ -1,17 +1,22 @@
 """The loop on a small model: accumulation, clipping, averaging, refusal of bad losses, bit-exact resume."""
 
 import itertools
+import math
 
 import pytest
 import torch
 from detectron2.engine import hooks
 from detectron2.solver.lr_scheduler import LRMultiplier
+from detectron2.utils import comm
 from fvcore.common.param_scheduler import CosineParamScheduler
 from torch import nn
 
 from itpn_d2.checkpoint import Checkpointer
+from itpn_d2.engine.finite import drops_by_itself
 from itpn_d2.engine.trainer import Trainer
+from itpn_d2.seed import seed_step
 from itpn_d2.solver import WeightAverage
+from tests.engine.forked import forked
 
 
 class Regressor(nn.Module):
@@ -35,14 +40,14 @@ def batches(size, start=0):
         yield list(zip(x, x.sum(1), strict=True))
 
 
-def build(tmp_path, max_iter, accumulate=1, dtype=torch.float32, clip=None, dropout=0.3):
+def build(tmp_path, max_iter, accumulate=1, dtype=torch.float32, clip=None, dropout=0.3, fused=None, **more):
     torch.manual_seed(3)
     model = Regressor()
     model.body[2].p = dropout
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    trainer = Trainer(model, optimizer, dtype, accumulate, clip, WeightAverage(model, 0.9), seed=5)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=fused)
+    trainer = Trainer(model, optimizer, dtype, accumulate, clip, WeightAverage(model, 0.9), seed=5, **more)
     schedule = LRMultiplier(optimizer, CosineParamScheduler(1.0, 0.0), max_iter)
-    recorder = Recorder()
+    recorder = Recorder() if trainer.log_period == 1 else hooks.HookBase()
     checkpointer = Checkpointer(model, str(tmp_path), trainer=trainer)
     trainer.register_hooks(
         [hooks.LRScheduler(optimizer, schedule), recorder, hooks.PeriodicCheckpointer(checkpointer, 1)]
@@ -122,6 +127,118 @@ def test_non_finite_loss_stops_with_advice(tmp_path):
         trainer.train(0, 3)
     assert (tmp_path / "model_0000000.pth").is_file()  # finished work is kept
     assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
+def test_losses_are_those_of_a_plain_loop(tmp_path):
+    """Bit for bit, and whenever they are written."""
+    torch.manual_seed(3)
+    model = Regressor()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    schedule = LRMultiplier(optimizer, CosineParamScheduler(1.0, 0.0), 7)
+    expected = []
+    for step, batch in enumerate(itertools.islice(batches(6), 7)):
+        seed_step(5, step, 0)
+        optimizer.zero_grad()
+        losses = model(batch)
+        sum(losses.values()).backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        schedule.step()
+        values = [loss.item() for loss in losses.values()]
+        expected.append((sum(values), *values, norm.item()))
+
+    for period in (1, 3, 20):
+        trainer, _, _ = build(tmp_path / str(period), 7, clip=0.5, log_period=period)
+        trainer.set_data(batches(6))
+        trainer.train(0, 7)
+        columns = [trainer.storage.history(n).values() for n in ("total_loss", "square", "size", "grad_norm")]
+        assert all([i for _, i in column] == list(range(7)) for column in columns)
+        assert [tuple(value for value, _ in row) for row in zip(*columns, strict=True)] == expected
+        for one, other in zip(model.parameters(), trainer.model.parameters(), strict=True):
+            assert torch.equal(one, other)
+
+
+def poisoned(bad, size=4):
+    """Batches of which those at the places ``bad`` make the loss NaN."""
+    for number, batch in enumerate(batches(size)):
+        yield [(torch.full((4,), float("nan")), y) for _, y in batch] if number in bad else batch
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_first_bad_loss_stops(tmp_path, late):
+    """Also where it is seen one step later, by when the step has been left out on the device."""
+    trainer, _, _ = build(tmp_path, 5, log_period=2, fused=late)
+    assert drops_by_itself(trainer.optimizer) is late and not trainer.late  # on a CPU nothing waits
+    trainer.late = late
+    trainer.set_data(poisoned({2}))
+    with pytest.raises(
+        FloatingPointError, match=r"nan at iteration 2: .*gradient norm nan. Lower optimizer.lr"
+    ):
+        trainer.train(0, 5)
+    assert trainer.iter == (3 if late else 2)
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+    content = torch.load(tmp_path / f"model_000000{trainer.iter - 1}.pth", weights_only=True)
+    assert all(value.isfinite().all() for value in content["model"].values())
+    assert [i for _, i in trainer.storage.history("total_loss").values()] == [0, 1]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_last_step_is_judged_too(tmp_path, late):
+    trainer, _, _ = build(tmp_path, 3, fused=late)
+    trainer.late = late
+    trainer.set_data(poisoned({2}))
+    with pytest.raises(FloatingPointError, match="at iteration 2"):
+        trainer.train(0, 3)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_bad_steps_are_skipped_and_counted(tmp_path, late, caplog):
+    trainer, _, _ = build(tmp_path / "skip", 6, log_period=3, nan="skip", fused=late, dropout=0.0)
+    trainer.late = late
+    trainer.set_data(poisoned({1, 2, 4}))
+    trainer.train(0, 6)
+    assert trainer.storage.latest()["skipped_steps"][0] == 3
+    assert [i for _, i in trainer.storage.history("total_loss").values()] == [0, 3, 5]
+    assert caplog.text.count("optimizer step left out") == 3
+    torch.manual_seed(3)
+    model = Regressor()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=late)
+    schedule = LRMultiplier(optimizer, CosineParamScheduler(1.0, 0.0), 6)
+    for number, batch in enumerate(itertools.islice(batches(4), 6)):
+        if number not in (1, 2, 4):
+            optimizer.zero_grad()
+            model.body[2].p = 0.0
+            sum(model(batch).values()).backward()
+            optimizer.step()
+        schedule.step()
+    for one, other in zip(model.parameters(), trainer.model.parameters(), strict=True):
+        assert torch.equal(one, other)  # moments and step counts of the optimizer do not know of them either
+
+
+def test_too_many_bad_steps_in_a_row_stop(tmp_path):
+    trainer, _, _ = build(tmp_path, 40, nan="skip")
+    trainer.set_data(poisoned({*range(2, 11), *range(12, 22)}))
+    with pytest.raises(
+        FloatingPointError, match="has left out 10 steps in a row: loss is nan at iteration 21"
+    ):
+        trainer.train(0, 40)
+    assert trainer.check.skipped == 19
+
+
+def test_a_bad_loss_of_one_process_is_skipped_by_all(tmp_path):
+    def main():
+        torch.manual_seed(0)
+        model = Regressor()
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        trainer = Trainer(wrapped, torch.optim.AdamW(model.parameters(), 0.1), nan="skip", log_period=2)
+        trainer.set_data(poisoned({1}) if comm.get_rank() else batches(4))
+        trainer.train(0, 4)
+        weights = torch.cat([p.detach().flatten() for p in model.parameters()])
+        return trainer.check.skipped, weights.tolist(), trainer.storage.latest()
+
+    (skipped, one, latest), (skipped_by_other, other, _) = forked(2, main, tmp_path)
+    assert skipped == skipped_by_other == 1 and one == other and all(map(math.isfinite, one))
+    assert latest["total_loss"][1] == 3 and latest["data_time_rank"][0] in (0, 1)
 
 
 def test_refuses_accumulate_zero():

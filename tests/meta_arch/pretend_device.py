@@ -74,8 +74,9 @@ def run(func, args, kwargs, count):
         result_on_device = isinstance(target, OnDevice) if target is not None else result_on_device
         from_device = isinstance(source, OnDevice)
         patient = kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
-        scalar = source.ndim == 0 and func is aten.copy_.default  # of the CPU: handed to the kernel
-        if from_device != result_on_device and (from_device or not (patient or scalar)):
+        # a scalar of the CPU is handed to the kernel
+        scalar = source.ndim == 0 and func is aten.copy_.default and not from_device
+        if from_device != result_on_device and not (patient or scalar):
             count(f"copy {'from' if from_device else 'to'} the device")
     elif func in READ or func in COUNTED_OUT:
         count(str(func))

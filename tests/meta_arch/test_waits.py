@@ -101,6 +101,34 @@ def test_uploads_go_through_pinned_memory(monkeypatch):
     ]
 
 
+class Dropping(torch.optim.SGD):
+    """Leaves bad steps out by itself, as torch's fused optimizers do."""
+
+    _step_supports_amp_scaling = True
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        bad = getattr(self, "found_inf", None)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    step = p.grad * -group["lr"]
+                    p.add_(step if bad is None else torch.where(bad > 0, 0.0, step))
+
+
+def test_steps_of_the_trainer_wait_for_the_matcher_alone():
+    """Losses and norm are read one step later, and go to the log every so often."""
+    model = moved(dino())
+    trainer = Trainer(model, Dropping(model.parameters(), lr=1e-3), clip_grad_norm=0.1, log_period=4)
+    trainer.late = True  # as on a GPU
+    batches = iter([[record(), record(seed=1)]] * 4)
+    trainer.set_data(batches)
+    with waits_counted() as waits:
+        trainer.train(0, 4)
+    assert waits.total == 4 + 1, shown(waits)  # the first step is judged at once
+    assert len(trainer.storage.history("total_loss").values()) == 4
+
+
 def test_a_whole_step_of_the_trainer():
     """Costs of the matcher; losses and the gradient's norm together."""
     model = moved(dino())

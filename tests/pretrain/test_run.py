@@ -205,6 +205,16 @@ def test_growing_images_of_a_swin_resume_exactly(folder, tmp_path):
     assert same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_a_fresh_start_does_not_overwrite_another_run(folder, tmp_path):
+    (tmp_path / "last_checkpoint").write_text("model_0000005.pth")
+    (tmp_path / "model_0000005.pth").write_bytes(b"weights")
+    with pytest.raises(ConfigError, match=r"model_0000005.pth.*--resume.*train.overwrite=True"):
+        PretrainRun(config(folder, tmp_path)).train()
+    PretrainRun(config(folder, tmp_path, "train.overwrite=True", "train.epochs=1")).train()
+    assert (tmp_path / "earlier_1" / "model_0000005.pth").read_bytes() == b"weights"
+    assert (tmp_path / "model_final.pth").is_file()
+
+
 def test_broken_images_are_reported_and_survived(folder, tmp_path, caplog):
     images = tmp_path / "images"
     images.mkdir()
