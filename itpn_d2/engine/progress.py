@@ -35,8 +35,8 @@ class ProgressBar(EventWriter):
         latest = storage.latest()
         if "total_loss" not in latest:
             return
-        # the iteration of the last loss: the storage's own counter is one further on when training has ended
-        done = min(int(latest["total_loss"][1]) + 1, self.max_iter)
+        # The storage's own counter is one further on when training has ended, and losses come now and then.
+        done = min(1 + max(int(latest[n][1]) for n in ("total_loss", "lr") if n in latest), self.max_iter)
         bar = self._bar or self._open(done)
         bar.set_postfix(_shown(storage, self.window), refresh=False)
         bar.update(done - bar.n)
