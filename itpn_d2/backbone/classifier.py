@@ -1,7 +1,7 @@
 """Trunk with a linear classification head, with the methods that timm's tools call on a model."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from timm.models._features import feature_take_indices
@@ -11,8 +11,27 @@ from .checkpointing import CheckpointingSpec
 from .padding import pad_to_multiple
 from .trunk import TOKEN_STRIDE, Trunk
 
-Pooling = Literal["mean_then_norm", "norm_then_mean", "mean_then_batch_norm", "none"]
-_POOLINGS = ("mean_then_norm", "norm_then_mean", "mean_then_batch_norm", "none")
+Pooling = Literal["mean_then_norm", "max_then_norm", "norm_then_mean", "mean_then_batch_norm", "none"]
+_POOLINGS = get_args(Pooling)
+# by timm's names
+GLOBAL_POOLS: dict[str, Pooling] = {"avg": "mean_then_norm", "max": "max_then_norm", "": "none"}
+
+
+def pooling_of(global_pool: str) -> Pooling:
+    """The pooling by timm's name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if global_pool not in GLOBAL_POOLS:
+        raise ValueError(f"global_pool {global_pool!r}: choose avg, max, or an empty string for none")
+    return GLOBAL_POOLS[global_pool]
+
+
+def token_grid(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of tokens of an image of that height and width."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return -(-height // TOKEN_STRIDE), -(-width // TOKEN_STRIDE)
 
 
 class TrunkClassifier(nn.Module):
@@ -21,9 +40,9 @@ class TrunkClassifier(nn.Module):
     Args:
         num_classes: 0 for no head: the pooled features.
         pooling: ``mean_then_norm`` is what the published fine-tuning uses (``fc_norm`` on the pooled token);
-            ``norm_then_mean`` puts the norm on the tokens (``trunk.norm``); ``mean_then_batch_norm`` is for
-            linear probing (MAE: batch norm without weights); ``none`` is the head on each token,
-            ``(B, H/16, W/16, num_classes)``.
+            ``max_then_norm`` takes the largest value of each channel; ``norm_then_mean`` puts the norm on the
+            tokens (``trunk.norm``); ``mean_then_batch_norm`` is for linear probing (MAE: batch norm without
+            weights); ``none`` is the head on each token, ``(B, H/16, W/16, num_classes)``.
         head_std: of the head's initial weights. The reference of Fast-iTPN multiplies .02 by .01.
         drop_rate: dropout before the head.
         checkpointing: blocks that are recomputed in the backward pass, see
@@ -59,7 +78,7 @@ class TrunkClassifier(nn.Module):
         # what hooks see the maps at: the trunk runs stages 1 and 2 in stripes, and stage 3 on tokens
         self.taps = nn.ModuleList(nn.Identity() for _ in trunk.channels)
         self.fc_norm: nn.Module = nn.Identity()
-        if pooling == "mean_then_norm":
+        if pooling in ("mean_then_norm", "max_then_norm"):
             self.fc_norm = nn.LayerNorm(dim, eps=norm_eps)
         elif pooling == "mean_then_batch_norm":
             self.fc_norm = nn.BatchNorm1d(dim, eps=norm_eps, affine=False)
@@ -78,8 +97,8 @@ class TrunkClassifier(nn.Module):
 
     @property
     def global_pool(self) -> str:
-        """timm's name of the pooling: ``avg``, or empty for none."""
-        return "" if self.pooling == "none" else "avg"
+        """timm's name of the pooling: ``avg``, ``max``, or empty for none."""
+        return next((name for name, pooling in GLOBAL_POOLS.items() if pooling == self.pooling), "avg")
 
     def _maps(self, image: Tensor, last: int) -> tuple[Tensor, ...]:
         """The maps of stages 0 to at least ``last``."""
@@ -95,9 +114,15 @@ class TrunkClassifier(nn.Module):
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """From :meth:`forward_features` to the logits, or to what the head gets."""
         if self.pooling != "none":
-            features = self.fc_norm(features.flatten(1, 2).mean(1))
+            tokens = features.flatten(1, 2)
+            features = self.fc_norm(tokens.amax(1) if self.pooling == "max_then_norm" else tokens.mean(1))
         features = self.head_drop(features)
         return features if pre_logits else self.head(features)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` compiles: the graph of :meth:`forward`, in the mode that the model is
+        in."""
+        return torch.fx.symbolic_trace(self)
 
     def pool(self, image: Tensor) -> Tensor:
         """``(B, C, H, W) -> (B, C3)``, the feature before the linear head."""
@@ -114,6 +139,7 @@ class TrunkClassifier(nn.Module):
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
+        output_dict: bool = False,
     ) -> Any:
         """The maps of stages ``indices`` (0, 1, 2, at strides 4, 8, 16), as timm's models give them.
 
@@ -123,6 +149,7 @@ class TrunkClassifier(nn.Module):
             stop_early: leave out stage 3 where it is not asked for.
             output_fmt: NCHW or NHWC.
             intermediates_only: return the list alone, else (result of :meth:`forward_features`, list).
+            output_dict: return these as ``image_intermediates`` and ``image_features`` of a dict.
         """
         if output_fmt not in ("NCHW", "NHWC"):
             raise ValueError(f"output_fmt {output_fmt!r}: choose NCHW or NHWC")
@@ -132,6 +159,8 @@ class TrunkClassifier(nn.Module):
         if norm and len(maps) == 3 and isinstance(self.fc_norm, nn.LayerNorm):
             maps = (*maps[:2], self.fc_norm(final))
         found = [maps[i] if output_fmt == "NHWC" else maps[i].permute(0, 3, 1, 2) for i in chosen]
+        if output_dict:
+            return {"image_intermediates": found, **({} if intermediates_only else {"image_features": final})}
         return found if intermediates_only else (final, found)
 
     def prune_intermediate_layers(
@@ -157,15 +186,18 @@ class TrunkClassifier(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new head, freshly initialised; ``global_pool`` "" for no pooling, "avg" for some, None as it
-        is."""
-        if global_pool not in (None, "", "avg"):
-            raise ValueError(f"global_pool {global_pool!r}: choose avg, or an empty string for none")
-        if global_pool == "":
-            self.pooling = "none"
-        elif global_pool == "avg" and self.pooling == "none":
-            self.pooling = "mean_then_norm"
+        """A new head, freshly initialised; ``global_pool`` is "avg", "max", "" for no pooling, None for what
+        it is."""
+        if global_pool is not None and global_pool != self.global_pool:
+            self.pooling = pooling_of(global_pool)
         self.head = self._new_head(num_classes).train(self.training)
+
+    def set_input_size(self, img_size: int | tuple[int, int]) -> None:
+        """Store the table of positions for images of that size. Every size runs anyway, with a table that is
+        resampled on the way, and gives what it gave before."""
+        table, grid = self.trunk.pos_embed, token_grid(img_size)
+        values = self.trunk.positions(grid).detach().clone()
+        self.trunk.pos_embed = nn.Parameter(values, requires_grad=table.requires_grad)
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:

@@ -1,9 +1,9 @@
 """Trunk and pyramid as one module: the same names in pre-training, in every detector and in a checkpoint."""
 
-import torch
 from torch import Tensor, nn
 
 from ..layers import ImageSizes, content_sizes
+from ..layers.recording import is_recorded
 from .checkpointing import CheckpointingSpec, set_checkpointing
 from .padding import pad_to_multiple
 from .pyramid import STRIDES, IntegralPyramid
@@ -112,11 +112,10 @@ class IntegralBackbone(nn.Module):
         """
         size = images.shape[-2:]
         images = pad_to_multiple(images, self.size_divisibility)
-        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
         if not self.mask_padding:
             image_sizes = ()
         elif image_sizes is None:
-            image_sizes = () if recorded else content_sizes(images)
+            image_sizes = () if is_recorded(images) else content_sizes(images)
         if not isinstance(image_sizes, Tensor) and len(image_sizes) == 0 and images.shape[-2:] != size:
             image_sizes = [(size[0], size[1])] * images.shape[0]
         features = self.pyramid(*self.trunk(images, image_sizes))

@@ -7,8 +7,9 @@ run, too), ``drop_rate``, ``drop_path_rate``, ``device``, ``dtype``; any other g
 ``pretrained=True`` loads the pre-training that the model zoo lists for the name, as
 ``itpn_d2.create_model(name, weights=True)`` does: it has no head, which starts anew. With an address of
 timm's own (``local-dir:``, ``hf-hub:``) it is a file of :class:`TrunkClassifier`, as of ``checkpoint_path=``.
-Position table and input bands are adapted in every case. ``torch.compile`` takes the models;
-``torch.jit.script`` and ``torch.fx`` can't follow the trunk, which cuts its grid by the size of the image.
+Position table and input bands are adapted in every case. ``torch.compile``, ``torch.fx`` and
+``torch.jit.script`` take the models; the graphs serve images of any size. A scripted model has ``forward``
+alone, in the mode, training or evaluation, that the model was in.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, r
 from torch import Tensor, nn
 
 from .adapt import adapt
-from .classifier import Pooling, TrunkClassifier
-from .trunk import TOKEN_STRIDE
+from .classifier import TrunkClassifier, pooling_of, token_grid
 from .variants import VARIANTS
 
 Loader = Callable[[nn.Module, str], None]
@@ -48,6 +48,9 @@ _CONFIG: dict[str, Any] = {
     "first_conv": "trunk.patch_embed.proj",  # a linear layer, adapted to other bands before timm sees it
     "classifier": "head",
 }
+
+# what timm's networks can be asked for
+_ALWAYS = {"dynamic_img_size": True, "dynamic_img_pad": True, "strict_img_size": False}
 
 
 def _config(variant: str) -> dict[str, Any]:
@@ -88,14 +91,14 @@ def _classifier(
     dtype: torch.dtype | None = None,
     **options: Any,
 ) -> TrunkClassifier:
-    if global_pool not in ("avg", ""):
-        raise ValueError(f"{variant}: global_pool {global_pool!r}: choose avg, or an empty string for none")
-    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-    pooling: Pooling = "mean_then_norm" if global_pool else "none"
+    for name, always in _ALWAYS.items():
+        if options.pop(name, always) is not always:
+            raise ValueError(f"{variant}: {name}={not always}: images may have any size; leave it out")
+    pooling = pooling_of(global_pool)
     with torch.device(device) if device is not None else nullcontext():
         trunk = VARIANTS[variant].trunk(
             in_channels=in_chans,
-            pos_grid=(-(-height // TOKEN_STRIDE), -(-width // TOKEN_STRIDE)),
+            pos_grid=token_grid(img_size),
             drop_path=drop_path_rate,
             **{"final_norm": False, **options},
         )
@@ -114,6 +117,11 @@ def _fitted(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
 
 def _entrypoint(name: str) -> Callable[..., nn.Module]:
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        if kwargs.get("features_only") and kwargs.get("feature_cls") in ("list", "dict"):
+            raise ValueError(
+                f"{name}: feature_cls {kwargs['feature_cls']!r} runs a model's parts one after the other, "
+                f"which does not do here: choose getter, fx or hook"
+            )
         return build_model_with_cfg(
             partial(_classifier, name),
             name,

@@ -18,6 +18,7 @@ from ..layers import (
     token_grids,
     token_mask,
 )
+from ..layers.recording import is_stand_in
 from ..layers.units import map_to_tokens, tokens_to_map
 from .acceleration import TokenState, run_stage3
 from .checkpointing import Block, CheckpointingSpec, set_checkpointing
@@ -188,7 +189,7 @@ class Trunk(nn.Module):
         arguments as of :meth:`forward`."""
         _, _, tokens, grid, content, grids = self._before_stage3(image, image_sizes)
         state = self._accelerated_stage3(tokens, grid, content, grids)
-        return tokens_to_map(state.exits(self.depths[2]), grid)
+        return tokens_to_map(state.exits(self.depths[2])[..., None], grid).squeeze(-1)
 
     def _accelerated_stage3(
         self, tokens: Tensor, grid: Grid, content: Tensor | None, grids: Tensor | None
@@ -200,7 +201,7 @@ class Trunk(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Grid, Tensor | None, Tensor | None]:
         """f1, f2, the tokens with their positions, their grid, which of them are real (None: all), and each
         image's own grid ``(B, 2)`` where the batch is padded."""
-        if image.shape[-2] % TOKEN_STRIDE or image.shape[-1] % TOKEN_STRIDE:
+        if not is_stand_in(image) and (image.shape[-2] % TOKEN_STRIDE or image.shape[-1] % TOKEN_STRIDE):
             raise ValueError(
                 f"image size {tuple(image.shape[-2:])} is not a multiple of {TOKEN_STRIDE}: "
                 f"pad it at the right and bottom (ITPNBackbone and the classifier do)"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .deformable_torch import Shapes, grid_levels, sample_levels
+from .recording import is_recorded
 
 logger = logging.getLogger(__name__)
 Form = Literal["auto", "torch", "triton"]
@@ -42,7 +43,7 @@ def deformable_samples(
         form: ``torch``; ``triton``; or ``auto``: Triton for CUDA tensors where it works, PyTorch elsewhere
             and while a graph is compiled, exported or traced, where it is :func:`.grid_levels`.
     """
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    recorded = is_recorded(value)
     if form == "auto":
         form = "triton" if value.is_cuda and shapes and not recorded and _triton() else "torch"
     if form == "triton":

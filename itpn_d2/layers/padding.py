@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .recording import is_recorded
+
 Grid = tuple[int, int]
 # (height, width) of each image: integers; a tensor (B, 2) of them; or, from Detectron2 while it is traced,
 # one tensor each. Nothing at all: no image is padded.
@@ -46,7 +48,6 @@ def token_grids(
     Raises:
         ValueError: sizes of another number of images.
     """
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
     count = sizes.shape[0] if isinstance(sizes, Tensor) else len(sizes)
     if count == 0:
         return None
@@ -55,7 +56,7 @@ def token_grids(
     known: Sequence[Any] | None
     if isinstance(sizes, Tensor):
         table = sizes
-        known = None if recorded or sizes.device.type != "cpu" else sizes.tolist()
+        known = None if is_recorded(sizes) or sizes.device.type != "cpu" else sizes.tolist()
     elif isinstance(sizes[0], Tensor):
         table, known = torch.stack([torch.as_tensor(size) for size in sizes]), None
     else:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .recording import is_stand_in
+
 ResampleRule = Literal["size", "scale", "scale_always"]
 
 
@@ -14,7 +16,8 @@ ResampleRule = Literal["size", "scale", "scale_always"]
 _is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
-def resample_grid(table: Tensor, grid: tuple[int, int], rule: ResampleRule = "size") -> Tensor:
+@torch.fx.wrap  # one node of a graph: it asks for sizes
+def resample_grid(table: Tensor, grid: tuple[int, int], rule: str = "size") -> Tensor:
     """Bicubic resampling of a position table ``(1, h, w, C) -> (1, *grid, C)``, computed in float32.
 
     Args:
@@ -22,15 +25,19 @@ def resample_grid(table: Tensor, grid: tuple[int, int], rule: ResampleRule = "si
             (n + 0.1) / m of iTPN v1, whose samples lie a little off the grid's. ``scale_always``: that also
             where the grid is the table's own, as v1 does while patches are dropped.
     """
+    rows, columns = grid
     # a graph for any size must not ask whether it is the table's; bicubic to that size is the identity
-    any_size = rule == "size" and _is_exporting()
-    if not any_size and rule != "scale_always" and tuple(table.shape[1:3]) == tuple(grid):
+    any_size = False
+    if not torch.jit.is_scripting():
+        any_size = rule == "size" and _is_exporting()
+    own = not any_size and table.shape[1] == rows and table.shape[2] == columns
+    if own and rule != "scale_always":
         return table
     maps = table.float().permute(0, 3, 1, 2)
     if rule == "size":
-        maps = F.interpolate(maps, size=grid, mode="bicubic", align_corners=False)
+        maps = F.interpolate(maps, size=[rows, columns], mode="bicubic", align_corners=False)
     else:
-        factors = [(n + 0.1) / m for n, m in zip(grid, table.shape[1:3], strict=True)]
+        factors = [(rows + 0.1) / table.shape[1], (columns + 0.1) / table.shape[2]]
         maps = F.interpolate(maps, scale_factor=factors, mode="bicubic", align_corners=False)
     return maps.permute(0, 2, 3, 1).to(table.dtype)
 
@@ -105,6 +112,8 @@ class PositionCache:
         self._tables: dict[tuple[int, int], Tensor] = {}
 
     def __call__(self, table: nn.Parameter, grid: tuple[int, int]) -> Tensor:
+        if is_stand_in(table):
+            return resample_grid(table, grid, self.rule)
         needs_gradient = torch.is_grad_enabled() and table.requires_grad
         if needs_gradient or torch.compiler.is_compiling() or torch.is_inference(table):
             return resample_grid(table, grid, self.rule)

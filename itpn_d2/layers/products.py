@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .recording import is_recorded
+
 BLOCK = 2**21  # logits at a time: what of them is in use at once fits a cache, and malloc keeps such blocks
 SAMPLE = 16  # every so many-th key tells how large logits are
 MIN_SIZE = 64  # queries and keys, below which the kernel is as fast
@@ -20,10 +22,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
         mask: as ``attn_mask`` of torch's ``scaled_dot_product_attention``.
     """
     keys_only = mask is None or (mask.dtype == torch.bool and mask.shape[1:3] == (1, 1))
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if (
         keys_only
-        and not recorded
+        and not is_recorded(q)
         and not torch.is_grad_enabled()
         and (q.device.type, q.dtype) == ("cpu", torch.bfloat16)
         and min(q.shape[2], k.shape[2]) >= MIN_SIZE

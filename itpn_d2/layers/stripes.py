@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .recording import is_recorded
+
 
 def in_stripes(
     function: Callable[..., Sequence[Tensor]], *maps: Tensor, rows: int, cells: int = 2048
@@ -26,8 +28,7 @@ def in_stripes(
     Returns:
         maps ``(B, k * rows, W, C)``, contiguous where they were put together.
     """
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if recorded or torch.is_grad_enabled() or maps[0].device.type != "cpu":
+    if is_recorded(maps[0]) or torch.is_grad_enabled() or maps[0].device.type != "cpu":
         return tuple(function(*maps))
     largest = max(x.shape[:-1].numel() for x in maps)
     step = max(1, cells * rows // max(1, largest))

@@ -19,20 +19,14 @@ def image_to_cells(image: Tensor, size: int) -> Tensor:
 
 def merge_cells(x: Tensor) -> Tensor:
     """Join 2x2 neighbours: ``(..., 2h, 2w, C) -> (..., h, w, 4C)`` in (row, column, channel) order."""
-    *lead, h, w, c = x.shape
-    n = len(lead)
-    x = x.reshape(*lead, h // 2, 2, w // 2, 2, c)
-    order = (*range(n), n, n + 2, n + 1, n + 3, n + 4)
-    return x.permute(order).reshape(*lead, h // 2, w // 2, 4 * c)
+    x = x.unflatten(-2, (-1, 2)).unflatten(-4, (-1, 2))
+    return x.transpose(-4, -3).flatten(-3)
 
 
 def split_cells(x: Tensor) -> Tensor:
     """Inverse of :func:`merge_cells`: ``(..., h, w, 4C) -> (..., 2h, 2w, C)``."""
-    *lead, h, w, c4 = x.shape
-    n = len(lead)
-    x = x.reshape(*lead, h, w, 2, 2, c4 // 4)
-    order = (*range(n), n, n + 2, n + 1, n + 3, n + 4)
-    return x.permute(order).reshape(*lead, 2 * h, 2 * w, c4 // 4)
+    x = x.unflatten(-1, (2, 2, -1)).transpose(-4, -3)
+    return x.flatten(-5, -4).flatten(-3, -2)
 
 
 def map_to_units(x: Tensor, unit: int) -> Tensor:
@@ -55,9 +49,9 @@ def map_to_tokens(x: Tensor) -> Tensor:
 
 
 def tokens_to_map(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """``(B, H*W, ...) -> (B, H, W, ...)``."""
+    """``(B, H*W, C) -> (B, H, W, C)``."""
     # not unflatten: tracing would take the sizes for constants
-    return x.reshape(x.shape[0], grid[0], grid[1], *x.shape[2:])
+    return x.reshape(x.shape[0], grid[0], grid[1], x.shape[2])
 
 
 def gather_units(x: Tensor, chosen: Tensor) -> Tensor:

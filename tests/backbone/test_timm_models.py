@@ -15,6 +15,7 @@ from itpn_d2.model_zoo.entries import PRETRAINED
 from itpn_d2.model_zoo.registry import find_weights
 
 NANO = {"img_size": 64}
+SMALL = dict(channels=(8, 16, 32), depths=(1, 1, 2), num_heads=2)
 FAMILIES = ["fast_itpn_nano", "itpn_nano"]
 
 
@@ -114,11 +115,112 @@ def test_heads_and_pooling(name):
     assert torch.equal(model(image), features) and model.global_pool == ""
     assert timm.create_model(name, num_classes=0, **NANO)(image).shape == (2, 192)
     assert timm.create_model(name, num_classes=0, global_pool="", **NANO)(image).shape == (2, 4, 4, 192)
-    for bad in ({"global_pool": "max"}, {"nonsense": 1}):
+    for bad in ({"global_pool": "catavgmax"}, {"nonsense": 1}, {"dynamic_img_size": False}):
         with pytest.raises((ValueError, TypeError), match=next(iter(bad))):
             timm.create_model(name, **bad)
-    with pytest.raises(ValueError, match="global_pool 'max'"):
-        model.reset_classifier(3, "max")
+    with pytest.raises(ValueError, match="global_pool 'token'"):
+        model.reset_classifier(3, "token")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_largest_value_of_each_channel(name):
+    torch.manual_seed(0)
+    image = torch.rand(2, 3, 64, 64)
+    model = timm.create_model(name, num_classes=0, global_pool="max", dynamic_img_size=True, **NANO).eval()
+    assert model.global_pool == "max"
+    largest = model.fc_norm(model.forward_features(image).amax((1, 2)))
+    assert torch.equal(model(image), largest)
+    model.reset_classifier(0)
+    assert torch.equal(model(image), largest)
+    model.reset_classifier(0, "avg")
+    assert model.global_pool == "avg" and not torch.allclose(model(image), largest)
+    other = timm.create_model(name, num_classes=0, **NANO).eval()
+    other.load_state_dict(model.state_dict())
+    other.reset_classifier(0, "max")
+    assert torch.equal(other(image), largest)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("own", [False, True])
+def test_graphs_serve_every_size(name, own):
+    """By torch.fx and TorchScript; also with the model's own position table at its own size."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=5, in_chans=2, **NANO, **SMALL).eval()
+    torch.nn.init.normal_(model.head.weight)
+    graphs = torch.fx.symbolic_trace(model), torch.jit.script(model)
+    for size in [(64, 64)] if own else [(50, 75), (16, 96), (64, 80)]:
+        image = torch.randn(2, 2, *size)
+        with torch.no_grad():
+            for graph in graphs:
+                torch.testing.assert_close(graph(image), model(image), rtol=1e-5, atol=1e-6)
+    image.requires_grad_()
+    for graph in graphs:
+        (gradient,) = torch.autograd.grad(graph(image).sum(), image)
+        torch.testing.assert_close(gradient, torch.autograd.grad(model(image).sum(), image)[0])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_way_to_features_gives_the_same_maps(name):
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, 40, 64)
+    weights, expected = None, None
+    for kind in ("getter", "fx", "hook"):
+        features = timm.create_model(
+            name, features_only=True, feature_cls=kind, out_indices=(0, 2), **NANO, **SMALL
+        ).eval()
+        inner = {key[key.find("trunk.") :]: p for key, p in features.named_parameters() if "trunk." in key}
+        weights = weights or {key: value.detach().clone() for key, value in inner.items()}
+        with torch.no_grad():
+            for key, value in inner.items():
+                value.copy_(weights[key])
+            found = features(image)
+        assert features.feature_info.channels() == [8, 32] and features.feature_info.reduction() == [4, 16]
+        if features.output_fmt == "NHWC":
+            found = [x.permute(0, 3, 1, 2) for x in found]
+        expected = expected or found
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b)
+    with pytest.raises(ValueError, match="feature_cls 'list'.*choose getter, fx or hook"):
+        timm.create_model(name, features_only=True, feature_cls="list")
+
+
+def test_checkpointing_under_features():
+    torch.manual_seed(0)
+    features = timm.create_model("fast_itpn_nano", features_only=True, **NANO, **SMALL).train()
+    image, gradients = torch.randn(1, 3, 32, 32), []
+    for enable in (False, True):
+        features.model.set_grad_checkpointing(enable)
+        features.zero_grad()
+        sum(x.square().mean() for x in features(image)).backward()
+        gradients.append([p.grad.clone() for p in features.parameters() if p.grad is not None])
+    assert features.model.trunk.stage3[0].recompute and gradients[0]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_size_of_the_table_may_change(name):
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=3, **NANO, **SMALL).eval()
+    torch.nn.init.normal_(model.head.weight)
+    image = torch.randn(1, 3, 96, 40)
+    before = model(image)
+    model.trunk.pos_embed.requires_grad_(False)
+    model.set_input_size((96, 40))
+    assert model.trunk.pos_embed.shape == (1, 6, 3, 32) and not model.trunk.pos_embed.requires_grad
+    torch.testing.assert_close(model(image), before)
+
+
+def test_intermediates_as_a_dict():
+    model = timm.create_model("fast_itpn_nano", **NANO, **SMALL).eval()
+    image = torch.randn(1, 3, 32, 32)
+    final, maps = model.forward_intermediates(image, indices=[0, 2])
+    found = model.forward_intermediates(image, indices=[0, 2], output_dict=True)
+    assert set(found) == {"image_features", "image_intermediates"}
+    assert torch.equal(found["image_features"], final)
+    assert all(torch.equal(a, b) for a, b in zip(found["image_intermediates"], maps, strict=True))
+    alone = model.forward_intermediates(image, output_dict=True, intermediates_only=True)
+    assert set(alone) == {"image_intermediates"}
 
 
 def test_channels_sizes_and_rates():
