@@ -4,8 +4,6 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from ..errors import ConfigError
-
 _LEVELS = ("p2", "p3", "p4", "p5", "p6")
 
 
@@ -51,7 +49,7 @@ def add_itpn_config(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.CLASSIFIER = CfgNode(
         {"NUM_CLASSES": 1000, "POOLING": "mean_then_norm", "AUGMENTATION": True, "HEAD_ONLY": False}
     )
-    cfg.SOLVER.OPTIMIZER = "AdamW"  # or SGD, with MOMENTUM and NESTEROV
+    cfg.SOLVER.OPTIMIZER = "SGD"  # Detectron2's only one; or AdamW
     cfg.SOLVER.LAYER_DECAY = 1.0
     return cfg
 
@@ -62,21 +60,15 @@ def yacs_options(node: CfgNode) -> dict[str, Any] | None:
 
 
 def yacs_section(cfg: CfgNode, name: str) -> CfgNode:
-    """``MODEL.<name>``.
-
-    Raises:
-        ConfigError: the config was made without :func:`add_itpn_config`.
-    """
-    if name not in cfg.MODEL:
-        raise ConfigError(
-            f"MODEL.BACKBONE.NAME={cfg.MODEL.BACKBONE.NAME}: the config has no MODEL.{name}. Write "
-            f"itpn_d2.add_itpn_config(cfg) after cfg = get_cfg(), before a file is merged into it"
-        )
-    return cfg.MODEL[name]
+    """``MODEL.<name>``, or its defaults in a config made without :func:`add_itpn_config`."""
+    if name in cfg.MODEL:
+        return cfg.MODEL[name]
+    return add_itpn_config(CfgNode({"MODEL": {}, "SOLVER": {}})).MODEL[name]
 
 
 def out_features(cfg: CfgNode) -> tuple[str, ...]:
     """The levels that the backbone of a config hands on, see ``MODEL.ITPN.OUT_FEATURES``."""
-    if cfg.MODEL.ITPN.OUT_FEATURES:
-        return tuple(cfg.MODEL.ITPN.OUT_FEATURES)
+    levels = yacs_section(cfg, "ITPN").OUT_FEATURES
+    if levels:
+        return tuple(levels)
     return tuple(cfg.MODEL.RETINANET.IN_FEATURES) if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else _LEVELS

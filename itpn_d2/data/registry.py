@@ -16,6 +16,7 @@ from ..files import cache_root, write_text
 from ..lazy.build import build
 from ..lazy.texts import Texts
 from .coco_check import VerifyImages, check_coco
+from .lvis_package import require_lvis
 from .records import CocoSet, as_dicts, as_json
 
 logger = logging.getLogger(__name__)
@@ -136,20 +137,23 @@ def register_builtin(name: str) -> str:
     """A dataset that Detectron2 registers itself (``coco_2017_train``, ...); its files must be there.
 
     Raises:
-        DatasetError: no such name, or its json or image folder is missing.
+        DatasetError: no such name, its json or one of its folders is missing, or it is of LVIS and that
+            package can't be used.
     """
     if name not in DatasetCatalog.list():
         raise DatasetError(
             f"dataset {name!r} is not registered; Detectron2 has coco_2017_train, coco_2017_val, ..."
         )
     metadata = MetadataCatalog.get(name)
-    for key in ("json_file", "image_root", "sem_seg_root", "panoptic_root", "panoptic_json"):
+    for key in ("json_file", "image_root", "sem_seg_root", "panoptic_root", "panoptic_json", "dirname"):
         path = metadata.get(key)
         if path is not None and not Path(path).exists():
             raise DatasetError(
                 f"dataset {name!r}: {path} is missing; set DETECTRON2_DATASETS to the folder "
-                f"that holds coco/, or use configs/Custom/ with your own json"
+                f"that holds coco/ (VOC2007/, lvis/, ...), or use configs/Custom/ with your own json"
             )
+    if metadata.get("evaluator_type") == "lvis":
+        require_lvis(name)
     return name
 
 

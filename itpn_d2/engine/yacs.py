@@ -1,6 +1,7 @@
 """Detectron2 ``.yaml`` configs, for people with yacs habits: translated once into the LazyConfig the engine
 runs."""
 
+import logging
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -14,12 +15,13 @@ from ..lazy.yaml_files import parse_yaml
 from ..meta_arch import GeneralizedRCNN, ImageSegmentor, PanopticFPN, ProposalNetwork, RetinaNet
 from ..solver import parameter_groups
 from .schema import Training, defaults
-from .yacs_checks import check_values
+from .yacs_checks import are_of_others, check_values
 from .yacs_data import dataloader, dataset, seed
 from .yacs_files import merge_yacs
-from .yacs_keys import check_fates
+from .yacs_keys import check_fates, is_ours
 from .yacs_solver import build_schedule, build_yacs_optimizer
 
+logger = logging.getLogger(__name__)
 # by their names in Detectron2: what tells its backbone where images end, which Detectron2's do not
 _SIZED: dict[str, Callable[[CfgNode], nn.Module]] = {
     "GeneralizedRCNN": GeneralizedRCNN,
@@ -42,8 +44,8 @@ def build_yacs_model(yaml: str) -> nn.Module:
 def translate(cfg: CfgNode, given: Collection[str], path: str) -> DictConfig:
     """The LazyConfig of a yacs config.
 
-    The optimizer is AdamW with layer decay, or SGD where ``SOLVER.OPTIMIZER`` says so. What is ignored is
-    logged, see :mod:`.yacs_keys`.
+    The optimizer is Detectron2's, SGD with momentum, or AdamW where ``SOLVER.OPTIMIZER`` says so; either with
+    layer decay. What is ignored is logged, see :mod:`.yacs_keys`.
 
     Args:
         given: the keys that the file and its overrides have.
@@ -53,7 +55,29 @@ def translate(cfg: CfgNode, given: Collection[str], path: str) -> DictConfig:
     """
     check_fates(cfg, path)
     check_values(cfg, given, path)
+    _say_what_others_expect(cfg, given, path)
     return OmegaConf.create(_translate(cfg, given), flags={"allow_objects": True})
+
+
+def _say_what_others_expect(cfg: CfgNode, given: Collection[str], path: str) -> None:
+    """Warn of what a config for a ResNet does to one of our backbones."""
+    name, solver = cfg.MODEL.BACKBONE.NAME, cfg.SOLVER
+    if are_of_others(cfg):
+        logger.warning(
+            "%s: MODEL.WEIGHTS=%s: Detectron2's weights are of ResNets and the backbone is %s: none are "
+            "loaded, training starts from scratch. Name a file or an address of its own weights (python -m "
+            "itpn_d2.model_zoo lists those that are known)",
+            path,
+            cfg.MODEL.WEIGHTS,
+            name,
+        )
+    if is_ours(cfg) and "SOLVER.OPTIMIZER" not in given:
+        logger.warning(
+            "%s: no SOLVER.OPTIMIZER: SGD with momentum, as in Detectron2, at SOLVER.BASE_LR=%s. The recipes "
+            "of these backbones have SOLVER.OPTIMIZER=AdamW SOLVER.BASE_LR=0.0001 SOLVER.WEIGHT_DECAY=0.05",
+            path,
+            solver.BASE_LR,
+        )
 
 
 def _translate(cfg: CfgNode, given: Collection[str]) -> dict[str, Any]:
@@ -94,7 +118,7 @@ def _translate(cfg: CfgNode, given: Collection[str]) -> dict[str, Any]:
         train={
             **defaults(Training),
             "output_dir": cfg.OUTPUT_DIR,
-            "init_checkpoint": cfg.MODEL.WEIGHTS,
+            "init_checkpoint": "" if are_of_others(cfg) else cfg.MODEL.WEIGHTS,
             "device": cfg.MODEL.DEVICE if "MODEL.DEVICE" in given else "auto",
             "max_iter": solver.MAX_ITER,
             "amp": dict(dtype="auto" if solver.AMP.ENABLED else "fp32"),

@@ -23,6 +23,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "INPUT.CROP.TYPE": ("relative_range", "relative", "absolute", "absolute_range"),
     "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "RepeatFactorTrainingSampler"),
 }
+_DETECTRON2 = ("detectron2://", "catalog://", "https://dl.fbaipublicfiles.com/detectron2/")
 _STATISTICS = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT")
 
 
@@ -52,7 +53,6 @@ def check_values(cfg: CfgNode, given: Collection[str], path: str) -> None:
             f"INPUT.MIN_SIZE_TRAIN={tuple(cfg.INPUT.MIN_SIZE_TRAIN)}: a range is the smallest and the largest"
         )
     if is_ours(cfg):
-        _check_weights(cfg, path)
         _check_statistics(cfg, given, path)
 
 
@@ -104,20 +104,16 @@ def _check_clipping(cfg: CfgNode, path: str) -> None:
         )
 
 
-def _check_weights(cfg: CfgNode, path: str) -> None:
-    weights = cfg.MODEL.WEIGHTS
-    if weights.startswith(("detectron2://", "catalog://")):
-        raise ConfigError(
-            f"{path}: MODEL.WEIGHTS={weights}: Detectron2's weights are of ResNets, and the backbone is "
-            f"{cfg.MODEL.BACKBONE.NAME}: write MODEL.WEIGHTS='' to train from scratch, or a file or address "
-            f"of its own weights (python -m itpn_d2.model_zoo lists those that are known)"
-        )
+def are_of_others(cfg: CfgNode) -> bool:
+    """Whether ``MODEL.WEIGHTS`` are Detectron2's own, which are of ResNets, and the backbone is one of
+    ours."""
+    return is_ours(cfg) and cfg.MODEL.WEIGHTS.startswith(_DETECTRON2)
 
 
 def _check_statistics(cfg: CfgNode, given: Collection[str], path: str) -> None:
     """Detectron2's defaults are those of a ResNet of Caffe: BGR, of which nothing but the mean is taken
     away. Our weights have seen RGB with torchvision's statistics."""
-    if not cfg.MODEL.WEIGHTS:
+    if not cfg.MODEL.WEIGHTS or are_of_others(cfg):
         return
     usual = get_cfg()
     for key in _STATISTICS:

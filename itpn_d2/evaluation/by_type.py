@@ -11,6 +11,7 @@ from detectron2.evaluation import (
     PascalVOCDetectionEvaluator,
 )
 
+from ..data.lvis_package import require_lvis
 from ..errors import ConfigError
 from .evaluator import DetectionEvaluator
 from .semantic import SemanticEvaluator
@@ -32,6 +33,7 @@ def build_registered_evaluator(
         keypoint_sigmas: see :class:`.DetectionEvaluator`.
 
     Raises:
+        DatasetError: the package of LVIS can't be used.
         ConfigError: the set's kind can't be evaluated here, or is not panoptic.
     """
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
@@ -55,10 +57,8 @@ def build_registered_evaluator(
     if kind == "pascal_voc":
         return PascalVOCDetectionEvaluator(dataset_name)
     if kind == "lvis":
-        try:
-            return LVISEvaluator(dataset_name, output_dir=output_dir)
-        except ImportError as error:
-            raise ConfigError(f"dataset {dataset_name!r}: it needs lvis: pip install lvis") from error
+        require_lvis(dataset_name)
+        return LVISEvaluator(dataset_name, output_dir=output_dir)
     raise ConfigError(
         f"dataset {dataset_name!r}: sets of the kind {kind!r} can't be evaluated here; those of coco, "
         f"{_PANOPTIC}, sem_seg, pascal_voc and lvis can"
