@@ -69,7 +69,6 @@ ORDERS = [
     "import itpn_d2, detectron2.modeling",
     "import detectron2.modeling, itpn_d2",
     "import detectron2; import itpn_d2; import detectron2.engine",
-    "from itpn_d2 import add_itpn_config; from detectron2.engine import DefaultTrainer",
 ]
 
 
