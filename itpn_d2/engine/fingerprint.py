@@ -73,11 +73,13 @@ class Fingerprint:
 
 
 def _flat(key: str, value: Any) -> dict[str, Any]:
-    """Plain values by their full key; lists are texts, numbers and texts stay."""
+    """Plain values by their full key; lists are texts, targets their names, numbers and texts stay."""
     if isinstance(value, Mapping):
         found: dict[str, Any] = {}
         for name, item in value.items():
             if not (key == "optimizer.params" and name == "model"):
                 found.update(_flat(f"{key}.{name}", item))
         return found
+    if callable(value):  # as text, a function has its address in this process
+        return {key: f"{value.__module__}.{value.__qualname__}"}
     return {key: value if isinstance(value, int | float | str | None) else str(value)}

@@ -1,8 +1,9 @@
 """What steps have found, on its way from the device to the log, without a step that waits for it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from detectron2.utils import comm
@@ -19,7 +20,8 @@ class Record:
         row: (losses + 1,) float32 of the CPU: the losses and the norm of the gradients. The copy from a GPU
             may be under way.
         copied: tells when it is done; None where ``row`` is complete.
-        waited: seconds for the data.
+        waited: seconds for the data; seconds: for the whole step, these included.
+        images: of this process.
     """
 
     iteration: int
@@ -27,6 +29,8 @@ class Record:
     row: torch.Tensor
     copied: torch.cuda.Event | None
     waited: float
+    seconds: float = 0.0
+    images: int = 0
 
     @classmethod
     def begin(
@@ -38,7 +42,7 @@ class Record:
         copied = None
         if late and found.device.type == "cuda":
             copied = torch.cuda.Event()
-            copied.record()
+            copied.record(torch.cuda.current_stream(found.device))
         return cls(iteration, tuple(losses), row, copied, waited)
 
     def values(self) -> list[float]:
@@ -61,29 +65,42 @@ class Record:
         return math.isfinite(sum(self.losses.values()))
 
 
+def images_in(batch: Any) -> int:
+    """How many images a batch has: a list of samples, a tensor of images, or a mapping with one."""
+    if isinstance(batch, Mapping):
+        tensors = [value for value in batch.values() if isinstance(value, torch.Tensor) and value.ndim]
+        return len(tensors[0]) if tensors else 0
+    return len(batch) if isinstance(batch, Sized) else 0
+
+
 def write(records: Sequence[Record], storage: EventStorage) -> None:
     """The means over all processes into the main one's storage, each under its iteration; all processes call
     it, with as many steps. Losses that are not finite are left out.
 
     ``data_time`` is that of the process that waited longest; ``data_time_rank`` says which waited the most
-    over all of these steps.
+    over all of these steps. ``images_per_s`` are those of all processes in these steps, without what
+    happened in between.
     """
     if not records:
         return
-    told = comm.gather([(record.losses, record.waited) for record in records])
+    told = comm.gather([(r.losses, r.waited, r.seconds, r.images) for r in records])
     if not comm.is_main_process():
         return
     last = storage.iter
     for record, by_rank in zip(records, zip(*told, strict=True), strict=True):
         storage.iter = record.iteration
-        losses = {name: sum(part[name] for part, _ in by_rank) / len(by_rank) for name in record.names}
-        storage.put_scalar("data_time", max(waited for _, waited in by_rank))
+        losses = {name: sum(part[0][name] for part in by_rank) / len(by_rank) for name in record.names}
+        storage.put_scalar("data_time", max(part[1] for part in by_rank))
         storage.put_scalar("grad_norm", record.norm)
         total = sum(losses.values())
         if math.isfinite(total):
             storage.put_scalar("total_loss", total)
             storage.put_scalars(**losses if len(losses) > 1 else {})
     storage.iter = last
+    seconds = sum(max(part[2] for part in by_rank) for by_rank in zip(*told, strict=True))
+    images = sum(part[3] for by_step in told for part in by_step)
+    if seconds > 0 and images:
+        storage.put_scalar("images_per_s", images / seconds, smoothing_hint=False)
     if len(told) > 1:
-        longest = max(range(len(told)), key=lambda rank: sum(waited for _, waited in told[rank]))
+        longest = max(range(len(told)), key=lambda rank: sum(part[1] for part in told[rank]))
         storage.put_scalar("data_time_rank", longest, smoothing_hint=False)

@@ -34,6 +34,7 @@ from .config import check_config, save_config
 from .earlier import make_room
 from .hooks import Curves, ScheduledRate
 from .prepare import distribute, prepare, say_where, without_sync_bn, writers
+from .profiling import Profile
 from .progress import ProgressBar
 from .saving import SaveOnSignal
 from .trainer import Trainer
@@ -185,7 +186,12 @@ class BaseRun:
         train = self.cfg.train
         with config_errors("lr_multiplier"):
             schedule = LRMultiplier(trainer.optimizer, self._schedule(), train.max_iter)
-        found: list[Any] = [hooks.IterationTimer(), ScheduledRate(trainer.optimizer, schedule)]
+        seen = train.profile
+        found: list[Any] = [
+            Profile(self.output_dir, seen.start, seen.steps, seen.memory),
+            hooks.IterationTimer(),
+            ScheduledRate(trainer.optimizer, schedule),
+        ]
         found += self._hooks(trainer, checkpointer)
         if comm.is_main_process():
             logs = writers(self.output_dir, train.max_iter)

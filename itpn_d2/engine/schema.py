@@ -87,6 +87,12 @@ class Ddp(Section):
     )
 
 
+class Profile(Section):
+    steps: Number = Field(default=0, description="iterations that are recorded, 0: none")
+    start: Number = Field(default=10, description="the first of them, counted from the start of the process")
+    memory: bool = False
+
+
 class Checkpoints(Section):
     period: Count = Field(default=5000, description="iterations")
     max_to_keep: Count | None = Field(default=3, description="null: all")
@@ -126,6 +132,7 @@ class _Run(Section):
     compile: Literal["none", "blocks"] = Field(
         default="none", description="blocks: each block of a trunk, pyramid or decoder is compiled"
     )
+    profile: Profile = Profile()
     keep_freed_memory: bool = Field(default=True, description="on a CPU, see itpn_d2/engine/allocator.py")
     seed: Seed = 42
 

@@ -19,7 +19,7 @@ from ..solver import WeightAverage
 from .finite import FiniteCheck, contagious, drops_by_itself
 from .hooks import due
 from .precision import autocast
-from .records import Record, write
+from .records import Record, images_in, write
 from .timeouts import hurried
 
 logger = logging.getLogger(__name__)
@@ -121,12 +121,13 @@ class Trainer(TrainerBase):
         assert self._batches is not None, "call set_data before train"
         assert self.model.training, "the model was switched to evaluation mode"
         totals: dict[str, torch.Tensor] = {}
-        waited = 0.0
+        waited, images, began = 0.0, 0, time.perf_counter()
         self.optimizer.zero_grad(set_to_none=True)
         for micro in range(self.accumulate):
             started = time.perf_counter()
             batch = next(self._batches)
             waited += time.perf_counter() - started
+            images += images_in(batch)
             seed_step(self.seed, self.iter * self.accumulate + micro, comm.get_rank())
             last = micro == self.accumulate - 1
             with nullcontext() if last else self._gradients_stay_local():
@@ -137,7 +138,10 @@ class Trainer(TrainerBase):
                 self.scaler.scale(contagious(total)).backward()
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.detach().float() / self.accumulate
-        self._update(totals, waited)
+        record = self._update(totals, waited)
+        record.seconds, record.images = time.perf_counter() - began, images
+        if due(self.iter, self.log_period, self.max_iter):
+            self._write()
         self.steps += 1
 
     def _gradients_stay_local(self) -> AbstractContextManager:
@@ -145,8 +149,8 @@ class Trainer(TrainerBase):
         model = self.model
         return model.no_sync() if isinstance(model, nn.parallel.DistributedDataParallel) else nullcontext()
 
-    def _update(self, losses: dict[str, torch.Tensor], waited: float) -> None:
-        """Takes the step, if losses and gradients are finite, and keeps what it has found for the log."""
+    def _update(self, losses: dict[str, torch.Tensor], waited: float) -> Record:
+        """Takes the step, if losses and gradients are finite; what it has found is kept for the log."""
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm or float("inf"))
@@ -160,10 +164,9 @@ class Trainer(TrainerBase):
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self._records.append(record)
-        if due(self.iter, self.log_period, self.max_iter):
-            self._write()
         if self.average is not None:
             self.average.update(self.bare_model, self.iter)
+        return record
 
     def _step_unless_bad(self, norm: torch.Tensor) -> None:
         """The device leaves the step out where the norm is not finite, in each process alike."""
@@ -182,6 +185,8 @@ class Trainer(TrainerBase):
         write(records, self.storage)
         if records and self.check.skipped:
             self.storage.put_scalar("skipped_steps", self.check.skipped, smoothing_hint=False)
+        if records and self.scaler.is_enabled():
+            self.storage.put_scalar("amp_scale", self.scaler.get_scale(), smoothing_hint=False)
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()

@@ -140,7 +140,7 @@ def test_tasks_of_srun_are_one_run(tmp_path):
         )
         for rank in (0, 1)
     ]
-    said = [task.communicate(timeout=240)[0] for task in tasks]
+    said = [task.communicate(timeout=600)[0] for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], said
     assert "2 process(es)" in (tmp_path / "log.txt").read_text()
 
@@ -155,7 +155,7 @@ def test_sigusr1_saves_and_asks_for_another_start(tmp_path):
         metrics = tmp_path / "metrics.json"
         wait_for(lambda: metrics.is_file() and metrics.stat().st_size > 0, process)
         process.send_signal(signal.SIGUSR1)
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 75, errors
@@ -183,7 +183,7 @@ def test_a_killed_rank_costs_the_iterations_since_the_last_checkpoint(tmp_path):
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
 
     whole = torchrun(tmp_path / "whole")
-    assert whole.wait(300) == 0
+    assert whole.wait(600) == 0
     killed = torchrun(tmp_path / "killed")
     metrics = tmp_path / "killed" / "metrics.json"
     wait_for(lambda: metrics.is_file() and metrics.read_text().count("\n") >= 3, killed)
@@ -192,7 +192,7 @@ def test_a_killed_rank_costs_the_iterations_since_the_last_checkpoint(tmp_path):
     )
     workers = [int(pid) for pid in ranks.stdout.split() if int(pid) != killed.pid]
     os.kill(max(workers), signal.SIGKILL)
-    assert killed.wait(300) == 0, (tmp_path / "killed.log").read_text()[-3000:]
+    assert killed.wait(600) == 0, (tmp_path / "killed.log").read_text()[-3000:]
     assert re.search(r"Starting training from iteration [1-9]", (tmp_path / "killed" / "log.txt").read_text())
     one, other = (load_state_file(tmp_path / n / "model_final.pth")["model"] for n in ("whole", "killed"))
     assert all(torch.equal(one[name], other[name]) for name in one)

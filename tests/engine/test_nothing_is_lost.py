@@ -190,6 +190,12 @@ def test_resuming_into_something_else(tmp_path, caplog):
         Fingerprint(cfg, images=8).load_state_dict(before)
 
 
+def test_a_fingerprint_is_that_of_any_process(tmp_path):
+    settings = Fingerprint(small(tmp_path)).state_dict()
+    assert settings["dataset.train._target_"] == "itpn_d2.data.scene_sets.register_scenes"
+    assert not [key for key, value in settings.items() if " at 0x" in str(value)]
+
+
 def test_an_image_that_vanishes_is_replaced_and_listed(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     run = Run(small(tmp_path / "out", "train.max_iter=4", f"dataset.train.root={tmp_path / 'data'}"))

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from itpn_d2.checkpoint import Checkpointer
 from itpn_d2.engine.finite import drops_by_itself
+from itpn_d2.engine.records import images_in
 from itpn_d2.engine.trainer import Trainer
 from itpn_d2.seed import seed_step
 from itpn_d2.solver import WeightAverage
@@ -225,20 +227,53 @@ def test_too_many_bad_steps_in_a_row_stop(tmp_path):
     assert trainer.check.skipped == 19
 
 
+def slowly(found):
+    for batch in found:
+        time.sleep(0.05)
+        yield batch
+
+
 def test_a_bad_loss_of_one_process_is_skipped_by_all(tmp_path):
     def main():
         torch.manual_seed(0)
         model = Regressor()
         wrapped = nn.parallel.DistributedDataParallel(model)
         trainer = Trainer(wrapped, torch.optim.AdamW(model.parameters(), 0.1), nan="skip", log_period=2)
-        trainer.set_data(poisoned({1}) if comm.get_rank() else batches(4))
+        trainer.set_data(slowly(poisoned({1})) if comm.get_rank() else batches(4))
         trainer.train(0, 4)
         weights = torch.cat([p.detach().flatten() for p in model.parameters()])
         return trainer.check.skipped, weights.tolist(), trainer.storage.latest()
 
     (skipped, one, latest), (skipped_by_other, other, _) = forked(2, main, tmp_path)
     assert skipped == skipped_by_other == 1 and one == other and all(map(math.isfinite, one))
-    assert latest["total_loss"][1] == 3 and latest["data_time_rank"][0] in (0, 1)
+    assert latest["total_loss"][1] == 3 and latest["data_time_rank"][0] == 1
+    assert 0 < latest["images_per_s"][0] < 2 * 4 * 2 / 0.1  # two processes, four images, two steps in 0.1 s
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_float16_is_scaled(tmp_path, late):
+    """The scale is in the metrics, and goes down where gradients overflow; the step is left out."""
+    trainer, _, _ = build(tmp_path, 4, dtype=torch.float16, fused=late, log_period=2)
+    trainer.late = late
+    trainer.scaler.load_state_dict({**trainer.scaler.state_dict(), "scale": 2.0**126})
+    trainer.set_data(batches(4))
+    before = [p.clone() for p in trainer.model.parameters()]
+    trainer.train(0, 1)
+    assert all(map(torch.equal, before, trainer.model.parameters()))
+    trainer.scaler.load_state_dict({**trainer.scaler.state_dict(), "scale": 256.0})
+    trainer.set_data(batches(4))
+    trainer.train(1, 4)
+    assert trainer.storage.latest()["amp_scale"][0] == 256
+    assert not any(map(torch.equal, before, trainer.model.parameters()))
+    assert "skipped_steps" not in trainer.storage.latest()
+
+
+@pytest.mark.parametrize(
+    ("batch", "images"),
+    [([{}, {}, {}], 3), (torch.zeros(2, 3, 4, 4), 2), ({"epoch": 1, "image": torch.zeros(5, 3)}, 5), ({}, 0)],
+)
+def test_images_of_a_batch(batch, images):
+    assert images_in(batch) == images
 
 
 def test_refuses_accumulate_zero():
