@@ -33,10 +33,11 @@ class ProgressBar(EventWriter):
             return
         storage = get_event_storage()
         latest = storage.latest()
-        if "total_loss" not in latest:
+        known = [latest[name][1] for name in ("total_loss", "lr") if name in latest]
+        if not known:
             return
         # The storage's own counter is one further on when training has ended, and losses come now and then.
-        done = min(1 + max(int(latest[n][1]) for n in ("total_loss", "lr") if n in latest), self.max_iter)
+        done = min(int(max(known)) + 1, self.max_iter)
         bar = self._bar or self._open(done)
         bar.set_postfix(_shown(storage, self.window), refresh=False)
         bar.update(done - bar.n)
@@ -59,11 +60,11 @@ def _shown(storage: EventStorage, window: int) -> dict[str, str]:
     smooth = storage.latest_with_smoothing_hint(window)
     names = {"total_loss": "loss", "lr": "lr", "time": "s/it"}
     shown = {short: f"{smooth[name][0]:.4g}" for name, short in names.items() if name in smooth}
-    memory = _peak_memory()
+    memory = peak_memory()
     return shown if memory is None else {**shown, "mem": f"{memory / 2**30:.1f}G"}
 
 
-def _peak_memory() -> float | None:
+def peak_memory() -> float | None:
     """Bytes: of the GPU if it is used, else of this process, where the system tells."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()

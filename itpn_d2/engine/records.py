@@ -81,8 +81,6 @@ def write(records: Sequence[Record], storage: EventStorage) -> None:
     over all of these steps. ``images_per_s`` are those of all processes in these steps, without what
     happened in between.
     """
-    if not records:
-        return
     told = comm.gather([(r.losses, r.waited, r.seconds, r.images) for r in records])
     if not comm.is_main_process():
         return

@@ -19,6 +19,7 @@ from ..solver import WeightAverage
 from .finite import FiniteCheck, contagious, drops_by_itself
 from .hooks import due
 from .precision import autocast
+from .progress import peak_memory
 from .records import Record, images_in, write
 from .timeouts import hurried
 
@@ -182,11 +183,18 @@ class Trainer(TrainerBase):
 
     def _write(self) -> None:
         records, self._records = self._records, []
+        if not records:
+            return
         write(records, self.storage)
-        if records and self.check.skipped:
-            self.storage.put_scalar("skipped_steps", self.check.skipped, smoothing_hint=False)
-        if records and self.scaler.is_enabled():
-            self.storage.put_scalar("amp_scale", self.scaler.get_scale(), smoothing_hint=False)
+        beside: dict[str, float] = {}
+        memory = peak_memory()
+        if memory is not None:
+            beside["memory_gib"] = memory / 2**30
+        if self.check.skipped:
+            beside["skipped_steps"] = self.check.skipped
+        if self.scaler.is_enabled():
+            beside["amp_scale"] = self.scaler.get_scale()
+        self.storage.put_scalars(smoothing_hint=False, **beside)
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()

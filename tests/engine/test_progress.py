@@ -49,6 +49,20 @@ def test_shows_loss_rate_and_the_end(monkeypatch):
         assert part in last
 
 
+def test_moves_between_losses(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    bar, shown = ProgressBar(40), []
+    with EventStorage(0) as storage:
+        for storage.iter in range(25):
+            storage.put_scalar("lr", 0.1)
+            if storage.iter % 20 == 19:
+                storage.put_scalar("total_loss", 1.0)
+            bar.write()
+            shown.append(bar._bar.n)
+    bar.close()
+    assert shown == list(range(1, 26))
+
+
 def test_resumed_run_starts_where_it_was(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

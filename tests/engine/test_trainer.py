@@ -264,6 +264,7 @@ def test_float16_is_scaled(tmp_path, late):
     trainer.set_data(batches(4))
     trainer.train(1, 4)
     assert trainer.storage.latest()["amp_scale"][0] == 256
+    assert 0.05 < trainer.storage.latest()["memory_gib"][0] < 1000
     assert not any(map(torch.equal, before, trainer.model.parameters()))
     assert "skipped_steps" not in trainer.storage.latest()
 
