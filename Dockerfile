@@ -1,9 +1,9 @@
 # The project with the extras app and export, from a clone:  docker build -t itpn-d2 .
-# For GPUs:  docker build -t itpn-d2:cuda --build-arg TORCH_INDEX=https://pypi.org/simple .
+# For GPUs:  docker build -t itpn-d2:cuda --build-arg TORCH_BACKEND=cu130 .
 FROM ubuntu:24.04
 
-# By default torch without CUDA. PyPI's torch brings the CUDA libraries; only the driver comes from the host.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# As uv names them: cpu, or cu126, cu130, ... with the CUDA libraries; only the driver comes from the host.
+ARG TORCH_BACKEND=cpu
 
 ENV DEBIAN_FRONTEND=noninteractive PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
 RUN apt-get update \
@@ -12,8 +12,8 @@ RUN apt-get update \
 
 RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
-RUN pip install --upgrade pip setuptools \
-    && pip install --index-url "${TORCH_INDEX}" "torch>=2.10" "torchvision>=0.25"
+RUN pip install --upgrade pip setuptools uv \
+    && uv pip install --no-cache --torch-backend "${TORCH_BACKEND}" "torch>=2.10" "torchvision>=0.25"
 
 WORKDIR /src
 COPY pyproject.toml setup.py README.md LICENSE NOTICE ./

@@ -21,8 +21,8 @@ CHECKED := itpn_d2 tools train_net.py $(wildcard pretrain)
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
 
 help:
-	@echo "make demo      pre-train briefly, compare; train, evaluate and draw a small Mask R-CNN on generated scenes"
-	@echo "make demo-pretrain   compare training from scratch with a longer pre-training"
+	@echo "make demo      train a small Mask R-CNN on generated scenes, from scratch and from the package's weights"
+	@echo "make demo-pretrain   the same with a pre-training of your own before it"
 	@echo "make test      the tests, without those marked slow (make test-all: all of them)"
 	@echo "make test-fast the unit tests of the networks' parts, in less than a minute"
 	@echo "make test-floor, make test-upstream   with the lowest versions allowed; with Detectron2's newest"
@@ -34,19 +34,19 @@ help:
 env: $(STAMPS)/project
 
 DEMO := configs/Quickstart/mask_rcnn_fast_itpn_nano.py
-# Pre-trains trunk and pyramid; then the same short fine-tuning with and without that.
+# The same short fine-tuning from scratch and from pre-trained trunk and pyramid.
 WITH_AND_WITHOUT := tools/transfer.py --seeds 1 --arms none pixel --finetune-config $(DEMO) --finetune \
-  train.best_metric=segm/AP train.ema.enabled=False train.validation_loss=False train.visualize.period=0
+  train.best_metric=segm/AP train.ema.enabled=False train.validation_loss=False
 
-# The comparison runs on one thread each, side by side; what is done already of it is not done again.
+# From the weights in the package. One thread each, side by side; what is done already is not done again.
 demo: env
-	$(PY) $(WITH_AND_WITHOUT) train.max_iter=150 train.eval_period=75 --parallel 2 --threads 1 \
-	  --pretrain-configs "configs/Quickstart/brief_{method}_fast_itpn_nano.py" --output output/quickstart_brief
-	$(PY) train_net.py --config-file $(DEMO) train.overwrite=True
+	$(PY) $(WITH_AND_WITHOUT) train.max_iter=450 train.eval_period=90 train.visualize.period=450 \
+	  --checkpoint itpn://fast_itpn_nano --parallel 2 --threads 1 --output output/demo
 
-# As much pre-training as helps this detector.
+# From a pre-training of its own, on the images of the same scenes.
 demo-pretrain: env
-	$(PY) $(WITH_AND_WITHOUT) train.max_iter=300 train.eval_period=100 --output output/quickstart_pretraining
+	$(PY) $(WITH_AND_WITHOUT) train.max_iter=300 train.eval_period=100 train.visualize.period=0 \
+	  --output output/quickstart_pretraining
 
 test: env
 	OMP_NUM_THREADS=1 $(PY) $(PYTEST) -m "not slow" $(ARGS)

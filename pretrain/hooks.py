@@ -19,8 +19,8 @@ from itpn_d2.engine.hooks import not_worth_a_run
 from itpn_d2.evaluation import write_results
 from itpn_d2.solver import WeightAverage
 
-from .clock import Clock
 from .data import ImageDataset, ImageSource, TestView, collate
+from .epochs import Clock
 from .methods import Method
 from .probe import TrunkFeatures, extract_features, knn_accuracy
 from .visualize import draw_predictions, to_panels

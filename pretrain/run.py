@@ -22,8 +22,8 @@ from itpn_d2.engine.prepare import distribute
 from itpn_d2.errors import ConfigError
 from itpn_d2.lazy.build import build
 
-from .clock import Clock, ClockedScheduler
 from .data import build_pretrain_loader
+from .epochs import Clock, ClockedScheduler
 from .hooks import (
     EpochCheckpoints,
     FollowSize,

@@ -40,6 +40,7 @@ from calibration.measure import Bench, learned_parameters
 from calibration.report import Point, command, fastest, front, markdown, overrides, plot, points
 from itpn_d2.checkpoint import local_path
 from itpn_d2.engine import Run, load_config
+from itpn_d2.engine.start import named_weights
 from itpn_d2.engine.timing import machine
 from itpn_d2.errors import ConfigError, add_debug, errors_of_use
 from itpn_d2.files import write_json, write_text
@@ -241,7 +242,7 @@ def calibrate(args: argparse.Namespace) -> Point:
     cfg.train.output_dir = str(args.output)
     run = Run(cfg)
     run.load_weights("calibration")
-    checkpoint = cfg.train.init_checkpoint
+    checkpoint = named_weights(cfg)
     path = args.output / "calibration.json"
     if args.fresh:
         path.unlink(missing_ok=True)

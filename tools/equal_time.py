@@ -84,7 +84,7 @@ def train(arm: Arm, iterations: int, evaluations: int, start: str | None, folder
         f"train.eval_period={period}",
         f"train.checkpointer.period={period}",
         f"train.output_dir={folder}",
-        *([f"train.init_checkpoint={start}"] if start else []),
+        f"train.init_checkpoint={start or ''}",  # configs may start from the weights in the package
     ]
     before = time.process_time()
     Run(load_config(arm.config, options)).train(resume=True)

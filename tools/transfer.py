@@ -2,9 +2,11 @@
 
     python tools/transfer.py --output OUT --seeds 1 2 3 --finetune train.max_iter=300 train.eval_period=100
 
+    python tools/transfer.py --output OUT --checkpoint itpn://fast_itpn_nano --arms none trunk pixel
+
 Arms: ``none``; ``trunk`` (pixel pre-training, with a random pyramid); ``pixel``, ``mfm``, ``fastmim``
-(trunk and pyramid). Every seed pre-trains and fine-tunes anew. What is done already is not done again. Writes
-``OUT/transfer.json``, ``OUT/transfer.md`` and ``OUT/transfer.png``.
+(trunk and pyramid). Every seed pre-trains and fine-tunes anew, or starts from ``--checkpoint``. What is done
+already is not done again. Writes ``OUT/transfer.json``, ``OUT/transfer.md`` and ``OUT/transfer.png``.
 """
 
 import argparse
@@ -22,7 +24,8 @@ from typing import Any
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from itpn_d2.checkpoint import load_state_file, to_native, unwrap
+from itpn_d2 import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
+from itpn_d2.checkpoint import load_state_file, local_path, to_native, unwrap
 from itpn_d2.evaluation.curves import read_metrics
 from itpn_d2.files import write_json, write_text, written_whole
 
@@ -50,6 +53,11 @@ class Plan:
     metric: str
     threads: int
     parallel: int
+    checkpoint: Path | None = None  # instead of pre-training
+
+    def pretrained(self, method: str, seed: int) -> Path:
+        """The checkpoint that fine-tuning starts from."""
+        return self.checkpoint or self.output / f"pretrain_{method}_{seed}" / "model_final.pth"
 
 
 def run(plan: Plan, command: list[str], folder: Path) -> None:
@@ -75,16 +83,17 @@ def run(plan: Plan, command: list[str], folder: Path) -> None:
 
 def pretrain(plan: Plan, method: str, seed: int) -> Path:
     """The checkpoint of one pre-training."""
+    if plan.checkpoint is not None:
+        return plan.checkpoint
     folder = plan.output / f"pretrain_{method}_{seed}"
     config = plan.pretrain_configs.format(method=CONFIGS[method])
     options = [*plan.pretrain, f"train.seed={seed}", f"train.output_dir={folder}"]
     run(plan, ["-m", "pretrain", "--resume", "--config-file", config, *options], folder)
-    return folder / "model_final.pth"
+    return plan.pretrained(method, seed)
 
 
-def without_pyramid(checkpoint: Path) -> Path:
-    """A copy that holds the trunk only."""
-    path = checkpoint.with_name("trunk.safetensors")
+def without_pyramid(checkpoint: Path, path: Path) -> Path:
+    """A copy at ``path`` that holds the trunk only."""
     if not path.is_file():
         state = to_native(unwrap(load_state_file(checkpoint))).state
         trunk = {k: v.contiguous() for k, v in state.items() if k.startswith("trunk.")}
@@ -96,13 +105,14 @@ def without_pyramid(checkpoint: Path) -> Path:
 def finetune(plan: Plan, arm: str, seed: int) -> dict[str, Any]:
     """The metrics of one fine-tuning."""
     folder = plan.output / f"{arm}_{seed}"
-    options = [*plan.finetune, f"train.seed={seed}", f"train.output_dir={folder}"]
+    start: Path | str = ""
     method = ARMS[arm]
     if method is not None:
-        checkpoint = plan.output / f"pretrain_{method}_{seed}" / "model_final.pth"
-        options.append(
-            f"train.init_checkpoint={without_pyramid(checkpoint) if arm == 'trunk' else checkpoint}"
-        )
+        start = plan.pretrained(method, seed)
+        if arm == "trunk":
+            start = without_pyramid(start, plan.output / f"trunk_{seed}.safetensors")
+    options = [*plan.finetune, f"train.seed={seed}", f"train.output_dir={folder}"]
+    options.append(f"train.init_checkpoint={start}")  # '' too: a config may start from the package's weights
     run(plan, ["train_net.py", "--resume", "--config-file", plan.finetune_config, *options], folder)
     x, y = read_metrics(folder / "metrics.json")[plan.metric]
     final = json.loads((folder / "results.json").read_text())
@@ -164,12 +174,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--finetune-config", default="configs/Quickstart/mask_rcnn_fast_itpn_nano.py")
     parser.add_argument("--finetune", nargs="*", default=[], metavar="key=value")
     parser.add_argument("--pretrain", nargs="*", default=[], metavar="key=value")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="pre-trained, for all seeds: nothing is pre-trained here",
+    )
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--metric", default="segm/AP", help="as in metrics.json")
     parser.add_argument("--parallel", type=int, default=1, help="runs side by side")
     parser.add_argument("--threads", type=int, default=0, help="of each run; 0: torch decides")
     args = parser.parse_args(arguments)
+    if args.checkpoint and set(args.arms) - {"none", "trunk", "pixel"}:
+        parser.error("--checkpoint: there is one file; choose of --arms none trunk pixel")
     plan = Plan(
         args.output.resolve(),
         args.pretrain_configs,
@@ -179,6 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
         args.metric,
         args.threads,
         args.parallel,
+        Path(local_path(args.checkpoint)).resolve() if args.checkpoint else None,
     )
     methods = [method for method in CONFIGS if method in {ARMS[arm] for arm in args.arms}]
     runs: dict[str, list[Future[dict[str, Any]]]] = {arm: [] for arm in args.arms}

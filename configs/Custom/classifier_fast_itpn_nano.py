@@ -24,6 +24,7 @@ optimizer.lr = 1e-3
 lr_multiplier = cosine()
 train.update(
     output_dir="output/custom_classifier_nano",
+    init_checkpoint="auto",
     max_iter=2000,
     clip_grad_norm=1.0,
     eval_period=200,

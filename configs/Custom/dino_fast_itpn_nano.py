@@ -15,5 +15,5 @@ model.test_topk_per_image = 100
 dataloader.image.update(short_sides=[256, 288, 320, 352, 384], test_short_side=320, max_size=640)
 optimizer.lr = 4e-4
 optimizer.params.layer_decay = 1.0
-train.update(output_dir="output/custom_dino_nano", max_iter=4000)
+train.update(output_dir="output/custom_dino_nano", init_checkpoint="auto", max_iter=4000)
 train.ema.decay = 0.999

@@ -18,6 +18,7 @@ optimizer.lr = 5e-4
 lr_multiplier = cosine()
 train.update(
     output_dir="output/custom_mask_rcnn_nano",
+    init_checkpoint="auto",
     max_iter=2000,
     clip_grad_norm=1.0,
     eval_period=1000,

@@ -19,6 +19,7 @@ optimizer.lr = 5e-4
 lr_multiplier = poly(2000, warmup_iter=100)
 train.update(
     output_dir="output/custom_upernet_nano",
+    init_checkpoint="auto",
     max_iter=2000,
     clip_grad_norm=1.0,
     eval_period=1000,

@@ -15,7 +15,7 @@ from ..download import download, masked, parts_of
 from ..errors import CheckpointError, UseError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_KNOWN = "a path, file://, http://, https://, itpn://, hf://, detectron2:// or catalog://"
+_KNOWN = "a path, file://, http://, https://, itpn://, hf://, gdrive://, detectron2:// or catalog://"
 _LONGEST = 150  # characters of the name of a fetched file
 
 

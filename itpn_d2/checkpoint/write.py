@@ -38,7 +38,10 @@ def save_safetensors(state: dict[str, Tensor], path: Path, beside: dict[str, Any
     metadata = {"format": "pt", digest.KEY: digest.BLANK}
     if beside:
         metadata[METADATA] = json.dumps(beside)
+    path.touch()
+    mode = path.stat().st_mode  # as the umask has it; safetensors would keep others from reading it
     save_file(state, path, metadata)
+    path.chmod(mode)
     digest.seal(path)
 
 

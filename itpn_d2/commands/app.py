@@ -1,6 +1,7 @@
 """A web page of this machine: upload an image, choose a model and a score threshold, see the detections and
 the time of each stage.
 
+    itpn-app    # the small detector of cells in the package
     itpn-app --config-file output/x/config.yaml --weights output/x/model_final.pth
     itpn-app --config-file A.py B.py --weights a.pth b.pth --names first second --port 7860
 
@@ -16,6 +17,7 @@ import sys
 from contextlib import suppress
 from importlib.util import find_spec
 
+from ..boxed import DETECTOR
 from ..errors import ConfigError, add_debug, errors_of_use
 
 
@@ -23,10 +25,11 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument(
         "--config-file",
-        required=True,
         nargs="+",
-        metavar="FILE|NAME",
-        help="config files or zoo names, one for each model",
+        default=[],
+        metavar="FILE|NAME|FOLDER",
+        help="configs, zoo names or folders of save_pretrained, one for each model (default: the detector of "
+        "cells in the package)",
     )
     p.add_argument(
         "--weights",
@@ -57,17 +60,17 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def choices_of(args: argparse.Namespace) -> dict[str, tuple[str, str | None]]:
+def choices_of(args: argparse.Namespace) -> dict[str, tuple[str | None, str | None]]:
     """Config and weights of each model by its name.
 
     Raises:
         ConfigError: not as many weights or names as configs, or a name twice.
     """
-    configs = args.config_file
+    configs = args.config_file or [None]
     for option, given in (("--weights", args.weights), ("--names", args.names)):
         if given and len(given) != len(configs):
             raise ConfigError(f"{option}: {len(given)} for {len(configs)} configs, give one for each or none")
-    names = args.names or [w or c for w, c in zip(args.weights or configs, configs, strict=True)]
+    names = args.names or [w or c or DETECTOR for w, c in zip(args.weights or configs, configs, strict=True)]
     if len(set(names)) != len(names):
         raise ConfigError(f"--names: {', '.join(names)}: each needs a name of its own")
     weights = args.weights or [None] * len(configs)

@@ -1,5 +1,6 @@
 """Predictions of any config on images, folders and videos.
 
+    itpn-demo --input PHOTO --output output/demo    # with the small detector of cells in the package
     itpn-demo --config-file output/x/config.yaml --weights output/x/model_final.pth \\
         --input FILES|FOLDER|VIDEO --output output/demo
     itpn-demo --config-file output/x/config.yaml --weights output/x/model_final.pth \\
@@ -16,18 +17,24 @@ from pathlib import Path
 
 from ..errors import add_debug, errors_of_use
 from ..files import make_folder
-from ..inference import Predictor
 from ..inference.inputs import find_inputs, printable
 from ..inference.job import Job
+from ..inference.opening import open_predictor
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--config-file", required=True, metavar="FILE|NAME", help="config, or name of a zoo entry")
+    p.add_argument(
+        "--config-file",
+        metavar="FILE|NAME|FOLDER",
+        help="config, zoo name, or a folder of save_pretrained (default: the detector in the package)",
+    )
     p.add_argument(
         "--input", required=True, nargs="+", metavar="PATH", help="images, folders, patterns, videos"
     )
-    p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="folder for all results")
+    p.add_argument(
+        "--output", type=Path, default=Path("output/demo"), metavar="FOLDER", help="default: %(default)s"
+    )
     p.add_argument(
         "--weights", metavar="FILE", help="checkpoint of the trained model (default: train.init_checkpoint)"
     )
@@ -65,8 +72,13 @@ def main(arguments: list[str] | None = None) -> int:
     with errors_of_use(args.debug):
         make_folder(args.output)  # what is wrong is said now, not after the model is loaded
         inputs = find_inputs(args.input, args.output)
-        predictor = Predictor(
-            args.config_file, args.weights, args.device, args.dtype, overrides=args.opts, compile=args.compile
+        predictor = open_predictor(
+            args.config_file,
+            args.weights,
+            args.opts,
+            device=args.device,
+            dtype=args.dtype,
+            compile=args.compile,
         )
         job = Job(
             predictor,

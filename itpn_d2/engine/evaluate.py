@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from ..addresses import masked
 from ..data import has_annotations
 from ..errors import ConfigError, DatasetError
 from ..evaluation import restricted, spread, write_results
@@ -131,7 +132,7 @@ def evaluate_once(
             "output": str(OmegaConf.select(cfg, "train.output_dir")),
         }
         if cfg.train.init_checkpoint:
-            facts["started from"] = str(cfg.train.init_checkpoint)
+            facts["started from"] = masked(str(cfg.train.init_checkpoint))
         if report.write(page, results or {}, facts):
             logger.info("Report: %s", page)
     return OrderedDict(results or {})

@@ -37,6 +37,7 @@ from .prepare import distribute, prepare, say_where, without_sync_bn, writers
 from .profiling import Profile
 from .progress import ProgressBar
 from .saving import SaveOnSignal
+from .start import start_weights
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -106,8 +107,8 @@ class BaseRun:
         if resume and checkpointer.has_checkpoint():
             checkpointer.resume_or_load("", resume=True)
             start = trainer.iter + 1
-        elif self.cfg.train.init_checkpoint:
-            checkpointer.load(self.cfg.train.init_checkpoint, checkpointables=[])
+        elif weights := start_weights(self.cfg, checkpointer.model):
+            checkpointer.load(weights, checkpointables=[])
             if self.average is not None:
                 self.average.load_state_dict(self.model.state_dict())
         max_iter = self.cfg.train.max_iter
@@ -171,7 +172,6 @@ class BaseRun:
             cfg.train.timeout_s,
             cfg.train.log_period,
             cfg.train.nan,
-            cfg.train.count_flops,
         )
 
     def _build_optimizer(self) -> torch.optim.Optimizer:

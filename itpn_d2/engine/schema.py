@@ -110,7 +110,9 @@ class _Run(Section):
     overwrite: bool = Field(
         default=False, description="start anew in a folder with checkpoints, which are moved to earlier_<n>"
     )
-    init_checkpoint: str | None = Field(default="", description="ours, a pre-training, an official one")
+    init_checkpoint: str | None = Field(
+        default="", description="a file or address of any kind; auto: the pre-training in the package"
+    )
     device: Device = Field(default="auto", description="auto: cuda where there is one; cpu, cuda, cuda:N")
     amp: Amp = Amp()
     accumulate: Count = Field(
@@ -133,9 +135,6 @@ class _Run(Section):
         default="none", description="blocks: each block of a trunk, pyramid or decoder is compiled"
     )
     profile: Profile = Profile()
-    count_flops: bool = Field(
-        default=False, description="count operations in the first step: tflops and mfu in the metrics"
-    )
     keep_freed_memory: bool = Field(default=True, description="on a CPU, see itpn_d2/engine/allocator.py")
     seed: Seed = 42
 

@@ -18,6 +18,7 @@ from .hooks import Evaluation, ValidationLoss
 from .pictures import VisualizePredictions
 from .run import BaseRun
 from .saving import BestCheckpoint, SaveBeforeEvaluation
+from .start import named_weights
 from .trainer import Trainer
 
 
@@ -44,11 +45,9 @@ class Run(BaseRun):
             ConfigError: none is given; the message says that ``what`` needs one. CheckpointError: it is
                 not complete (``train.allow_incomplete=True`` takes it all the same), or of other classes.
         """
-        checkpoint = self.cfg.train.init_checkpoint
+        checkpoint = named_weights(self.cfg)
         if not checkpoint:
-            raise ConfigError(
-                f"{what} needs weights: train.init_checkpoint=FILE, or MODEL.WEIGHTS=FILE with a yacs config"
-            )
+            raise ConfigError(f"{what} needs weights: train.init_checkpoint=FILE")
         complete = not self.cfg.train.get("allow_incomplete", False)
         Checkpointer(self.model, classes=self._classes()).load(checkpoint, [], complete)
         self.model.eval()

@@ -11,11 +11,12 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from .. import model_zoo
 from ..data import prepare_datasets
 from ..engine.config import load_config
+from ..engine.start import named_weights
 from ..errors import ConfigError
 from ..lazy.texts import Texts
 from ..lazy.types import fits
 from ..lazy.yaml_files import read_yaml
-from ..model_zoo.paths import PREFIX
+from ..model_zoo.path_handlers import PREFIX
 from ..model_zoo.registry import trained_weights
 
 # what the config.yaml beside a file of weights is asked for
@@ -61,7 +62,7 @@ def find_config(
                 f"{entry.name}: a pre-trained backbone predicts nothing by itself; model_zoo.get builds it"
             )
         cfg = model_zoo.get_config(entry.name, overrides=overrides)
-    source = str(weights or OmegaConf.select(cfg, "train.init_checkpoint") or "")
+    source = str(weights or named_weights(cfg))
     if not source and entry is not None:
         source = PREFIX + trained_weights(entry).file
     if not source:

@@ -30,6 +30,7 @@ from ..data.decode import BrokenImageError
 from ..engine.parts import find_part
 from ..errors import ConfigError
 from ..evaluation import draw_prediction, exit_picture
+from .opening import open_predictor
 from .predictor import Predictor
 from .web import Guard, check_pixels
 
@@ -44,13 +45,13 @@ class Models:
     """Predictors by name and keep ratio of token migration, loaded when they are first asked for.
 
     Args:
-        choices: config and weights (None: the config's) by name.
+        choices: config (None: the detector in the package) and weights (None: the config's) by name.
         megapixels: of an image, at most.
         options: further arguments of every :class:`~itpn_d2.inference.Predictor`.
     """
 
     def __init__(
-        self, choices: Mapping[str, tuple[str, str | None]], megapixels: float = 50.0, **options: Any
+        self, choices: Mapping[str, tuple[str | None, str | None]], megapixels: float = 50.0, **options: Any
     ):
         self.choices, self.megapixels, self.options = dict(choices), megapixels, options
         self.get = lru_cache(_KEPT)(self._load)
@@ -58,7 +59,7 @@ class Models:
     def _load(self, name: str, keep: float | None) -> Predictor:
         config, weights = self.choices[name]
         migration = None if keep is None else {"keep": keep}
-        return Predictor(config, weights, migration=migration, **self.options)
+        return open_predictor(config, weights, migration=migration, **self.options)
 
     def analyse(
         self, path: str | None, name: str, threshold: float, keep: float

@@ -32,7 +32,7 @@ from ..errors import ConfigError
 from ..lazy.build import build
 from ..model_zoo import Card, pretrained
 from .configs import class_metadata, find_config
-from .stages import Seconds, stages_of
+from .seconds import Seconds, stages_of
 
 logger = logging.getLogger(__name__)
 

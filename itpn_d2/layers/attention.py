@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .products import attend
+from .attention_products import attend
 from .relative_position import DecomposedBias, TableBias
 from .windows import WindowLayout, window_attention
 

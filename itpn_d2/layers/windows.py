@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .products import attend
+from .attention_products import attend
 
 Count = TypeVar("Count", int, Tensor)
 RATIO_STEPS = 10_000  # ratios are kept as integers over this, so that counts round the same everywhere

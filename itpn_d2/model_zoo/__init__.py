@@ -15,7 +15,7 @@ from ..normalisation import ImageStatistics
 from .cache import cache_folder
 from .card import Card
 from .entry import Entry, Metric, Weights
-from .paths import register_path_handlers
+from .path_handlers import register_path_handlers
 from .pretrained import from_pretrained, push_to_hub, save_pretrained
 from .registry import get_entry
 from .registry import list_entries as list  # noqa: A004  (as Detectron2's and timm's users expect)

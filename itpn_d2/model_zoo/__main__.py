@@ -25,7 +25,7 @@ from .cache import cache_folder, placed
 from .card import Card
 from .entries import WEIGHTS
 from .entry import TASKS, Weights
-from .paths import PREFIX, weights_file
+from .path_handlers import PREFIX, weights_file
 from .publish import publish
 from .registry import find_weights, get_entry, list_entries
 from .reproduce import reproduce

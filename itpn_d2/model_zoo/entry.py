@@ -18,6 +18,7 @@ Task = Literal[
 TASKS: tuple[Task, ...] = get_args(Task)
 Origin = Literal["measured here", "quoted"]
 NONE_PUBLISHED = "none published"
+_SCHEMES = ("https://", "http://", "hf://", "gdrive://", "package://")
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ class Weights:
         file: its name, also in the cache.
         publisher: who, and how.
         licence: under what terms, as far as they say.
-        url: ``https://``, ``hf://`` or ``gdrive://``; None where no address is known from which a program
-            could fetch it: the file then has to be placed by hand.
+        url: ``https://``, ``hf://`` or ``gdrive://``; ``package://`` of our own, which comes with the
+            package; None where no address is known from which a program could fetch it: the file then has
+            to be placed by hand.
         page: where people get it in a browser, besides.
         holds: what is in it: ``pre-training``, ``classifier``, ``detector`` or ``segmentor``.
         sha256: of its bytes in hexadecimals; None where unknown.
@@ -73,8 +75,8 @@ class Weights:
                 raise ValueError(f"weights {name!r}: not a plain file name")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise ValueError(f"{self.file}: sha256 {self.sha256!r} is not 64 hexadecimals in lower case")
-        if self.url is not None and not self.url.startswith(("https://", "http://", "hf://", "gdrive://")):
-            raise ValueError(f"{self.file}: url {self.url!r} is none of https://, hf://, gdrive://")
+        if self.url is not None and not self.url.startswith(_SCHEMES):
+            raise ValueError(f"{self.file}: url {self.url!r} is none of {', '.join(_SCHEMES)}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..checkpoint.key_maps import to_native
 from ..checkpoint.loading import load_contents
 from ..checkpoint.state import unwrap
 from ..errors import CheckpointError
-from .paths import PREFIX
+from .path_handlers import PREFIX
 from .registry import pretrained_weights
 
 # a variant's own: where a file has others, it is of another variant, and the load says so

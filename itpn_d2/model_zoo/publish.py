@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
-from ..checkpoint import Checkpointer, Classes, load_state_file, local_path
+from ..backbone import VARIANTS, create_model
+from ..checkpoint import Checkpointer, Classes, load_pretrained, load_state_file, local_path
+from ..checkpoint.completeness import require_all
 from ..download import sha256_of
 from ..engine import load_config
 from ..errors import ZooError
@@ -14,7 +17,8 @@ from ..lazy.build import build
 from ..lazy.texts import Texts
 from .card import Card
 from .description import WEIGHTS
-from .pretrained import check_repository, save_detector, upload
+from .pretrained import check_repository, save_detector, save_pretrained, upload
+from .zoo import backbone_options
 
 _COUNTS = ("num_classes", "num_semantic_classes", "num_keypoints")
 
@@ -32,6 +36,7 @@ def publish(
 
     The load has to be complete, all weights finite (also in half precision), and the names of the classes
     known: from the checkpoint, where it has them, else from ``config.yaml`` beside it, or from ``overrides``.
+    Of a pre-training the backbone with its pyramid is written, without what predicts pixels or features.
 
     Args:
         config: the config of this project that it was trained with.
@@ -48,6 +53,11 @@ def publish(
         check_repository(push)
     cfg = load_config(config, list(overrides))
     path = Path(local_path(checkpoint))
+    dtype = torch.float16 if half else torch.float32
+    if "epochs" in cfg.train:
+        model: nn.Module = _backbone(cfg, config, path)
+        place = save_pretrained(model, folder, card, dtype, push)
+        return _said(place, model, "without classes", dtype, push)
     names = Classes.of(load_state_file(path).get(Classes.KEY)).names
     if (path.parent / "config.yaml").is_file():
         theirs = OmegaConf.select(load_config(str(path.parent / "config.yaml")), "dataset", default={})
@@ -70,11 +80,22 @@ def publish(
     model = build(cfg.model)
     classes = Classes(found, cfg.dataset.get("semantic_class_names"))
     Checkpointer(model, classes=classes).load(str(path), [], complete=True)
-    dtype = torch.float16 if half else torch.float32
     place = save_detector(model, cfg, config, folder, card, dtype, push)
-    lines = [
-        f"{place}: {len(model.state_dict())} tensors, {len(found)} classes, {dtype}".replace("torch.", "")
-    ]
+    return _said(place, model, f"{len(found)} classes", dtype, push)
+
+
+def _backbone(cfg: DictConfig, config: str, path: Path) -> nn.Module:
+    """Trunk and pyramid of a pre-training, loaded; nothing of them may be missing."""
+    node = cfg.model.get("backbone")
+    if node is None or node.get("name") not in VARIANTS:
+        raise ZooError(f"{config}: its network is none of {', '.join(VARIANTS)}: share the checkpoint itself")
+    model = create_model(**backbone_options(node), pyramid=True)
+    require_all(load_pretrained(model, path), model)
+    return model
+
+
+def _said(place: Path, model: nn.Module, classes: str, dtype: torch.dtype, push: str | None) -> str:
+    lines = [f"{place}: {len(model.state_dict())} tensors, {classes}, {dtype}".replace("torch.", "")]
     lines.append(f"{WEIGHTS}: sha256 {sha256_of(place / WEIGHTS)}")
     if push is not None:
         lines.append(upload(place, push))

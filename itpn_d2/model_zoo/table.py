@@ -19,10 +19,11 @@ Written by `{COMMAND}` from `itpn_d2/model_zoo/entries/`; do not edit by hand.
 
 **Weights** is what others published of such a training, **start** what they published to initialise the
 trunk (and the pyramid, where the file has one). `itpn://FILE` stands for a file of the table at the end
-wherever a checkpoint is named: it is fetched at its first use, once. None of these files was opened here,
-and nobody has published checksums of them: the SHA-256 of what comes first is recorded in `digests.json`
-of the cache, and every later download has to be the same. Where an address fails, or is for people
-alone, place the file by its name in the folder that `python -m itpn_d2.model_zoo download NAME` states.
+wherever a checkpoint is named: it is fetched at its first use, once; `package://` is a part of this project.
+None of the other files was opened here, and nobody has published checksums of them: the SHA-256 of what
+comes first is recorded in `digests.json` of the cache, and every later download has to be the same. Where an
+address fails, or is for people alone, place the file by its name in the folder that
+`python -m itpn_d2.model_zoo download NAME` states.
 `hf://org/repo[@revision]/file` is a file of the Hugging Face hub, `gdrive://ID` one of Google Drive.
 `itpn_d2.create_model(NAME, weights=True)` and `timm.create_model(NAME, pretrained=True)` take the
 pre-training of a variant; `python -m itpn_d2.model_zoo reproduce NAME --data DIR` measures a quoted number.

@@ -15,10 +15,11 @@ from ..checkpoint import Checkpointer, load_pretrained
 from ..engine import load_config
 from ..engine.config_files import configs_folder
 from ..engine.precision import resolve_device
+from ..engine.start import named_weights
 from ..errors import ZooError
 from ..lazy.build import build
-from .loading import pretrained_address
-from .paths import PREFIX
+from .loading import create_loaded, pretrained_address
+from .path_handlers import PREFIX
 from .registry import get_entry, pretrained_weights, trained_weights
 
 _PLACES = ("backbone", "network", "encoder.backbone")  # of a trunk's options in the model of a config
@@ -101,6 +102,8 @@ def get_backbone(name: str, weights: bool | str | Path | None = None, **options:
         ZooError: no such name, no weights, or the entry is a network of timm. CheckpointError: the weights
             are those of another trunk.
     """
+    if name in VARIANTS and weights:  # what no argument says is as in the file
+        return create_loaded(name, True, None, weights, options)
     found: dict[str, Any] = {"name": name}
     if name not in VARIANTS:
         cfg = get_config(name)
@@ -108,7 +111,7 @@ def get_backbone(name: str, weights: bool | str | Path | None = None, **options:
         node = next((n for n in nodes if n is not None and n.get("name") in VARIANTS), None)
         if node is None:
             raise ZooError(f"{name}: its network is none of {', '.join(VARIANTS)}; model_zoo.get builds it")
-        found = _backbone_options(node)
+        found = backbone_options(node)
     if weights is True:
         weights = _published(name)
     backbone = create_model(**{**found, **options}, pyramid=True)
@@ -120,7 +123,7 @@ def get_backbone(name: str, weights: bool | str | Path | None = None, **options:
 def _build(
     cfg: DictConfig, name: str, device: torch.device | str | None, weights: str | Path | None
 ) -> nn.Module:
-    source = str(weights or cfg.train.init_checkpoint)
+    source = str(weights or named_weights(cfg))
     where = resolve_device("auto" if device is None else str(device))
     if get_entry(name).task == "pretraining":
         backbone = (
@@ -142,7 +145,7 @@ def _build(
     return model
 
 
-def _backbone_options(node: DictConfig) -> dict[str, Any]:
+def backbone_options(node: DictConfig) -> dict[str, Any]:
     """Arguments of ``create_model`` for a backbone, from those of a detector, classifier or pre-training."""
     head = {*inspect.signature(TrunkClassifier).parameters, "final_norm", "pyramid", "_target_"}
     options = {str(key): node[key] for key in node if key not in head}

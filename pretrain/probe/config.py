@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from itpn_d2.engine import load_config
+from itpn_d2.engine.start import named_weights
 
 
 def expand(arguments: Sequence[str] | None) -> list[str] | None:
@@ -32,6 +33,7 @@ def expand(arguments: Sequence[str] | None) -> list[str] | None:
     found = ["--name", network.name, "--train", places["train"], "--test", places["val"]]
     found += ["--image-size", str(image.size), "--crop-fraction", str(image.crop_fraction)]
     chosen = {"--weights", "--random"} & {text.split("=")[0] for text in others}
-    if cfg.train.init_checkpoint and not chosen:
-        found += ["--weights", cfg.train.init_checkpoint]
+    weights = named_weights(cfg)
+    if weights and not chosen:
+        found += ["--weights", weights]
     return [*found, *others]

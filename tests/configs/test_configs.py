@@ -32,7 +32,7 @@ METHODS = {
     "clip": "CLIPDistillation",
     "fastmim": "FastMIM",
 }
-PRETRAIN = [p for p in ALL if p.stem.removeprefix("brief_").split("_")[0] in METHODS]
+PRETRAIN = [p for p in ALL if p.stem.split("_")[0] in METHODS]
 CONFIGS = [p for p in ALL if p not in PRETRAIN and p not in CLASSIFICATION]
 META_ARCHITECTURES = {
     "retinanet": "RetinaNet",
@@ -163,7 +163,7 @@ def test_pretraining_config(path):
         cfg.model.teacher.random = True  # instead of a file
     with torch.device("meta"):
         method = instantiate(cfg.model)
-    assert type(method).__name__ == METHODS[path.stem.removeprefix("brief_").split("_")[0]]
+    assert type(method).__name__ == METHODS[path.stem.split("_")[0]]
     encoder = cfg.model.get("encoder", cfg.model)
     assert encoder.get("backbone", {}).get("name", "") in path.stem
     cfg.optimizer.params.model = method

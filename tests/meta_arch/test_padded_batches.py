@@ -388,6 +388,48 @@ def test_a_compiled_backbone(name):
     torch._dynamo.reset()
 
 
+def same(found, expected):
+    """Two predictions of any kind, number for number."""
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        if isinstance(value, Instances):
+            for name, a in value.get_fields().items():
+                b = found[key].get(name)
+                a, b = (x.tensor if isinstance(x, Boxes) else x for x in (a, b))
+                torch.testing.assert_close(b, a, atol=1e-5, rtol=1e-5)
+        else:
+            for a, b in zip(*(x if isinstance(x, tuple) else (x,) for x in (value, found[key])), strict=True):
+                assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*REGIONS, *DENSE, *MAPS, *QUERIES])
+def test_a_compiled_detector(name):
+    """The whole of it, in as many graphs as its heads break into: the same features and predictions, for
+    padded batches of several sizes."""
+    options = ["model.test_score_thresh=0.0"] if name in DENSE else []
+    model = build(name, *FEW.get(name, ()), *options)
+    images = [picture(size, seed) for seed, size in enumerate([*SIZES, (64, 128)])]
+    batches = [[images[0], images[1]], [images[2], images[1]]]
+    expected = []
+    for batch in batches:
+        with torch.no_grad():
+            expected.append((features_of(model, batch), model(batch)))
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="eager", dynamic=True)
+    for batch, (features, predictions) in zip(batches, expected, strict=True):
+        seen = []
+        hook = model.backbone.register_forward_hook(lambda *call, seen=seen: seen.append(call[-1]))
+        with torch.no_grad():
+            found = compiled(batch)
+        hook.remove()
+        for level, maps in features.items():
+            torch.testing.assert_close(seen[0][level], maps, atol=1e-5, rtol=1e-5)
+        for a, b in zip(found, predictions, strict=True):
+            same(a, b)
+    torch._dynamo.reset()
+
+
 def test_traced_features():
     """The graph of a detector, as Detectron2 traces it, serves images of other sizes: their padding is not
     attended to."""

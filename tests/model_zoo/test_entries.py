@@ -91,7 +91,7 @@ def test_names_of_files_are_unique():
     found = set(WEIGHTS.values())
     assert found >= {w for e in ENTRIES.values() for w in (e.weights, e.start) if w}
     assert sorted(WEIGHTS) == sorted(name for w in found for name in (w.file, *w.aliases))
-    assert len({w.url for w in found if w.url}) == sum(w.url is not None for w in found) == 19
+    assert len({w.url for w in found if w.url}) == sum(w.url is not None for w in found) == 20
     assert all(w.licence and w.publisher for w in found)
 
 

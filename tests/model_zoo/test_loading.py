@@ -62,8 +62,8 @@ def test_true_takes_what_the_zoo_lists(listed, caplog):
 
 
 def test_a_variant_without_published_weights():
-    with pytest.raises(UseError, match="none published.*configs/Pretrain/pixel_mim_fast_itpn_nano.py"):
-        create_model(NANO, weights=True)
+    with pytest.raises(UseError, match="none published.*configs/Pretrain/pixel_mim_itpn_nano.py"):
+        create_model("itpn_nano", weights=True)
     for weights in (None, False):
         assert isinstance(create_model(NANO, weights=weights, **MICRO), Trunk)
 
@@ -151,7 +151,7 @@ def test_detectron2s_names_of_the_functions():
         (model_zoo.get_config_file, "nothing"),
         (model_zoo.get_checkpoint_url, "nothing"),
         (model_zoo.get_checkpoint_url, "mask_rcnn_fast_itpn_base_1x"),
-        (model_zoo.get_checkpoint_url, NANO),
+        (model_zoo.get_checkpoint_url, "itpn_nano"),
     ):
         for kind in (RuntimeError, UseError):
             with pytest.raises(kind, match=name):

@@ -74,6 +74,26 @@ def test_publish(classifier, tmp_path, capsys):
     ).stat().st_size
 
 
+def test_a_pre_training_is_published_without_what_predicts_pixels(tmp_path, capsys, refused):
+    name = "Quickstart/pixel_mim_fast_itpn_nano"
+    small = [f"model.backbone.{text}" for text in ("channels=[16,32,64]", "depths=[1,1,1]", "num_heads=2")]
+    small += ["model.backbone.fpn_dim=32", "model.decoder_heads=2", "model.decoder_dim=32"]
+    state = instantiate(model_zoo.get_config(name, overrides=small).model).state_dict()
+    file = tmp_path / "run" / "model_final.pth"
+    atomic_save({"model": state}, file)
+    given = ["publish", str(file), "--config-file", name, "--name", "Small", "--licence", "mit", "--half"]
+    out = tmp_path / "published"
+    assert main([*given, "--output", str(out), "--set", *small]) == 0
+    assert "without classes, float16" in capsys.readouterr().out
+    again = model_zoo.from_pretrained(out).state_dict()
+    assert again and {f"backbone.{key}" for key in again} < state.keys()
+    for key, value in again.items():
+        assert torch.equal(value.half(), state[f"backbone.{key}"].half()), key
+    atomic_save({"model": {k: v for k, v in state.items() if "pyramid" not in k}}, file)
+    with refused("not all of this one's"):
+        main([*given, "--output", str(tmp_path / "none"), "--set", *small])
+
+
 def test_what_is_not_published(classifier, tmp_path, refused):
     out = tmp_path / "out"
     content = load_state_file(classifier)

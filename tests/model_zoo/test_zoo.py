@@ -132,7 +132,7 @@ def test_backbone_from_an_official_file(cache):
 
 def test_published_weights_of_what_has_none():
     with pytest.raises(ZooError, match="none published"):
-        model_zoo.get_backbone("fast_itpn_nano", weights=True)
+        model_zoo.get_backbone("itpn_nano", weights=True)
     with pytest.raises(ZooError, match="none published"):
         model_zoo.get_backbone("Pretrain/mfm_fast_itpn_nano", weights=True)
 

@@ -28,7 +28,7 @@ def commands(monkeypatch):
             backbone = create_model("fast_itpn_nano", **SIZES)
             state = {f"backbone.{k}": v for k, v in backbone.state_dict().items()}
             torch.save({"model": state, "pretraining": {}}, folder / "model_final.pth")
-        final = 30.0 if "init_checkpoint" in text else 20.0
+        final = 20.0 if command[-1] == "train.init_checkpoint=" else 30.0
         lines = [{"iteration": i, "segm/AP": final * (i + 1) / 100} for i in (49, 99)]
         (folder / "metrics.json").write_text("\n".join(map(json.dumps, lines)))
         (folder / "results.json").write_text(json.dumps({"segm/AP": final + ("seed=2" in text)}))
@@ -57,11 +57,25 @@ def test_every_arm_and_seed_once(commands, tmp_path, capsys):
 
 def test_the_trunk_alone_has_no_pyramid(commands, tmp_path):
     transfer.main(["--output", str(tmp_path), "--seeds", "1", "--arms", "trunk"])
-    path = tmp_path / "pretrain_pixel_1" / "trunk.safetensors"
+    path = tmp_path / "trunk_1.safetensors"
     assert {k.split(".")[0] for k in load_file(path)} == {"trunk"}
     assert f"train.init_checkpoint={path}" in commands[-1]
     report = load_pretrained(create_model("fast_itpn_nano", **SIZES), path)
     assert report.missing and all(k.startswith("pyramid.") for k in report.missing)
+
+
+def test_a_given_checkpoint_is_not_pre_trained(commands, tmp_path, capsys):
+    file = tmp_path / "given.pth"
+    backbone = create_model("fast_itpn_nano", **SIZES)
+    torch.save({"model": {f"backbone.{k}": v for k, v in backbone.state_dict().items()}}, file)
+    arguments = ["--output", str(tmp_path / "out"), "--seeds", "1", "2", "--checkpoint", str(file)]
+    transfer.main([*arguments, "--arms", "none", "trunk", "pixel"])
+    starts = sorted(command.rpartition("train.init_checkpoint=")[2] for command in commands)
+    trunks = [str(tmp_path / "out" / f"trunk_{seed}.safetensors") for seed in (1, 2)]
+    assert starts == sorted(["", "", str(file), str(file), *trunks])
+    with pytest.raises(SystemExit):
+        transfer.main([*arguments, "--arms", "mfm"])
+    assert "choose of --arms none trunk pixel" in capsys.readouterr().err
 
 
 def test_a_failed_run_is_named(monkeypatch, tmp_path):

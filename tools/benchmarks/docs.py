@@ -12,7 +12,7 @@ from benchmarks.models import BackboneSetting, Side, Size
 from benchmarks.plot import throughput_plot
 from benchmarks.profile import profile_table
 from benchmarks.targets import PLACES, target_rows
-from itpn_d2.layers.products import cpu_has
+from itpn_d2.layers.attention_products import cpu_has
 from pages import rewrite_section
 
 TEXTS = {

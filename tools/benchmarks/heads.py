@@ -66,6 +66,7 @@ def train_head(
         "train.visualize.period=0",
         "train.validation_loss=False",
         f"train.device={device}",
+        "train.init_checkpoint=",
         f"train.output_dir={folder}",
     ]
     run = Run(load_config(str(CONFIGS / f"{name}_fast_itpn_nano.py"), [*short, *overrides]))

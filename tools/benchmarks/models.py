@@ -120,7 +120,7 @@ def explicit_product(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None =
 def explicit_attention() -> Iterator[None]:
     """Within it, all attention is :func:`explicit_product`."""
     fused = patch.object(F, "scaled_dot_product_attention", explicit_product)
-    with fused, patch("itpn_d2.layers.products.products_are_faster", return_value=False):
+    with fused, patch("itpn_d2.layers.attention_products.products_are_faster", return_value=False):
         yield
 
 

@@ -8,7 +8,7 @@ ENTRIES: dict[str, Entry] = {
 }
 # of each variant what it is pre-trained by, where somebody has published that
 PRETRAINED: dict[str, Weights] = {
-    **{f"fast_itpn_{size}": weights for size, weights in fast_itpn.PRETRAINED.items()},
+    **{f"fast_itpn_{size}": w for f in (nano, fast_itpn) for size, w in f.PRETRAINED.items()},
     "itpn_base": itpn.PIXEL_BASE,
     "itpn_large": itpn.PIXEL_LARGE,
 }

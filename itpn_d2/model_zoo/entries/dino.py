@@ -5,6 +5,7 @@ from ...normalisation import IMAGENET
 from ..entry import Entry, Task
 from .fast_itpn import PRETRAINED, SIZES
 from .itpn import PIXEL_BASE
+from .nano import OURS, PIXELS
 
 _CLIP = "CLIP-L/14 distilled on ImageNet-1K, 1600 epochs"
 _PIXELS = "pixels of dropped patches"
@@ -56,7 +57,13 @@ ENTRIES = (
     *_coco("ADE20K-SemanticSegmentation", "mask_dino", ("160k",), "semantic_segmentation"),
     *(
         Entry(
-            f"{folder}/{task}_mask_dino_fast_itpn_nano.py", kind, IMAGENET, "none", classes=classes, note=note
+            f"{folder}/{task}_mask_dino_fast_itpn_nano.py",
+            kind,
+            IMAGENET,
+            PIXELS,
+            start=OURS,
+            classes=classes,
+            note=note,
         )
         for task, kind, classes in _SEGMENTATION
         for folder, classes, note in (("Custom", (), f"{_OWN} {_OURS}"), ("Quickstart", classes, _OURS))
@@ -67,11 +74,19 @@ ENTRIES = (
         for size in SIZES
     ),
     *(
-        Entry(f"Custom/{model}_fast_itpn_nano.py", task, IMAGENET, "none", note=f"{_OWN} {_OURS}")
+        Entry(f"Custom/{model}_fast_itpn_nano.py", task, IMAGENET, PIXELS, start=OURS, note=f"{_OWN} {_OURS}")
         for model, task in _TASKS.items()
     ),
     *(
-        Entry(f"Quickstart/{model}_fast_itpn_nano.py", task, IMAGENET, "none", classes=CLASSES, note=_OURS)
+        Entry(
+            f"Quickstart/{model}_fast_itpn_nano.py",
+            task,
+            IMAGENET,
+            PIXELS,
+            start=OURS,
+            classes=CLASSES,
+            note=_OURS,
+        )
         for model, task in _TASKS.items()
     ),
 )

@@ -3,6 +3,7 @@
 from ...data.scenes import CLASSES
 from ...normalisation import IMAGENET
 from ..entry import Entry, Metric, Task, Weights
+from . import nano
 from .fast_itpn import PRETRAINED, SIZES
 from .itpn import CLIP_B, CLIP_L, PIXEL_BASE, PIXELS
 
@@ -66,7 +67,7 @@ ENTRIES = (
         for config, pretraining, start, miou in _ITPN
     ),
     *(
-        Entry(f"Custom/{kind}_fast_itpn_nano.py", task, IMAGENET, "none", note=_OWN)
+        Entry(f"Custom/{kind}_fast_itpn_nano.py", task, IMAGENET, nano.PIXELS, start=nano.OURS, note=_OWN)
         for kind, task in _NANO.items()
     ),
     *(
@@ -74,7 +75,8 @@ ENTRIES = (
             f"Quickstart/{kind}_fast_itpn_nano.py",
             task,
             IMAGENET,
-            "none",
+            nano.PIXELS,
+            start=nano.OURS,
             classes=(*CLASSES, "background") if task == "semantic_segmentation" else CLASSES,
             note="Generated scenes, nothing to download.",
         )

@@ -1,20 +1,30 @@
-"""The nano trunks (ours): small enough for a CPU, trained from scratch or after minutes of pre-training."""
+"""The nano trunks (ours): small enough for a CPU. Their pre-training is a part of the package."""
 
+from ...boxed import PREFIX
 from ...data.scenes import CLASSES
 from ...normalisation import IMAGENET
-from ..entry import Entry
+from ..entry import Entry, Weights
 from .metrics import ap
 
-_NONE = "none"
+PIXELS = "pixels of dropped patches"
 _OWN = "For your own data, which give the classes."
 _MEASURED = "docs/benchmarks.md"
+OURS = Weights(
+    "fast_itpn_nano.safetensors",
+    publisher="this project",
+    licence="Apache-2.0",
+    url=f"{PREFIX}fast_itpn_nano",
+    page="itpn_d2/weights/fast_itpn_nano/README.md",
+)
+PRETRAINED = {"nano": OURS}
 
 ENTRIES = (
     Entry(
         "Quickstart/mask_rcnn_fast_itpn_nano.py",
         "instance_segmentation",
         IMAGENET,
-        _NONE,
+        PIXELS,
+        start=OURS,
         metrics=ap(_MEASURED, 56.4, 51.8, "100 generated scenes", "measured here"),
         classes=CLASSES,
         note="Made by `make demo` in minutes.",
@@ -23,7 +33,8 @@ ENTRIES = (
         "Custom/mask_rcnn_fast_itpn_nano.py",
         "instance_segmentation",
         IMAGENET,
-        _NONE,
+        PIXELS,
+        start=OURS,
         metrics=ap(
             _MEASURED, 43.9, 46.1, "nuclei, 80 images", "measured here", "overrides beside the number"
         ),
@@ -33,7 +44,8 @@ ENTRIES = (
         "Custom/faster_rcnn_fast_itpn_nano.py",
         "detection",
         IMAGENET,
-        _NONE,
+        PIXELS,
+        start=OURS,
         metrics=ap(
             _MEASURED,
             54.7,
@@ -43,7 +55,14 @@ ENTRIES = (
         ),
         note=_OWN,
     ),
-    Entry("Custom/classifier_fast_itpn_nano.py", "classification", IMAGENET, _NONE, note=_OWN),
+    Entry(
+        "Custom/classifier_fast_itpn_nano.py",
+        "classification",
+        IMAGENET,
+        PIXELS,
+        start=OURS,
+        note=_OWN,
+    ),
     Entry(
         "Custom/linear_probe_fast_itpn_nano.py",
         "classification",
@@ -59,7 +78,6 @@ ENTRIES = (
             "Pretrain/mfm_fast_itpn_nano": "features of a moving average and pixels",
             "Pretrain/fastmim_hog_fast_itpn_nano": "HOG",
             "Quickstart/pixel_mim_fast_itpn_nano": "pixels of dropped patches, 80 epochs of generated scenes",
-            "Quickstart/brief_pixel_mim_fast_itpn_nano": "pixels of dropped patches, 12 epochs of scenes",
             "Quickstart/mfm_fast_itpn_nano": "features of a moving average and pixels, 80 epochs of scenes",
             "Quickstart/fastmim_hog_fast_itpn_nano": "HOG, 24 epochs of generated scenes",
         }.items()

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from itpn_d2.backbone import create_model
 from itpn_d2.layers import products
-from itpn_d2.layers.products import attend, product_attention
+from itpn_d2.layers.attention_products import attend, product_attention
 
 BF16 = torch.bfloat16
 
@@ -27,8 +27,8 @@ def chosen(monkeypatch):
         used.append(arguments[0].shape)
         return product_attention(*arguments)
 
-    monkeypatch.setattr("itpn_d2.layers.products.products_are_faster", lambda: True)
-    monkeypatch.setattr("itpn_d2.layers.products.product_attention", count)
+    monkeypatch.setattr("itpn_d2.layers.attention_products.products_are_faster", lambda: True)
+    monkeypatch.setattr("itpn_d2.layers.attention_products.product_attention", count)
     return used
 
 
@@ -36,7 +36,7 @@ def chosen(monkeypatch):
 @pytest.mark.parametrize("block", [1, 500, 2**22])
 @pytest.mark.parametrize("masked", [False, True])
 def test_against_float64(queries, keys, block, masked, monkeypatch):
-    monkeypatch.setattr("itpn_d2.layers.products.BLOCK", block)
+    monkeypatch.setattr("itpn_d2.layers.attention_products.BLOCK", block)
     q, k, v = qkv(queries, keys)
     mask = torch.rand(2, 1, 1, keys) < 0.5 if masked else None
     if mask is not None:
@@ -124,7 +124,7 @@ def test_a_backbone_with_it(options, chosen, monkeypatch):
     with torch.autocast("cpu", BF16):
         found = model(image, image_sizes=sizes)
         assert chosen
-        monkeypatch.setattr("itpn_d2.layers.products.products_are_faster", lambda: False)
+        monkeypatch.setattr("itpn_d2.layers.attention_products.products_are_faster", lambda: False)
         fused = model(image, image_sizes=sizes)
     for level, x in found.items():
         ours, theirs = ((y[level].float() - exact[level]).square().mean().sqrt() for y in (found, fused))

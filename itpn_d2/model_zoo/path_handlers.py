@@ -6,6 +6,7 @@ from typing import IO, Any
 
 from detectron2.utils.file_io import PathHandler, PathManager
 
+from .. import boxed
 from ..download import download
 from ..errors import ZooError
 from . import gdrive
@@ -20,11 +21,14 @@ PREFIX = "itpn://"
 
 
 def weights_file(weights: Weights) -> Path:
-    """The local file of published weights, fetched when the cache lacks it.
+    """The local file of published weights, fetched when the cache lacks it; of our own,
+    that of the package.
 
     Raises:
         ZooError: no network, or nobody gave an address, and it has not been placed either; or another digest.
     """
+    if weights.url is not None and weights.url.startswith(boxed.PREFIX):
+        return boxed.boxed_weights(weights.url)
     found = placed((weights.file, *weights.aliases), weights.sha256)
     if found is None:
         found = _fetched(weights)

@@ -3,7 +3,7 @@
 import pytest
 from fvcore.common.param_scheduler import CosineParamScheduler, LinearParamScheduler
 
-from pretrain.clock import Clock, ClockedScheduler
+from pretrain.epochs import Clock, ClockedScheduler
 from pretrain.schedule import ProgressiveSchedule
 
 STAGES = ProgressiveSchedule(

@@ -13,7 +13,7 @@ from itpn_d2 import create_model, model_zoo
 from itpn_d2.checkpoint import Checkpointer, convert, create_from_checkpoint, inspect, load_pretrained
 from itpn_d2.model_zoo import Weights, ZooError
 from itpn_d2.model_zoo.entries import WEIGHTS
-from itpn_d2.model_zoo.paths import HubHandler, ZooHandler, register_path_handlers
+from itpn_d2.model_zoo.path_handlers import HubHandler, ZooHandler, register_path_handlers
 
 MICRO = dict(channels=(8, 16, 32), depths=(1, 1, 1), num_heads=2, pos_grid=(4, 4))
 OFFICIAL = "fast_itpn_tiny_1600e_1k.pt"
@@ -107,6 +107,16 @@ def test_a_file_under_one_of_its_other_names(cache):
     (cache / "fast_itpn_base_1600e_1k.pt").write_bytes(b"x")
     found = PathManager.get_local_path("itpn://fast_itpn_base_clipl_e1600.pt")
     assert found == str(cache / "fast_itpn_base_1600e_1k.pt")
+
+
+def test_weights_in_the_package_need_no_network(cache, monkeypatch):
+    found = [PathManager.get_local_path(f"itpn://fast_itpn_nano{end}") for end in ("", ".safetensors")]
+    assert found[0] == found[1] and Path(found[0]).stat().st_size < 8e6
+    backbone = create_model("fast_itpn_nano", weights=True, pyramid=True)
+    assert backbone.output_shape()["p4"].channels == 128
+    monkeypatch.setattr("itpn_d2.boxed._FOLDER", cache)
+    with pytest.raises(ZooError, match="missing, though it is a part of itpn_d2; install itpn_d2 again"):
+        PathManager.get_local_path("itpn://fast_itpn_nano")
 
 
 @pytest.mark.parametrize(

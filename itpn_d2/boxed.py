@@ -1,0 +1,35 @@
+"""Weights that are a part of the package: small ones of ours, there without a network.
+
+A folder of ``weights/`` each, as :func:`itpn_d2.model_zoo.save_pretrained` writes them: the weights, what
+they are of, and a card that says what they were trained on, under which licence, and what for.
+"""
+
+from pathlib import Path
+
+from .errors import ZooError
+
+PREFIX = "package://"
+PRETRAINED = ("fast_itpn_nano",)  # variants whose pre-training, with its pyramid, is here
+DETECTOR = "cell_detector"
+_FOLDER = Path(__file__).resolve().parent / "weights"
+
+
+def boxed_folder(name: str) -> Path:
+    """The folder of one.
+
+    Raises:
+        ZooError: this installation lacks it.
+    """
+    found = _FOLDER / name
+    if not found.is_dir():
+        raise ZooError(f"{found}: missing, though it is a part of itpn_d2; install itpn_d2 again")
+    return found
+
+
+def boxed_weights(address: str) -> Path:
+    """The file that ``package://NAME`` stands for.
+
+    Raises:
+        ZooError: as of :func:`boxed_folder`.
+    """
+    return boxed_folder(address.removeprefix(PREFIX)) / "model.safetensors"
