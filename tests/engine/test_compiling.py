@@ -31,7 +31,9 @@ def counting(graphs):
     return backend
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", ["checkpointing", *(pytest.param(w, marks=pytest.mark.slow) for w in ("plain", "migration"))]
+)
 def test_two_sizes_and_a_padded_batch(way):
     torch.manual_seed(0)
     model = create_model("fast_itpn_nano", pyramid=True, **SIZES, **WAYS[way]).train()
@@ -58,6 +60,7 @@ def test_two_sizes_and_a_padded_batch(way):
     assert 0 < first <= len(graphs)
 
 
+@pytest.mark.slow
 def test_many_blocks_are_all_compiled():
     """More than torch's limit of graphs, each with a rate of its own."""
     sizes = {**SIZES, "depths": (2, 2, 12)}
