@@ -26,8 +26,23 @@ def check_consistency(content: Mapping[str, Any], processes: int) -> None:
         raise ConfigError(
             f"train.best_metric={train['best_metric']} is not measured: set train.validation_loss=true"
         )
+    _check_ways(train)
     if train.get("validation_loss") and not content["dataloader"].get("val_loss"):
         raise ConfigError("train.validation_loss=True needs a loader: dataloader.val_loss is null")
+
+
+def _check_ways(train: Mapping[str, Any]) -> None:
+    accumulate = train.get("accumulate", 1)
+    if (train.get("ddp") or {}).get("static_graph") and accumulate > 1:
+        raise ConfigError(
+            f"train.ddp.static_graph=True with train.accumulate={accumulate}: in a static graph every "
+            f"backward pass exchanges gradients; leave one of them out"
+        )
+    if train.get("count_flops") and train.get("compile") == "blocks":
+        raise ConfigError(
+            "train.count_flops=True with train.compile=blocks: compiled operations are not seen; count in a "
+            "short run with train.compile=none"
+        )
 
 
 def _values(section: Any, wanted: str, key: str) -> Iterator[tuple[str, Any]]:

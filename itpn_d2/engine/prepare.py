@@ -58,19 +58,10 @@ def prepare(cfg: DictConfig) -> tuple[FolderLock, torch.device, torch.dtype]:
 
 
 def distribute(model: nn.Module, cfg: DictConfig, device: torch.device) -> nn.Module:
-    """The model wrapped for several processes by the settings of ``train.ddp``; itself in one.
-
-    Raises:
-        ConfigError: settings that exclude each other.
-    """
-    settings = cfg.train.ddp
-    if settings.static_graph and cfg.train.accumulate > 1:
-        raise ConfigError(
-            f"train.ddp.static_graph=True with train.accumulate={cfg.train.accumulate}: in a static graph "
-            f"every backward pass exchanges gradients; leave one of them out"
-        )
+    """The model wrapped for several processes by the settings of ``train.ddp``; itself in one."""
     if comm.get_world_size() == 1:
         return model
+    settings = cfg.train.ddp
     buckets = {} if settings.bucket_cap_mb is None else {"bucket_cap_mb": settings.bucket_cap_mb}
     wrapped = DistributedDataParallel(
         model,

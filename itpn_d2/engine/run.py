@@ -172,6 +172,7 @@ class BaseRun:
             cfg.train.timeout_s,
             cfg.train.log_period,
             cfg.train.nan,
+            cfg.train.count_flops,
         )
 
     def _build_optimizer(self) -> torch.optim.Optimizer:

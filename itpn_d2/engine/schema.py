@@ -135,6 +135,9 @@ class _Run(Section):
         default="none", description="blocks: each block of a trunk, pyramid or decoder is compiled"
     )
     profile: Profile = Profile()
+    count_flops: bool = Field(
+        default=False, description="count operations in the first step: tflops and mfu in the metrics"
+    )
     keep_freed_memory: bool = Field(default=True, description="on a CPU, see itpn_d2/engine/allocator.py")
     seed: Seed = 42
 

@@ -4,7 +4,7 @@ resume."""
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Literal
 
 import torch
@@ -12,11 +12,13 @@ from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import ConfigError
 from ..seed import seed_step
 from ..solver import WeightAverage
 from .finite import FiniteCheck, contagious, drops_by_itself
+from .flops import throughput
 from .hooks import due
 from .precision import autocast
 from .progress import peak_memory
@@ -41,8 +43,10 @@ class Trainer(TrainerBase):
         timeout_s: seconds that a process waits for another in any step but the first; None: as elsewhere.
         log_period: iterations after which losses go to the storage, all at once; and with the last one.
         nan: what a loss that is not finite does, see :class:`.FiniteCheck`.
+        count_flops: count the operations of the first micro-batch, recomputed ones included.
 
     Attributes:
+        flops: of a step in this process, as in the first one; 0 where they are not counted.
         late: steps are judged one step later, so that the host does not wait for the device.
     """
 
@@ -58,6 +62,7 @@ class Trainer(TrainerBase):
         timeout_s: float | None = None,
         log_period: int = 1,
         nan: Literal["stop", "skip"] = "stop",
+        count_flops: bool = False,
     ):
         super().__init__()
         if accumulate < 1:
@@ -72,7 +77,7 @@ class Trainer(TrainerBase):
         self.average = average
         self.seed, self.timeout_s = seed, timeout_s
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
-        self.log_period = log_period
+        self.log_period, self.count_flops, self.flops = log_period, count_flops, 0
         self.check = FiniteCheck(nan, self.scaler.is_enabled())
         self.late = self.device.type == "cuda" and drops_by_itself(optimizer)
         self._records: list[Record] = []  # since the last that went to the storage
@@ -131,7 +136,7 @@ class Trainer(TrainerBase):
             images += images_in(batch)
             seed_step(self.seed, self.iter * self.accumulate + micro, comm.get_rank())
             last = micro == self.accumulate - 1
-            with nullcontext() if last else self._gradients_stay_local():
+            with nullcontext() if last else self._gradients_stay_local(), self._counted(micro):
                 with autocast(self.device, self.dtype):
                     losses = self.model(batch)
                 losses = losses if isinstance(losses, dict) else {"loss": losses}
@@ -149,6 +154,16 @@ class Trainer(TrainerBase):
         """Processes exchange gradients once a step, after the last micro-batch."""
         model = self.model
         return model.no_sync() if isinstance(model, nn.parallel.DistributedDataParallel) else nullcontext()
+
+    @contextmanager
+    def _counted(self, micro: int) -> Iterator[None]:
+        """Operations are counted within the first micro-batch of all."""
+        if not self.count_flops or self.steps or micro:
+            yield
+            return
+        with FlopCounterMode(display=False) as counter:
+            yield
+        self.flops = counter.get_total_flops() * self.accumulate
 
     def _update(self, losses: dict[str, torch.Tensor], waited: float) -> Record:
         """Takes the step, if losses and gradients are finite; what it has found is kept for the log."""
@@ -194,6 +209,8 @@ class Trainer(TrainerBase):
             beside["skipped_steps"] = self.check.skipped
         if self.scaler.is_enabled():
             beside["amp_scale"] = self.scaler.get_scale()
+        seconds = sum(record.seconds for record in records)
+        beside |= throughput(self.flops * len(records), seconds, self.device, self.dtype)
         self.storage.put_scalars(smoothing_hint=False, **beside)
 
     def state_dict(self) -> dict[str, Any]:

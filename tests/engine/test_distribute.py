@@ -9,6 +9,7 @@ from itpn_d2.engine.schema import Ddp, defaults
 from itpn_d2.engine.trainer import Trainer
 from itpn_d2.errors import ConfigError
 from tests.engine.forked import forked
+from tests.engine.test_nothing_is_lost import small
 from tests.engine.test_trainer import Regressor, batches
 
 WAYS = {
@@ -21,9 +22,8 @@ WAYS = {
 }
 
 
-def config(accumulate=1, **settings):
-    ddp = {**defaults(Ddp), **settings}
-    return OmegaConf.create({"train": {"ddp": ddp, "accumulate": accumulate}})
+def config(**settings):
+    return OmegaConf.create({"train": {"ddp": {**defaults(Ddp), **settings}}})
 
 
 def train_all_ways():
@@ -59,6 +59,6 @@ def test_one_process_needs_no_wrapper():
     assert distribute(model, config(), torch.device("cpu")) is model
 
 
-def test_static_graphs_and_accumulation_exclude_each_other():
+def test_static_graphs_and_accumulation_exclude_each_other(tmp_path):
     with pytest.raises(ConfigError, match="train.ddp.static_graph=True with train.accumulate=2"):
-        distribute(Regressor(), config(2, static_graph=True), torch.device("cpu"))
+        small(tmp_path, "train.ddp.static_graph=True", "train.accumulate=2")
