@@ -47,7 +47,9 @@ class Run(BaseRun):
         """
         checkpoint = named_weights(self.cfg)
         if not checkpoint:
-            raise ConfigError(f"{what} needs weights: train.init_checkpoint=FILE")
+            raise ConfigError(
+                f"{what} needs weights: train.init_checkpoint=FILE, or MODEL.WEIGHTS=FILE with a yacs config"
+            )
         complete = not self.cfg.train.get("allow_incomplete", False)
         Checkpointer(self.model, classes=self._classes()).load(checkpoint, [], complete)
         self.model.eval()

@@ -15,6 +15,7 @@ from detectron2.data.datasets.coco_panoptic import register_coco_panoptic_separa
 from PIL import Image
 
 from itpn_d2.engine import Run, load_config
+from itpn_d2.errors import ConfigError
 from itpn_d2.lazy.yaml_files import parse_yaml
 
 ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs"
@@ -144,10 +145,13 @@ CONFIGS = {
 }
 
 
-def train(path, kind, sets, folder):
+def config(path, kind, sets, folder):
     data = [f"DATASETS.TRAIN={sets[kind]}", f"DATASETS.TEST={sets[kind][:1]}"]
-    cfg = load_config(str(path), [*NANO, *data, f"OUTPUT_DIR={folder}"])
-    results = Run(cfg).train()
+    return load_config(str(path), [*NANO, *data, f"OUTPUT_DIR={folder}"])
+
+
+def train(path, kind, sets, folder):
+    results = Run(config(path, kind, sets, folder)).train()
     return [f"{task}/{metric}" for task, found in results.items() for metric in found]
 
 
@@ -163,6 +167,13 @@ def test_the_anchors_of_retinanet_are_those_of_its_python_code():
     cfg = load_config(str(ZOO / "COCO-Detection" / "retinanet_R_50_FPN_1x.yaml"), NANO)
     sizes = parse_yaml(cfg.model.yaml, "model")["MODEL"]["ANCHOR_GENERATOR"]["SIZES"]
     assert sizes == [[x, x * 2 ** (1.0 / 3), x * 2 ** (2.0 / 3)] for x in [32, 64, 128, 256, 512]]
+
+
+def test_an_evaluation_needs_weights_of_its_own(sets, tmp_path):
+    """Those of a ResNet are none, and a network that has learned nothing is not measured."""
+    cfg = config(ZOO / next(iter(CONFIGS)), "instances", sets, tmp_path)
+    with pytest.raises(ConfigError, match="--eval-only needs weights.*MODEL.WEIGHTS=FILE"):
+        Run(cfg, evaluate_only=True).evaluate()
 
 
 def test_no_panoptic_set(sets, tmp_path):
