@@ -1,11 +1,13 @@
 """Speed and memory: ``backbone`` alone, ``train`` for detectors, ``pretrain`` for masked image modelling,
-``deformable`` for the attention of DINO; and scores: ``heads`` on generated scenes.
+``deformable`` for the attention of DINO, ``loader`` from file to tensor; and scores: ``heads`` on generated
+scenes.
 
     python tools/benchmark.py backbone --variant fast_itpn_tiny --sizes 224 512 --plot OUT.png
     python tools/benchmark.py backbone --docs docs
     python tools/benchmark.py train --variants fast_itpn_nano fast_itpn_tiny --sizes 256 512
     python tools/benchmark.py pretrain --variant fast_itpn_base --cases drop fastmim
     python tools/benchmark.py deformable --cases 4 5
+    python tools/benchmark.py loader --docs docs
     python tools/benchmark.py heads --docs docs
 
 Prints a Markdown table; ``--markdown`` writes it to a file and ``--json`` everything that was measured. All
@@ -15,7 +17,7 @@ inputs are random or generated: no data set and no weights are needed.
 import argparse
 from pathlib import Path
 
-from benchmarks import backbone, deformable, heads, pretraining, training
+from benchmarks import backbone, deformable, heads, loader, pretraining, training
 from itpn_d2.errors import add_debug, errors_of_use
 from itpn_d2.files import write_json, write_text
 
@@ -24,6 +26,7 @@ MODES = {
     "train": training,
     "pretrain": pretraining,
     "deformable": deformable,
+    "loader": loader,
     "heads": heads,
 }
 

@@ -7,6 +7,7 @@ from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
 from fvcore.transforms.transform import Transform
 
+from .colour import RandomContrast, RandomSaturation
 from .labels import IGNORED
 
 Recipe = list[T.Augmentation]
@@ -113,7 +114,7 @@ def custom_augmentations(
     if crop is not None:
         recipe.append(T.RandomCrop("absolute", tuple(crop)))
     if colour:
-        recipe += [T.RandomBrightness(0.7, 1.3), T.RandomContrast(0.7, 1.3), T.RandomSaturation(0.7, 1.3)]
+        recipe += [T.RandomBrightness(0.7, 1.3), RandomContrast(0.7, 1.3), RandomSaturation(0.7, 1.3)]
     return recipe
 
 

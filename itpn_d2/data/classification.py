@@ -14,7 +14,8 @@ from tqdm import tqdm
 from ..errors import DatasetError
 from ..seed import seeded
 from .coco_check import VerifyImages
-from .decode import BrokenImageError, decode, open_image, upright_size
+from .decode import BrokenImageError, decode, open_image, pixels, upright_size
+from .decoder import Decoder, by_torchvision
 from .paths import ImageSource, PathTable
 from .posterize import keep_a_bit
 from .registry import is_registered, register
@@ -134,10 +135,13 @@ class LabelledImageMapper:
             posterize operations are changed in place (:func:`.keep_a_bit`).
         min_side: large JPEG pictures are decoded at a fraction of their size, with a short side of at least
             this many pixels (several times that of the view, which may be a small crop); None for whole.
+        decoder: the library that decodes; see :mod:`.decoder`. The view resizes as it is made to.
     """
 
-    def __init__(self, view: View, seed: int = 0, min_side: int | None = None):
+    def __init__(self, view: View, seed: int = 0, min_side: int | None = None, decoder: Decoder = "auto"):
+        by_torchvision(decoder)
         self.view, self.seed, self.min_side = view, seed, min_side
+        self.decoder: Decoder = decoder
         keep_a_bit(view)
 
     def __call__(self, record: dict[str, Any], position: int = 0) -> dict[str, Any]:
@@ -147,6 +151,6 @@ class LabelledImageMapper:
         """
         with open_image(record["file_name"]) as image:
             reduction = 1.0 if self.min_side is None else min(upright_size(image)) / self.min_side
-            pixels = decode(image, reduction)
+            picture = Image.fromarray(pixels(image, self.decoder, reduction))
         with seeded(self.seed, position):
-            return {**record, "image": torch.as_tensor(self.view(pixels))}
+            return {**record, "image": torch.as_tensor(self.view(picture))}

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UseError
+from .decoder import Decoder, by_torchvision, decode_jpeg
 
 MAX_PIXELS = "ITPN_D2_MAX_PIXELS"  # environment variable: the largest image that is read, width times height
 _ORIENTATION = 0x0112  # EXIF tag
@@ -176,6 +177,20 @@ def decode(image: Image.Image, reduction: float = 1.0) -> Image.Image:
             image.draft(None, (math.ceil(image.width / reduction), math.ceil(image.height / reduction)))
         pixels = _rgb(image)
         return pixels if turn is None else pixels.transpose(turn)
+
+
+def pixels(image: Image.Image, decoder: Decoder = "auto", reduction: float = 1.0) -> np.ndarray:
+    """As :func:`decode`, as an array uint8 ``(H, W, 3)``, by the library that ``decoder`` names.
+
+    Raises:
+        BrokenImageError: the pixels can't be read. ConfigError: see :func:`.by_torchvision`.
+    """
+    if by_torchvision(decoder) and reduction < 2:  # reduced decoding is what Pillow alone does
+        with _reasons():
+            found = decode_jpeg(image) if _orientation(image) == 1 else None
+        if found is not None:
+            return found
+    return np.asarray(decode(image, reduction))
 
 
 def stored_numbers(image: Image.Image) -> np.ndarray:

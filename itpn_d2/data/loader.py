@@ -8,6 +8,7 @@ from functools import cache
 from multiprocessing import util
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, DatasetFromList
@@ -70,6 +71,7 @@ def start_worker(worker: int) -> None:
     the middle of an iteration, before the main process has saved its checkpoint; they end with it anyway.
     """
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     for number in REQUESTS:
         signal.signal(number, signal.SIG_IGN)
 

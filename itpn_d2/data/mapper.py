@@ -1,51 +1,42 @@
 """From a dataset record to what a model takes."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
-from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
-from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
 
 from ..errors import DatasetError
 from ..seed import seeded
 from .decode import BrokenImageError
+from .decoder import Decoder, by_torchvision
+from .instances import Targets, mask_format, objects
 from .labels import read_labels
 from .read import read_image
+from .view import View
 
 _LABELS = ("annotations", "segments", "sem_seg_file_name", "labelling")
 
 
-def mask_format(record: dict[str, Any]) -> Literal["polygon", "bitmask"]:
-    """``bitmask`` when any segmentation of the record is run-length encoded, else ``polygon``; crowds, which
-    are no targets, don't count."""
-    encoded = any(isinstance(a.get("segmentation"), dict) for a in _objects(record.get("annotations", ())))
-    return "bitmask" if encoded else "polygon"
-
-
-def _objects(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [a for a in annotations if not a.get("iscrowd", 0)]
-
-
-def read_record(record: dict[str, Any], image_format: str = "RGB") -> np.ndarray:
-    """The image of a record, uint8 ``(H, W, 3)``, with its channels in the order of ``image_format``.
+def read_record(record: dict[str, Any], image_format: str = "RGB", decoder: Decoder = "auto") -> np.ndarray:
+    """The image of a record, uint8 ``(H, W, 3)``, with its channels in the order of ``image_format``, by the
+    library that ``decoder`` names.
 
     Raises:
         DatasetError: it can't be read, or has another size than the record says.
     """
     name = record["file_name"]
     try:
-        image = read_image(name)
+        image = read_image(name, decoder=decoder)
     except BrokenImageError as error:
         raise DatasetError(f"{name}: the image can't be read ({error})") from error
     height, width = image.shape[:2]
     known = record.get("width", width), record.get("height", height)
     if known != (width, height):
         raise DatasetError(f"{name}: the image is {width}x{height}, its record says {known[0]}x{known[1]}")
-    return image if image_format == "RGB" else image[..., ::-1]
+    return image if image_format == "RGB" else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
 
 
 def read_semantic(record: dict[str, Any]) -> np.ndarray:
@@ -71,47 +62,6 @@ def check_format(image_format: str) -> None:
         raise ValueError(f"image_format {image_format!r}: choose RGB or BGR")
 
 
-def _tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
-
-
-class _Mapper(DatasetMapper):
-    """Detectron2's, with our reader of images, and where an image without objects has the fields of the
-    others, empty: there it has no ``gt_masks``, and boxes can't be recomputed from them."""
-
-    use_semantic = False
-
-    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        sample = copy.deepcopy(dataset_dict)
-        labels = read_semantic(sample) if self.use_semantic else None
-        view = T.AugInput(read_record(sample, self.image_format), sem_seg=labels)
-        transforms = self.augmentations(view)
-        sample["image"] = _tensor(view.image)
-        if labels is not None:
-            sample["sem_seg"] = torch.as_tensor(view.sem_seg.astype(np.int64))
-        self._transform_annotations(sample, transforms, view.image.shape[:2])
-        return sample
-
-    def _transform_annotations(
-        self, dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]
-    ) -> None:
-        if _objects(dataset_dict["annotations"]):
-            super()._transform_annotations(dataset_dict, transforms, image_shape)
-            return
-        del dataset_dict["annotations"]
-        instances = Instances(
-            image_shape,
-            gt_boxes=Boxes(torch.zeros(0, 4)),
-            gt_classes=torch.zeros(0, dtype=torch.int64),
-        )
-        if self.use_instance_mask:
-            bits = self.instance_mask_format == "bitmask"
-            instances.gt_masks = BitMasks(torch.zeros(0, *image_shape)) if bits else PolygonMasks([])
-        if self.use_keypoint and self.keypoint_hflip_indices is not None:
-            instances.gt_keypoints = Keypoints(torch.zeros(0, len(self.keypoint_hflip_indices), 3))
-        dataset_dict["instances"] = instances
-
-
 class TrainMapper:
     """Augmented training samples, the same for any number of workers or processes, and after a resume: all
     randomness of a sample comes from ``seed`` and its position in the sequence of samples.
@@ -126,6 +76,7 @@ class TrainMapper:
         keep_masks: hand the masks on; False where only boxes are made from them, since 50 objects in an image
             of 1536 pixels have a hundred megabytes.
         use_semantic: read the label images as ``sem_seg``, beside the instances: Detectron2's Panoptic FPN.
+        decoder: the library that decodes and resizes; see :mod:`.decoder`.
     """
 
     def __init__(
@@ -140,38 +91,48 @@ class TrainMapper:
         keypoint_flip: Sequence[int] | None = None,
         keep_masks: bool = True,
         use_semantic: bool = False,
+        decoder: Decoder = "auto",
     ):
         if instance_mask_format not in ("auto", "polygon", "bitmask"):
             raise ValueError(
                 f"instance_mask_format {instance_mask_format!r}: choose auto, polygon or bitmask"
             )
         check_format(image_format)
-        self.seed, self.use_instance_mask, self.format = seed, use_instance_mask, instance_mask_format
-        self.mappers = {
-            kind: _Mapper(
-                is_train=True,
-                augmentations=list(augmentations),
-                image_format=image_format,
-                use_instance_mask=use_instance_mask,
-                instance_mask_format=kind,
-                recompute_boxes=use_instance_mask and recompute_boxes,
-                use_keypoint=use_keypoint,
-                keypoint_hflip_indices=None if keypoint_flip is None else np.array(keypoint_flip),
-            )
-            for kind in ("polygon", "bitmask")
-        }
-        for mapper in self.mappers.values():
-            mapper.use_semantic = use_semantic
-        self.recompute_boxes, self.keep_masks = recompute_boxes, keep_masks
+        by_torchvision(decoder)
+        self.augmentations = T.AugmentationList(list(augmentations))
+        self.use_instance_mask, self.format, self.recompute_boxes = (
+            use_instance_mask,
+            instance_mask_format,
+            use_instance_mask and recompute_boxes,
+        )
+        self.targets = Targets(
+            use_instance_mask, self.recompute_boxes, keep_masks, use_keypoint, keypoint_flip
+        )
+        self.image_format, self.seed, self.use_semantic = image_format, seed, use_semantic
+        self.decoder: Decoder = decoder
 
     def __call__(self, record: dict[str, Any], position: int = 0) -> dict[str, Any]:
+        """
+        Raises:
+            DatasetError: the image or its labels can't be read, or the image has another size than the record
+                says.
+        """
         kind = self.format
         if kind == "auto":
             kind = "bitmask" if self.recompute_boxes else mask_format(record)
+        sample = {k: v for k, v in record.items() if k != "annotations"}
+        labels = read_semantic(record) if self.use_semantic else None
+        view = View(
+            read_record(record, self.image_format, self.decoder), sem_seg=labels, decoder=self.decoder
+        )
         with seeded(self.seed, position):
-            sample = self.mappers[kind]({"annotations": [], **record})
-        if not self.keep_masks and sample["instances"].has("gt_masks"):
-            sample["instances"].remove("gt_masks")
+            transforms = self.augmentations(view)
+            size = view.image.shape[:2]
+            kept = objects(record.get("annotations", ()))
+            sample["instances"] = self.targets(kept, transforms, size, kind)
+        sample["image"] = view.tensor()
+        if view.sem_seg is not None:
+            sample["sem_seg"] = torch.as_tensor(view.sem_seg.astype(np.int64))
         return sample
 
 
@@ -180,16 +141,23 @@ class TestMapper:
 
     __test__ = False  # not a test, whatever its name
 
-    def __init__(self, augmentations: Sequence[T.Augmentation], image_format: str = "RGB"):
+    def __init__(
+        self,
+        augmentations: Sequence[T.Augmentation],
+        image_format: str = "RGB",
+        decoder: Decoder = "auto",
+    ):
         check_format(image_format)
+        by_torchvision(decoder)
         self.augmentations, self.image_format = T.AugmentationList(list(augmentations)), image_format
+        self.decoder: Decoder = decoder
 
     def __call__(self, record: dict[str, Any], position: int = 0) -> dict[str, Any]:
         """
         Raises:
             DatasetError: the image can't be read, or has another size than the record says.
         """
-        view = T.AugInput(read_record(record, self.image_format))
+        view = View(read_record(record, self.image_format, self.decoder), decoder=self.decoder)
         self.augmentations(view)
         unlabelled = {k: v for k, v in record.items() if k not in _LABELS}
-        return {**unlabelled, "image": _tensor(view.image)}
+        return {**unlabelled, "image": view.tensor()}

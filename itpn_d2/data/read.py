@@ -7,13 +7,14 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from .decode import BrokenImageError, decode, open_image
+from .decode import BrokenImageError, decode, open_image, pixels
+from .decoder import Decoder
 
 Source = str | os.PathLike | np.ndarray | Image.Image
 ChannelOrder = Literal["BGR", "RGB"]
 
 
-def read_image(source: Source, order: ChannelOrder = "BGR") -> np.ndarray:
+def read_image(source: Source, order: ChannelOrder = "BGR", decoder: Decoder = "auto") -> np.ndarray:
     """RGB uint8 ``(H, W, 3)``.
 
     Args:
@@ -21,6 +22,7 @@ def read_image(source: Source, order: ChannelOrder = "BGR") -> np.ndarray:
             4)``: of uint8, of uint16 (the upper 8 bits stay), of bool, or of floats in 0..1 or 0..255.
             Files and Pillow images are turned as their EXIF block asks; transparent parts show white.
         order: of the channels of arrays; those of OpenCV and Detectron2 are BGR.
+        decoder: the library that decodes files; see :mod:`.decoder`.
 
     Raises:
         BrokenImageError: it can't be read, or has no pixels; the message is the reason, on one line.
@@ -28,20 +30,20 @@ def read_image(source: Source, order: ChannelOrder = "BGR") -> np.ndarray:
     if isinstance(source, np.ndarray):
         return _from_array(source, order)
     if isinstance(source, Image.Image):
-        return _whole(source)
+        return _whole(source, decoder)
     if isinstance(source, str | os.PathLike):
         with open_image(os.fspath(source)) as image:
-            return _whole(image)
+            return _whole(image, decoder)
     raise BrokenImageError(
         f"an image is a path, a Pillow image or an array (H, W, 3), this is {type(source).__name__}; "
         f"was it read?"
     )
 
 
-def _whole(image: Image.Image) -> np.ndarray:
+def _whole(image: Image.Image, decoder: Decoder) -> np.ndarray:
     if min(image.size) < 1:
         raise BrokenImageError(f"no pixels: {image.width}x{image.height}")
-    return np.asarray(decode(image))
+    return pixels(image, decoder)
 
 
 def _from_array(array: np.ndarray, order: ChannelOrder) -> np.ndarray:
@@ -52,10 +54,10 @@ def _from_array(array: np.ndarray, order: ChannelOrder) -> np.ndarray:
         )
     if not array.size:
         raise BrokenImageError(f"no pixels: shape {array.shape}")
-    pixels = _eight_bits(array.reshape(*array.shape[:2], channels))
+    values = _eight_bits(array.reshape(*array.shape[:2], channels))
     if order == "BGR" and channels >= 3:
-        pixels = pixels[..., [2, 1, 0, 3][:channels]]
-    picture = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels))
+        values = values[..., [2, 1, 0, 3][:channels]]
+    picture = Image.fromarray(np.ascontiguousarray(values[..., 0] if channels == 1 else values))
     return np.asarray(decode(picture))
 
 

@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.data import transforms as T
-from detectron2.structures import BitMasks, Instances
+from detectron2.structures import Instances
 
 from ..errors import DatasetError
 from ..seed import seeded
+from .covered import bit_masks, boxes_around, covered
+from .decoder import Decoder, by_torchvision
 from .labels import IGNORED, read_labels, read_segment_colours, segment_ids
 from .mapper import check_format, read_record
+from .view import View
 
 
 class SemanticMapper:
@@ -21,10 +24,19 @@ class SemanticMapper:
     Args:
         augmentations: Detectron2 augmentations, in order. Those that fill in pixels of their own have to be
             told to fill label images with 255.
+        decoder: the library that decodes and resizes images; see :mod:`.decoder`.
     """
 
-    def __init__(self, augmentations: Sequence[T.Augmentation], image_format: str = "RGB", seed: int = 0):
+    def __init__(
+        self,
+        augmentations: Sequence[T.Augmentation],
+        image_format: str = "RGB",
+        seed: int = 0,
+        decoder: Decoder = "auto",
+    ):
         check_format(image_format)
+        by_torchvision(decoder)
+        self.decoder: Decoder = decoder
         self.augmentations = T.AugmentationList(list(augmentations))
         self.image_format, self.seed = image_format, seed
 
@@ -34,16 +46,16 @@ class SemanticMapper:
             DatasetError: the image or its labels can't be read, or they differ in size.
         """
         record = dict(record)
-        image = read_record(record, self.image_format)
+        image = read_record(record, self.image_format, self.decoder)
         labels = self.read(record)
         if labels.shape[:2] != image.shape[:2]:
             sizes = [f"{width}x{height}" for height, width in (image.shape[:2], labels.shape[:2])]
             raise DatasetError(f"{record['file_name']}: the image is {sizes[0]}, its labels are {sizes[1]}")
-        view = T.AugInput(image, sem_seg=labels)
+        view = View(image, sem_seg=labels, decoder=self.decoder)
         with seeded(self.seed, position):
             self.augmentations(view)
-        pixels = torch.as_tensor(np.ascontiguousarray(view.image.transpose(2, 0, 1)))
-        return {**self.targets(record, view.sem_seg), "image": pixels}
+        assert view.sem_seg is not None
+        return {**self.targets(record, view.sem_seg), "image": view.tensor()}
 
     def read(self, record: dict[str, Any]) -> np.ndarray:
         """The label image ``(H, W)`` or ``(H, W, 3)`` uint8, as augmentations take it."""
@@ -77,8 +89,10 @@ class PanopticMapper(SemanticMapper):
                     classes.append(segment["category_id"])
             elif not segment["iscrowd"]:
                 semantic[mask] = segment["category_id"]
-        found = BitMasks(torch.as_tensor(np.array(masks)) if masks else torch.zeros(0, *ids.shape))
-        instances = Instances(ids.shape, gt_masks=found, gt_boxes=found.get_bounding_boxes())
+        things = [covered(mask, *ids.shape) for mask in masks]
+        instances = Instances(
+            ids.shape, gt_masks=bit_masks(things, *ids.shape), gt_boxes=boxes_around(things)
+        )
         instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
         kept = {k: v for k, v in record.items() if k not in ("segments", "annotations")}
         return {**kept, "sem_seg": torch.as_tensor(semantic), "instances": instances}

@@ -47,6 +47,7 @@ Pixels = Annotated[Whole, Field(ge=16)]  # one token
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|(cuda|mps|xpu)(:\d+)?)$")]
 Text = Annotated[str, Field(min_length=1)]
+Decoder = Literal["auto", "pillow", "torchvision"]
 Names = Annotated[list[str], BeforeValidator(_texts)]
 Given = Annotated[Any, AfterValidator(_given)]
 
@@ -230,6 +231,7 @@ class Loader(Call):
 
 
 class Dataloader(Section):
+    decoder: Decoder = Field(default="auto", description="see docs/data.md")
     image: Image = Image()
     test_views: Views = Views()
     train: Loader
@@ -247,6 +249,7 @@ class Images(Section):
 
 
 class PretrainDataloader(Section):
+    decoder: Decoder = Field(default="auto", description="see docs/data.md")
     train: Images
 
 

@@ -22,6 +22,7 @@ from ..evaluation import build_registered_evaluator
 from .schema import Training
 
 logger = logging.getLogger(__name__)
+_DECODER = "${dataloader.decoder}"
 
 
 def seed(cfg: CfgNode) -> int:
@@ -75,13 +76,14 @@ def _mapper(cfg: CfgNode, given: Collection[str], views: Any, number: int, **opt
     """What reads images with what the model learns of them."""
     call, channels = LazyCall, cfg.INPUT.FORMAT
     if _is_semantic(cfg):
-        return call(SemanticMapper)(augmentations=views, image_format=channels, seed=number)
+        return call(SemanticMapper)(augmentations=views, image_format=channels, seed=number, decoder=_DECODER)
     found = call(TrainMapper)(
         augmentations=views,
         image_format=channels,
         seed=number,
         use_instance_mask=cfg.MODEL.MASK_ON,
         use_semantic=_is_panoptic(cfg),
+        decoder=_DECODER,
         **options,
     )
     if "INPUT.MASK_FORMAT" in given:  # else each record has the one that fits
@@ -110,6 +112,7 @@ def dataloader(cfg: CfgNode, given: Collection[str], number: int) -> dict[str, A
     repeated = loading.SAMPLER_TRAIN == "RepeatFactorTrainingSampler"
     return dict(
         **_test_views(cfg),
+        decoder="auto",
         train=call(build_train_loader)(
             dataset=_train_name(cfg),
             mapper=_mapper(cfg, given, views, number, recompute_boxes=recompute),
@@ -123,7 +126,7 @@ def dataloader(cfg: CfgNode, given: Collection[str], number: int) -> dict[str, A
         ),
         test=call(build_test_loader)(
             dataset=name,
-            mapper=call(TestMapper)(augmentations=once, image_format=inputs.FORMAT),
+            mapper=call(TestMapper)(augmentations=once, image_format=inputs.FORMAT, decoder=_DECODER),
             num_workers=loading.NUM_WORKERS,
         ),
         val_loss=call(build_val_loss_loader)(

@@ -24,7 +24,9 @@ from ..backbone import Trunk
 from ..backbone.checkpointing import Block
 from ..checkpoint import Checkpointer, Classes
 from ..data.decode import BrokenImageError
+from ..data.decoder import Decoder
 from ..data.read import ChannelOrder, Source, read_image
+from ..data.view import View
 from ..engine.parts import find_part
 from ..engine.precision import autocast, resolve_device, resolve_dtype
 from ..engine.token_exits import token_exits
@@ -221,6 +223,7 @@ class Predictor:
         self.view = getattr(mapper, "view", None)
         self.augmentations = getattr(mapper, "augmentations", None)
         self.image_format: str = getattr(mapper, "image_format", "RGB")
+        self.decoder: Decoder = getattr(mapper, "decoder", "pillow")  # Detectron2's mapper knows Pillow alone
         if self.view is None and self.augmentations is None:
             raise ConfigError(
                 f"dataloader.test.mapper is {type(mapper).__name__}: a predictor needs one "
@@ -299,7 +302,7 @@ class Predictor:
 
     def _image(self, source: Source) -> np.ndarray:
         try:
-            return read_image(source, self.array_order)
+            return read_image(source, self.array_order, self.decoder)
         except BrokenImageError as error:
             if not isinstance(source, str | os.PathLike):
                 raise
@@ -308,7 +311,7 @@ class Predictor:
     def _read(self, source: Source) -> tuple[Prediction, dict[str, Any] | None]:
         prediction = Prediction(source)
         try:
-            prediction.image = read_image(source, self.array_order)
+            prediction.image = read_image(source, self.array_order, self.decoder)
             return prediction, self._sample(prediction.image)
         except BrokenImageError as error:
             prediction.error = str(error)
@@ -358,7 +361,7 @@ class Predictor:
             return torch.as_tensor(self.view(Image.fromarray(image)))
         assert self.augmentations is not None
         pixels = image if self.image_format == "RGB" else image[..., ::-1]
-        given = T.AugInput(np.ascontiguousarray(pixels))
+        given = View(np.ascontiguousarray(pixels), decoder=self.decoder)
         augmentations = list(getattr(self.augmentations, "augs", self.augmentations))
         T.AugmentationList(augmentations)(given)
         return torch.as_tensor(np.ascontiguousarray(given.image.astype("float32").transpose(2, 0, 1)))

@@ -2,14 +2,18 @@
 
 import math
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
 
 from itpn_d2.data.decode import decode, upright_size
+from itpn_d2.data.decode import pixels as decoded
+from itpn_d2.data.decoder import Decoder, by_torchvision, can_resize, planes, resize
 
 from .colour import ColourJitter
 
+Picture = Image.Image | np.ndarray
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the upright image
 _INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -34,21 +38,34 @@ def _check_size(**sizes: int | None) -> None:
             raise ValueError(f"{name}={size}: at least 1 pixel")
 
 
-def _decode_for(image: Image.Image, box: Box, size: int) -> tuple[Image.Image, Box]:
+def _decode_for(image: Image.Image, box: Box, size: int, decoder: Decoder) -> tuple[Picture, Box]:
     """The pixels, with as many as ``box`` at ``size`` x ``size`` needs, and the box in their coordinates."""
     width, height = upright_size(image)
-    pixels = decode(image, min(box[2] - box[0], box[3] - box[1]) / (_REDUCING_GAP * size))
+    reduction = min(box[2] - box[0], box[3] - box[1]) / (_REDUCING_GAP * size)
+    shrinks = image.format == "JPEG" and reduction >= 2  # then Pillow, which decodes JPEG smaller, is quicker
+    if by_torchvision(decoder) and not shrinks:
+        return decoded(image, decoder), box
+    pixels = decode(image, reduction)
     x, y = pixels.width / width, pixels.height / height
     return pixels, (box[0] * x, box[1] * y, min(box[2] * x, pixels.width), min(box[3] * y, pixels.height))
 
 
-def _cut(pixels: Image.Image, box: Box, size: int, how: Image.Resampling, flip: bool = False) -> torch.Tensor:
-    """``box``, antialiased, as uint8 ``(3, size, size)``."""
+def _cut(pixels: Picture, box: Box, size: int, how: Image.Resampling, flip: bool = False) -> torch.Tensor:
+    """``box``, antialiased, as uint8 ``(3, size, size)``. A box of whole pixels is cut out first, as
+    torchvision's RandomResizedCrop does: what is beside it does not reach into the view."""
+    whole = all(side == int(side) for side in box)
+    left, top, right, bottom = (int(side) for side in box)
+    if isinstance(pixels, np.ndarray) and whole and can_resize(pixels, how):
+        view = resize(pixels[top:bottom, left:right], size, size, how)
+        return torch.from_numpy(planes(cv2.flip(view, 1) if flip else view))
+    picture = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
+    if whole:
+        picture, box = picture.crop((left, top, right, bottom)), (0, 0, right - left, bottom - top)
     # Pillow's filters widen with the reduction, so this is the antialiased resize.
-    view = pixels.resize((size, size), how, box=box)
+    picture = picture.resize((size, size), how, box=box)
     if flip:
-        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return torch.from_numpy(np.array(view)).permute(2, 0, 1).contiguous()
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return torch.from_numpy(planes(np.array(picture)))
 
 
 class TrainView:
@@ -69,6 +86,7 @@ class TrainView:
         teacher_interpolation: that of the teacher's view.
         colour_jitter: strength of :class:`.ColourJitter` on the whole image, before the crop, so that both
             views have the same colours (iTPN: .4); 0 for none.
+        decoder: the library that decodes and resizes; see :mod:`itpn_d2.data.decoder`.
     """
 
     def __init__(
@@ -82,6 +100,7 @@ class TrainView:
         teacher_interpolation: str = "bicubic",
         seed: int = 0,
         colour_jitter: float | tuple[float, float, float] = 0.0,
+        decoder: Decoder = "auto",
     ):
         _check_size(size=size, teacher_size=teacher_size)
         if not 0 < scale[0] <= scale[1] <= 1:
@@ -93,6 +112,8 @@ class TrainView:
         self.flip, self.seed = flip, seed
         self.interpolation = _interpolation(interpolation)
         self.teacher_interpolation = _interpolation(teacher_interpolation)
+        by_torchvision(decoder)
+        self.decoder: Decoder = decoder
         jitter = ColourJitter(colour_jitter)
         self.jitter = None if all(bounds == (1, 1) for bounds in jitter.ranges) else jitter
 
@@ -122,9 +143,11 @@ class TrainView:
             BrokenImageError: the pixels can't be read.
         """
         box, flip = self.draw(*upright_size(image), position)
-        pixels, box = _decode_for(image, box, max(self.size, self.teacher_size or 0))
+        pixels, box = _decode_for(image, box, max(self.size, self.teacher_size or 0), self.decoder)
         if self.jitter is not None:
-            pixels = self.jitter(pixels, self._random(position, _COLOUR_STREAM))
+            picture = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
+            coloured = self.jitter(picture, self._random(position, _COLOUR_STREAM))
+            pixels = np.asarray(coloured) if isinstance(pixels, np.ndarray) else coloured
         views = {"image": _cut(pixels, box, self.size, self.interpolation, flip)}
         if self.teacher_size is not None:
             views["teacher_image"] = _cut(pixels, box, self.teacher_size, self.teacher_interpolation, flip)
@@ -137,12 +160,20 @@ class TestView:
 
     __test__ = False  # not a test, whatever its name
 
-    def __init__(self, size: int = 224, crop_fraction: float = 0.875, interpolation: str = "bicubic"):
+    def __init__(
+        self,
+        size: int = 224,
+        crop_fraction: float = 0.875,
+        interpolation: str = "bicubic",
+        decoder: Decoder = "auto",
+    ):
         _check_size(size=size)
         if not 0 < crop_fraction <= 1:
             raise ValueError(f"crop_fraction={crop_fraction}: needs 0 < crop_fraction <= 1")
         self.size, self.crop_fraction = size, crop_fraction
         self.interpolation = _interpolation(interpolation)
+        by_torchvision(decoder)
+        self.decoder: Decoder = decoder
 
     def __call__(self, image: Image.Image, position: int = 0) -> dict[str, torch.Tensor]:
         """``image`` uint8 ``(3, size, size)``; the position does not matter.
@@ -153,5 +184,5 @@ class TestView:
         width, height = upright_size(image)
         side = self.crop_fraction * min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
-        pixels, box = _decode_for(image, (left, top, left + side, top + side), self.size)
+        pixels, box = _decode_for(image, (left, top, left + side, top + side), self.size, self.decoder)
         return {"image": _cut(pixels, box, self.size, self.interpolation)}

@@ -18,6 +18,7 @@ dataset = dict(
 )
 
 dataloader = dict(
+    decoder="auto",  # of pictures: auto, pillow or torchvision
     image=dict(size=224, crop_fraction=0.875, crop_mode="center"),
     train=L(build_train_loader)(
         dataset="${dataset.train.name}",
@@ -31,6 +32,7 @@ dataloader = dict(
                 use_prefetcher=True,  # uint8: the model normalises
             ),
             seed="${train.seed}",
+            decoder="${dataloader.decoder}",
         ),
         total_batch_size=1024,
         num_workers=8,
@@ -49,6 +51,7 @@ dataloader = dict(
                 interpolation="bicubic",
                 use_prefetcher=True,
             ),
+            decoder="${dataloader.decoder}",
         ),
         batch_size=64,
         num_workers=4,

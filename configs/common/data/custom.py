@@ -22,6 +22,7 @@ dataset = dict(
 )
 
 dataloader = dict(
+    decoder="auto",  # of pictures: auto, pillow or torchvision
     image=dict(
         short_sides=[480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800],
         test_short_side=800,
@@ -44,6 +45,7 @@ dataloader = dict(
             use_instance_mask=True,
             recompute_boxes=True,  # a box around what a crop or a turn leaves of the mask
             seed="${train.seed}",
+            decoder="${dataloader.decoder}",
         ),
         total_batch_size=16,
         num_workers=2,
@@ -56,6 +58,7 @@ dataloader = dict(
             augmentations=L(test_augmentations)(
                 short_side="${dataloader.image.test_short_side}", max_size="${dataloader.image.max_size}"
             ),
+            decoder="${dataloader.decoder}",
         ),
         batch_size=1,
         num_workers=2,
@@ -66,6 +69,7 @@ dataloader = dict(
             augmentations="${dataloader.test.mapper.augmentations}",
             use_instance_mask="${dataloader.train.mapper.use_instance_mask}",
             seed=0,
+            decoder="${dataloader.decoder}",
         ),
         batch_size=1,
         num_workers=2,

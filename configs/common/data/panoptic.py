@@ -15,11 +15,13 @@ dataset = dict(
     num_semantic_classes=None,  # stuff, and one for all things
 )
 dataloader.train.mapper = L(PanopticMapper)(
-    augmentations=dataloader.train.mapper.augmentations, seed="${train.seed}"
+    augmentations=dataloader.train.mapper.augmentations,
+    seed="${train.seed}",
+    decoder="${dataloader.decoder}",
 )
 dataloader.train.filter_empty = False  # images of stuff alone train the semantic branch
 dataloader.val_loss.filter_empty = False
 dataloader.val_loss.mapper = L(PanopticMapper)(
-    augmentations="${dataloader.test.mapper.augmentations}", seed=0
+    augmentations="${dataloader.test.mapper.augmentations}", seed=0, decoder="${dataloader.decoder}"
 )
 dataloader.evaluator = L(COCOPanopticEvaluator)(dataset_name="${dataset.val.name}", output_dir=None)

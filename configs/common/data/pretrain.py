@@ -8,9 +8,11 @@ from pretrain.data import TrainView, image_folder
 dataset = dict(train=L(image_folder)(root=""))
 
 dataloader = dict(
+    decoder="auto",  # of pictures: auto, pillow or torchvision
     train=dict(
-        view=L(TrainView)(size=224, scale=(0.2, 1.0), flip=True),  # seed and size follow the run
+        # seed and size follow the run
+        view=L(TrainView)(size=224, scale=(0.2, 1.0), flip=True, decoder="${dataloader.decoder}"),
         total_batch_size=4096,  # over all processes and micro-batches
         num_workers=8,
-    )
+    ),
 )

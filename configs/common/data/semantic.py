@@ -31,6 +31,7 @@ dataset = dict(
 )
 
 dataloader = dict(
+    decoder="auto",  # of pictures: auto, pillow or torchvision
     image=dict(short_sides=[256, 1024], crop=[512, 512], test_short_side=512, max_size=2048),
     test_views=dict(enabled=False, scales=[0.5, 0.75, 1.0, 1.25, 1.5, 1.75], flip=True),
     train=L(build_train_loader)(
@@ -45,6 +46,7 @@ dataloader = dict(
                 colour=True,
             ),
             seed="${train.seed}",
+            decoder="${dataloader.decoder}",
         ),
         total_batch_size=16,
         num_workers=2,
@@ -58,13 +60,16 @@ dataloader = dict(
             augmentations=L(test_augmentations)(
                 short_side="${dataloader.image.test_short_side}", max_size="${dataloader.image.max_size}"
             ),
+            decoder="${dataloader.decoder}",
         ),
         batch_size=1,
         num_workers=2,
     ),
     val_loss=L(build_val_loss_loader)(
         dataset="${dataset.val.name}",
-        mapper=L(SemanticMapper)(augmentations="${dataloader.test.mapper.augmentations}", seed=0),
+        mapper=L(SemanticMapper)(
+            augmentations="${dataloader.test.mapper.augmentations}", seed=0, decoder="${dataloader.decoder}"
+        ),
         batch_size=1,
         num_workers=2,
         filter_empty=False,
