@@ -16,7 +16,8 @@ from .coco_check import CheckedCoco, check_coco
 from .labels import Labelling, read_labels
 from .loader import build_test_loader, build_train_loader, build_val_loss_loader
 from .mapper import TestMapper, TrainMapper
-from .panoptic import check_panoptic, register_panoptic
+from .panoptic import register_panoptic
+from .panoptic_check import check_panoptic
 from .registry import (
     has_annotations,
     has_masks,

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from ..errors import DatasetError
 from ..seed import seeded
-from .coco_check import VerifyImages
 from .decode import BrokenImageError, decode, open_image, pixels, upright_size
 from .decoder import Decoder, by_torchvision
 from .paths import ImageSource, PathTable
+from .picture_check import VerifyImages
 from .posterize import keep_a_bit
 from .registry import is_registered, register
 from .sources import as_classes, labelled_source

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..errors import UseError
 from .decoder import Decoder, by_torchvision, decode_jpeg
+from .members import open_member
 
 MAX_PIXELS = "ITPN_D2_MAX_PIXELS"  # environment variable: the largest image that is read, width times height
 _ORIENTATION = 0x0112  # EXIF tag
@@ -111,17 +112,18 @@ def _png_may_turn(image: Image.Image) -> bool:
 
 @contextmanager
 def open_image(path: str) -> Iterator[Image.Image]:
-    """The file, opened but not decoded.
+    """The file, or the picture in a tar file (:mod:`.members`), opened but not decoded.
 
     Raises:
         BrokenImageError: it is missing, no file (but a pipe, say) or no image. LargeImageError: it has more
             pixels than ``$ITPN_D2_MAX_PIXELS``, by default 179 million.
     """
     with _reasons():
-        if not stat.S_ISREG(os.stat(path).st_mode):  # to read from a pipe may take for ever
+        member = open_member(path)
+        if member is None and not stat.S_ISREG(os.stat(path).st_mode):  # a pipe may take for ever
             raise BrokenImageError("it is no regular file")
         limit = _pixel_limit()
-        image = Image.open(path)
+        image = Image.open(path if member is None else member)
     with image:
         if image.width * image.height > limit:
             raise _too_large(image.width * image.height, limit)

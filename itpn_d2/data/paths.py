@@ -3,7 +3,7 @@
 import logging
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class ImageSource:
         classes: class names.
     """
 
-    paths: PathTable
+    paths: Sequence[str]
     root: str
     summary: dict[str, Any]
     labels: np.ndarray | None = None

@@ -15,8 +15,9 @@ from ..errors import DatasetError
 from ..files import cache_root, write_text
 from ..lazy.build import build
 from ..lazy.texts import Texts
-from .coco_check import VerifyImages, check_coco
+from .coco_check import check_coco
 from .lvis_package import require_lvis
+from .picture_check import VerifyImages
 from .records import CocoSet, as_dicts, as_json
 
 logger = logging.getLogger(__name__)

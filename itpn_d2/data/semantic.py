@@ -11,10 +11,10 @@ from detectron2.data.datasets.builtin_meta import ADE20K_SEM_SEG_CATEGORIES
 from tqdm import tqdm
 
 from ..errors import DatasetError
-from .coco_check import VerifyImages
 from .decode import BrokenImageError, decode, open_image, upright_size
 from .labels import IGNORED, MAX_CLASSES, Labelling
 from .paths import image_folder
+from .picture_check import VerifyImages
 from .problems import Notes, Problem, read_text, settle
 from .registry import is_registered, register, require_paths
 

@@ -8,14 +8,18 @@ from torch import Tensor
 
 from ..errors import DatasetError
 from .paths import ImageSource, image_folder, text_list
+from .shards import are_shards, image_shards
 
 
 def labelled_source(place: str, root: str = "") -> ImageSource:
-    """A folder of class folders, or a text file of ``path,label`` lines relative to ``root``.
+    """A folder of class folders, a text file of ``path,label`` lines relative to ``root``, or tar files with
+    ``.cls`` members: a folder of them, one, a pattern or an address.
 
     Raises:
-        DatasetError: see :func:`.image_folder` and :func:`.text_list`.
+        DatasetError: see :func:`.image_folder`, :func:`.text_list` and :func:`.image_shards`.
     """
+    if are_shards(place):
+        return image_shards(place, labelled=True)
     if Path(place).is_file():
         return text_list(place, root, labelled=True)
     return image_folder(place, labelled=True)

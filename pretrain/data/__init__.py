@@ -3,6 +3,7 @@
 from itpn_d2.data import BrokenImages
 from itpn_d2.data.decode import BrokenImageError
 from itpn_d2.data.paths import ImageSource, PathTable, coco_images, image_folder, scenes, text_list
+from itpn_d2.data.shards import image_shards
 
 from .dataset import ImageDataset, collate
 from .loader import build_image_loader, build_pretrain_loader
@@ -21,6 +22,7 @@ __all__ = [
     "coco_images",
     "collate",
     "image_folder",
+    "image_shards",
     "scenes",
     "text_list",
 ]

@@ -1,0 +1,262 @@
+"""The records of a json with images, annotations and categories, each good or with a problem of its own."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from .find import ImageFinder, what_name_is
+from .masks import Box, disagree, read_mask
+from .picture_check import VerifyImages, check_picture
+from .problems import Notes, Problem
+from .records import (
+    Annotation,
+    Category,
+    CocoSet,
+    Picture,
+    distinct_names,
+    read_area,
+    read_category,
+    read_keypoints,
+    read_picture,
+    required,
+)
+from .values import BadValue, Identity, absent, alike, flag, identity, reals, shown
+
+_TOLERANCE = 1.0  # pixels a box may stand out of its image: exporters round
+_MANY_CROWDS = 0.2  # of the annotations; COCO has one in a hundred
+_CORNERS = "as corners x1, y1, x2, y2 it would fit"
+_SHARES = "they look like shares of the image's width and height; COCO's bbox is in pixels"
+R = TypeVar("R", Category, Picture)
+
+
+class JsonChecker:
+    """Collects the problems of a json with images, annotations and categories, and keeps its good records."""
+
+    def __init__(self, path: Path, root: Path, data: dict[str, Any]):
+        self.path, self.root, self.data = path, root, data
+        self.problems: list[Problem] = []
+        self.notes = Notes()
+        self._shares = 0  # boxes that look like shares of the image's sides
+
+    def bad(self, kind: str, where: str, why: str) -> None:
+        self.problems.append(Problem(kind, where, why))
+
+    def run(self, verify: VerifyImages) -> CocoSet:
+        categories = self._without_other_keypoints(self.categories())
+        pictures = self.pictures(verify)
+        listed = self.data.get("annotations") or []
+        annotations = self._annotations(listed, pictures, {c.id: c for c in categories})
+        if listed:
+            self._note_unused(categories, annotations)
+        return CocoSet(categories, list(pictures.values()), annotations, annotated=bool(listed))
+
+    def hints(self) -> list[str]:
+        """What problems have in common."""
+        listed = self.data.get("annotations") or []
+        if self._shares and self._shares == len(listed):
+            return [f"All {self._shares} boxes are below one pixel: {_SHARES}"]
+        return []
+
+    def categories(self) -> list[Category]:
+        """Those that can be used, of names that are each there once."""
+        found: list[Category] = self._unique("categories", read_category)
+        distinct = distinct_names(found)
+        for before, category in zip(found, distinct, strict=True):
+            if before != category:
+                self.notes.add(
+                    "a category whose name another has too: each stays a class, with its id in the name; "
+                    "give them one id where they are the same",
+                    category.name,
+                )
+        return distinct
+
+    def _unique(self, key: str, read: Any) -> list[Any]:
+        """The records under ``key`` that can be read, each with an id of its own."""
+        seen: dict[Identity, Any] = {}
+        good = []
+        for number, record in enumerate(self.data[key]):
+            where = f"{key}[{number}]"
+            try:
+                found = read(record)
+            except BadValue as error:
+                self.bad(error.kind, where, str(error))
+                continue
+            if found.id in seen:
+                before = seen[found.id]
+                also = f" (as {shown(before)} and as {shown(record['id'])})" if before != record["id"] else ""
+                self.bad("duplicate id", where, f"id {found.id} is used twice{also}")
+                continue
+            seen[found.id] = record["id"]
+            good.append(found)
+        return good
+
+    def _without_other_keypoints(self, categories: list[Category]) -> list[Category]:
+        """A model has the same keypoints for all classes."""
+        first: tuple[str, ...] = ()
+        for category in categories:
+            first = first or category.keypoints
+            if category.keypoints and category.keypoints != first:
+                why = f"keypoints {list(category.keypoints)} are not the {list(first)} of those before it"
+                self.bad("other keypoints", f"category {category.name}", why)
+                return [c for c in categories if c.keypoints in ((), first)]
+        return categories
+
+    def pictures(self, verify: VerifyImages) -> dict[Identity, Picture]:
+        """The good ones by their id, each with the file that there is and its size."""
+        pictures: list[Picture] = self._unique("images", read_picture)
+        finder = ImageFinder(self.root)
+
+        def look(picture: Picture) -> tuple[str | None, BadValue | None]:
+            name = finder.find(picture.file_name)
+            if name is None:
+                path = os.path.join(self.root, picture.file_name)
+                return None, BadValue("missing image", f"no file {path}{what_name_is(picture.file_name)}")
+            try:
+                check_picture(os.path.join(self.root, name), picture, verify)
+            except BadValue as error:
+                return name, error
+            return name, None
+
+        without_size = {p.id for p in pictures if p.width is None or p.height is None}
+        with ThreadPoolExecutor() as pool:
+            found = tqdm(pool.map(look, pictures), "checking images", len(pictures), delay=1.0, leave=False)
+            good: dict[Identity, Picture] = {}
+            files: dict[str, Identity] = {}
+            for picture, (name, problem) in zip(pictures, found, strict=True):
+                where = f"image id {picture.id} ({picture.file_name})"
+                if name is not None and problem is None:
+                    problem = self._taken(picture, name, files)
+                if problem is not None:
+                    self.bad(problem.kind, where, str(problem))
+                    continue
+                if name != picture.file_name:
+                    assert name is not None
+                    what = "an image whose file has another path than the json says, and is taken"
+                    self.notes.add(what, f"{picture.file_name} is {name}", quiet=True)
+                    picture.file_name = name
+                if picture.id in without_size:
+                    self.notes.add(
+                        "an image without a size in the json: the file's is taken", where, quiet=True
+                    )
+                good[picture.id] = picture
+        return good
+
+    @staticmethod
+    def _taken(picture: Picture, name: str, files: dict[str, Identity]) -> BadValue | None:
+        before = files.setdefault(os.path.normpath(name), picture.id)
+        if before == picture.id:
+            return None
+        return BadValue(
+            "file listed twice",
+            f"{name} is image {before} already: objects that only one of them has would be background in the "
+            f"other; give the annotations of both to one image",
+        )
+
+    def _annotations(
+        self, listed: list[Any], pictures: dict[Identity, Picture], categories: dict[Identity, Category]
+    ) -> list[Annotation]:
+        known = {"image": self._ids("images"), "category": self._ids("categories")}
+        points = next((c.keypoints for c in categories.values() if c.keypoints), ())
+        seen: set[Identity] = set()
+        good = []
+        for number, record in enumerate(listed):
+            where = f"annotations[{number}]"
+            try:
+                fields = required(record, "image_id", "category_id", "bbox")
+                if not absent(fields.get("id")):
+                    own = identity(fields["id"], "id")
+                    where = f"annotation id {own}"
+                    if own in seen:
+                        raise BadValue("duplicate id", f"id {own} is used twice")
+                    seen.add(own)
+                image = self._declared(fields["image_id"], "image", known)
+                category = self._declared(fields["category_id"], "category", known)
+                if image in pictures:
+                    where = f"{where} on {pictures[image].file_name}"
+                if image in pictures and category in categories:  # else they are reported themselves
+                    picture, kind = pictures[image], categories[category]
+                    good.append(self._annotation(fields, where, picture, kind, len(points)))
+            except BadValue as error:
+                self.bad(error.kind, where, str(error))
+        few = sum(a.crowd for a in good) < _MANY_CROWDS * len(good)
+        for annotation in good:
+            if annotation.crowd:
+                what = "a crowd (iscrowd 1; CVAT's brush writes it too): neither trained nor scored"
+                self.notes.add(what, f"on {pictures[annotation.image].file_name}", quiet=few)
+        return good
+
+    def _ids(self, key: str) -> dict[Identity, Any]:
+        """All ids under ``key``, also of records that can't be used, as they are stored."""
+        found: dict[Identity, Any] = {}
+        for record in self.data[key]:
+            try:
+                found.setdefault(identity(record["id"], "id"), record["id"])
+            except (BadValue, TypeError, KeyError):
+                continue
+        return found
+
+    @staticmethod
+    def _declared(value: Any, what: str, known: dict[str, dict[Identity, Any]]) -> Identity:
+        found = identity(value, f"{what}_id")
+        if found not in known[what]:
+            similar = next((raw for i, raw in known[what].items() if alike(i, found)), None)
+            hint = "" if similar is None else f"; there is {shown(similar)}"
+            raise BadValue(f"unknown {what}", f"{what}_id {shown(value)} is not declared{hint}")
+        return found
+
+    def _annotation(
+        self, fields: Any, where: str, picture: Picture, category: Category, keypoints: int
+    ) -> Annotation:
+        assert picture.width is not None and picture.height is not None
+        box = self._box(fields["bbox"], where, picture.width, picture.height)
+        mask = read_mask(fields.get("segmentation"), picture.height, picture.width)
+        points = read_keypoints(fields.get("keypoints"), category.keypoints)
+        crowd = not absent(fields.get("iscrowd")) and flag(fields["iscrowd"], "iscrowd")
+        if not absent(fields.get("ignore")) and flag(fields["ignore"], "ignore") and not crowd:
+            crowd = True
+            self.notes.add("an annotation with ignore 1: a crowd, neither trained nor scored", where)
+        if mask is not None and disagree(box, mask.box):
+            what = "a bbox that is not around its mask (training with recompute_boxes takes the mask's)"
+            self.notes.add(what, f"{where}: bbox {list(box)}, mask {list(mask.box)}")
+        area, why = read_area(fields.get("area"), box, mask)
+        if why is not None:
+            of = "bbox" if mask is None else "mask"
+            what = f"an area that is {why}: that of the {of} is taken"
+            self.notes.add(what, f"{where}: {shown(fields.get('area'))} is {area:g}", quiet=why == "absent")
+        if keypoints and points is None:
+            points = [0.0] * (3 * keypoints)
+        return Annotation(picture.id, category.id, box, area, crowd, mask, points)
+
+    def _box(self, value: Any, where: str, width: int, height: int) -> Box:
+        x, y, w, h = reals(value, "box", 4, "four finite numbers x, y, width, height")
+        if w <= 0 or h <= 0:
+            raise BadValue("bad box", f"bbox {value} has no area")
+        if max(x, y, w, h) <= 1 and min(width, height) > 1:
+            self._shares += 1
+            raise BadValue("box below a pixel", f"bbox {value}: {_SHARES}")
+        beyond = max(-x, -y, x + w - width, y + h - height)
+        if beyond > _TOLERANCE:
+            corners = w > x >= 0 and h > y >= 0 and w <= width + _TOLERANCE and h <= height + _TOLERANCE
+            raise BadValue(
+                "box outside image",
+                f"bbox {value} leaves the {width}x{height} image by {beyond:g} px"
+                + (f"; {_CORNERS}" if corners else ""),
+            )
+        if w < 1 or h < 1:
+            self.notes.add("a bbox below one pixel wide or high", f"{where}: {value}")
+        return x, y, w, h
+
+    def _note_unused(self, categories: list[Category], annotations: list[Annotation]) -> None:
+        used = {a.category for a in annotations}
+        above = {c.supercategory for c in categories}
+        for category in categories:
+            if category.id in used:
+                continue
+            root = category.name in above and category.supercategory != category.name
+            what = "a category without an object"
+            if root:
+                what += " that stands above the others (Roboflow writes one): it is a class that never occurs"
+            self.notes.add(what, f"{category.name!r} (id {category.id})", quiet=not root)
