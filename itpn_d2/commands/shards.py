@@ -41,7 +41,7 @@ def write_shards(source: ImageSource, out: Path, images_per_file: int) -> list[P
     make_folder(out)
     if any(out.glob("*.tar")):
         raise DatasetError(f"{out}: it holds tar files already; choose another folder, or remove them")
-    written = []
+    written: list[Path] = []
     with tqdm(total=len(source), desc="packing images", delay=1.0, leave=False) as bar:
         for start in range(0, len(source), images_per_file):
             path = out / f"shard-{len(written):06d}.tar"

@@ -3,10 +3,10 @@
 import logging
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,13 @@ logger = logging.getLogger(__name__)
 
 _LOOKED_FOR = 100  # images of a json: where these go by their names, so do the others
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+
+
+class Paths(Protocol):
+    """As much of a sequence of paths as a source needs."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> str: ...
 
 
 class PathTable:
@@ -69,7 +76,7 @@ class ImageSource:
         classes: class names.
     """
 
-    paths: Sequence[str]
+    paths: Paths
     root: str
     summary: dict[str, Any]
     labels: np.ndarray | None = None

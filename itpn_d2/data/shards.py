@@ -25,25 +25,23 @@ _BLOCK = 512  # bytes
 _COLUMNS = 4  # of the index: number of the tar file, offset, size, label
 
 
-class ShardTable(Sequence[str]):
+class ShardTable:
     """The addresses of the pictures, made on access from a table of numbers that workers and processes map
     from one file."""
 
     def __init__(self, tars: Sequence[str], index: Path):
-        self.tars, self.index = tuple(tars), index
+        self.tars, self.file = tuple(tars), index
         self._rows = np.load(index, mmap_mode="r")
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            return [self[n] for n in range(*number.indices(len(self)))]
+    def __getitem__(self, number: int) -> str:
         tar, offset, size, _ = self._rows[number].tolist()
         return member_address(self.tars[tar], offset, size)
 
     def __reduce__(self) -> Any:
-        return ShardTable, (self.tars, self.index)
+        return ShardTable, (self.tars, self.file)
 
 
 def image_shards(shards: str, labelled: bool = False) -> ImageSource:
@@ -149,7 +147,7 @@ def _write_index(index: Path, tars: Sequence[str]) -> list[str]:
     table = np.hstack((np.array(rows, np.int64).reshape(-1, 3), labels))
     with written_whole(index) as partial, open(partial, "wb") as file:
         np.save(file, table)
-    digest = hashlib.sha256(np.ascontiguousarray(table)).hexdigest()
+    digest = hashlib.sha256(table.tobytes()).hexdigest()
     write_json(index.with_suffix(".json"), {"images": len(table), "classes": classes, "digest": digest})
     return classes
 

