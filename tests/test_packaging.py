@@ -20,7 +20,7 @@ from PIL import Image
 import itpn_d2
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ("train", "pretrain", "export", "convert", "zoo", "demo", "app", "install-detectron2")
+SCRIPTS = ("train", "pretrain", "export", "convert", "zoo", "shards", "demo", "app", "install-detectron2")
 
 pytest.importorskip("setuptools", minversion="77")
 

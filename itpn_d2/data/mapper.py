@@ -100,11 +100,8 @@ class TrainMapper:
         check_format(image_format)
         by_torchvision(decoder)
         self.augmentations = T.AugmentationList(list(augmentations))
-        self.use_instance_mask, self.format, self.recompute_boxes = (
-            use_instance_mask,
-            instance_mask_format,
-            use_instance_mask and recompute_boxes,
-        )
+        self.use_instance_mask, self.format = use_instance_mask, instance_mask_format
+        self.recompute_boxes, self.keep_masks = use_instance_mask and recompute_boxes, keep_masks
         self.targets = Targets(
             use_instance_mask, self.recompute_boxes, keep_masks, use_keypoint, keypoint_flip
         )
