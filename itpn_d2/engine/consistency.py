@@ -18,7 +18,9 @@ def check_consistency(content: Mapping[str, Any], processes: int) -> None:
     _check_sets(content["dataset"])
     _check_view(content["dataloader"]["train"], content["train"])
     train = content["train"]
-    if train.get("best_metric", "").startswith("ema/") and not train.get("ema", {}).get("enabled"):
+    compares = train.get("eval_period", 0) > 0  # else nothing is evaluated
+    average = train.get("ema", {}).get("enabled")
+    if compares and not average and train.get("best_metric", "").startswith("ema/"):
         raise ConfigError(
             f"train.best_metric={train['best_metric']} needs the moving average: set train.ema.enabled=true"
         )

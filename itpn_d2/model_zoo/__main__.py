@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--metric", action="append", default=[], metavar="NAME=NUMBER", help="measured, for the card"
     )
+    out.add_argument("--note", default="", help="what one should know besides, for the card")
     out.add_argument("--half", action="store_true", help="float16 instead of float32")
     out.add_argument("--push", metavar="ORG/NAME", help="send it to the Hugging Face hub")
     out.add_argument(
@@ -101,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
             place = args.output or Path("output/reproduce") / args.name
             print(compared(reproduce(args.name, args.data, place, args.weights, args.set)))
         elif args.command == "publish":
-            card = Card(args.licence, args.name, args.data, dict(map(_metric, args.metric)))
+            card = Card(args.licence, args.name, args.data, dict(map(_metric, args.metric)), args.note)
             print(
                 publish(args.checkpoint, args.config_file, card, args.output, args.half, args.push, args.set)
             )

@@ -60,10 +60,12 @@ def command(checkpoint, output, *more):
 
 def test_publish(classifier, tmp_path, capsys):
     out = tmp_path / "published"
-    assert main(command(classifier, out, "--data", "colours", "--metric", "top-1=33.3", *SMALL)) == 0
+    facts = ("--data", "colours", "--metric", "top-1=33.3", "--note", "Red is a\nguess.")
+    assert main(command(classifier, out, *facts, *SMALL)) == 0
     said = capsys.readouterr().out
     assert sha256_of(out / "model.safetensors") in said and "3 classes, float32" in said
-    assert "**top-1:** 33.30" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "**top-1:** 33.30" in card and "\nRed is a guess.\n" in card
     again = Predictor.from_pretrained(out, "cpu")
     assert list(again.metadata.thing_classes) == list(COLOURS)
     state = load_state_file(classifier)["model"]
