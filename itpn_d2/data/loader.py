@@ -71,15 +71,19 @@ def start_worker(worker: int) -> None:
     the middle of an iteration, before the main process has saved its checkpoint; they end with it anyway.
     """
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     for number in REQUESTS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @cache
-def end_workers_at_exit() -> None:
-    """Let this process kill its workers when it ends: multiprocessing would ask them by SIGTERM, and wait for
-    ever for workers that leave signals to this process."""
+def prepare_for_workers() -> None:
+    """What a process with workers needs, before the first is forked.
+
+    It kills them when it ends: multiprocessing would ask them by SIGTERM, and wait for ever for workers that
+    leave signals to this process. OpenCV gets along with one thread, also in the workers: a fork has none of
+    the threads of OpenCV's pool, and would wait for ever for them.
+    """
+    cv2.setNumThreads(1)
     util.Finalize(None, _kill_workers, exitpriority=100)
 
 
@@ -92,7 +96,7 @@ def _kill_workers() -> None:
 def _workers(num_workers: int) -> dict[str, Any]:
     if num_workers == 0:
         return {"num_workers": 0}
-    end_workers_at_exit()
+    prepare_for_workers()
     return {"num_workers": num_workers, "worker_init_fn": start_worker, "persistent_workers": True}
 
 

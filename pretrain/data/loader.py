@@ -8,7 +8,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from itpn_d2.data import ResumableBatchSampler
-from itpn_d2.data.loader import end_workers_at_exit, start_worker
+from itpn_d2.data.loader import prepare_for_workers, start_worker
 from itpn_d2.data.paths import ImageSource
 
 from .dataset import ImageDataset, View, collate
@@ -16,7 +16,7 @@ from .dataset import ImageDataset, View, collate
 
 def _options(num_workers: int) -> dict[str, Any]:
     if num_workers:
-        end_workers_at_exit()
+        prepare_for_workers()
     return {
         "collate_fn": collate,
         "num_workers": num_workers,
