@@ -40,7 +40,7 @@ WITH_AND_WITHOUT := tools/transfer.py --seeds 1 --arms none pixel --finetune-con
 
 # From the weights in the package. One thread each, side by side; what is done already is not done again.
 demo: env
-	$(PY) $(WITH_AND_WITHOUT) train.max_iter=450 train.eval_period=90 train.visualize.period=450 \
+	$(PY) $(WITH_AND_WITHOUT) train.max_iter=300 train.eval_period=75 train.visualize.period=300 \
 	  --checkpoint itpn://fast_itpn_nano --parallel 2 --threads 1 --output output/demo
 
 # From a pre-training of its own, on the images of the same scenes.

@@ -29,6 +29,7 @@ from .variants import VARIANTS
 Loader = Callable[[nn.Module, str], None]
 # variants of which the model zoo lists a pre-training, under itpn://VARIANT
 _PUBLISHED = (
+    "fast_itpn_nano",
     "fast_itpn_tiny",
     "fast_itpn_small",
     "fast_itpn_base",

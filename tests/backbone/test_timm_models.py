@@ -6,11 +6,13 @@ import sys
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file
 from timm.optim import create_optimizer_v2
 
 import itpn_d2
 from itpn_d2 import VARIANTS
 from itpn_d2.backbone import TrunkClassifier
+from itpn_d2.boxed import boxed_folder
 from itpn_d2.model_zoo.entries import PRETRAINED
 from itpn_d2.model_zoo.registry import find_weights
 
@@ -46,10 +48,18 @@ def test_which_names_have_weights():
     found = timm.list_models("*itpn*", pretrained=True)
     assert found == sorted(PRETRAINED)
     assert all(find_weights(name) is PRETRAINED[name] for name in found)
-    config = timm.create_model("fast_itpn_nano").pretrained_cfg
+    config = timm.create_model("itpn_nano").pretrained_cfg
     assert not config["url"] and not config.get("hf_hub_id") and config["num_classes"] == 1000
     with pytest.raises(RuntimeError, match="No pretrained weights exist"):
-        timm.create_model("fast_itpn_nano", pretrained=True)
+        timm.create_model("itpn_nano", pretrained=True)
+
+
+def test_the_weights_in_the_package():
+    file = load_file(boxed_folder("fast_itpn_nano") / "model.safetensors")
+    model = timm.create_model("fast_itpn_nano", pretrained=True, num_classes=3)
+    own = model.state_dict()
+    shared = [key for key in file if key.startswith("trunk.stage")]
+    assert len(shared) > 100 and all(torch.equal(own[key], file[key].float()) for key in shared)
 
 
 def test_the_first_layer_is_named():

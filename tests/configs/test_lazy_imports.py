@@ -43,8 +43,8 @@ OPTIONAL = {
     "fastapi": ("itpn_d2.inference.page", "the extra 'app', asked for before it is imported", ""),
     "gradio": ("itpn_d2.inference.page", "as fastapi", ""),
     "lvis": (
-        "detectron2.data.datasets.lvis detectron2.evaluation.lvis_evaluation",
-        "LVIS's own evaluation; an LVIS json is read as any COCO json",
+        "detectron2.data.datasets.lvis detectron2.evaluation.lvis_evaluation itpn_d2.data.lvis_package",
+        "LVIS's own evaluation, asked for before training; an LVIS json is read as any COCO json",
         "load_lvis_json",
     ),
     "mmcv": ("detectron2.modeling.mmdet_wrapper", "models of MMDetection", "MMDetBackbone MMDetDetector"),

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from itpn_d2.backbone import create_model
-from itpn_d2.layers import products
+from itpn_d2.layers import attention_products
 from itpn_d2.layers.attention_products import attend, product_attention
 
 BF16 = torch.bfloat16
@@ -108,7 +108,7 @@ def test_other_processors(avx512, amx, faster, monkeypatch):
             monkeypatch.delattr(torch.cpu, f"_is_{name}_supported", raising=False)
         else:
             monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda x=supported: x, raising=False)
-    assert products.products_are_faster.__wrapped__() == faster
+    assert attention_products.products_are_faster.__wrapped__() == faster
 
 
 @pytest.mark.parametrize("options", [{}, {"gathering": {"window": 8}}, {"migration": {"keep": 0.7}}])
