@@ -22,7 +22,7 @@ COPY pretrain pretrain
 COPY configs configs
 RUN pip install '.[app,export]' && itpn-install-detectron2 && rm -rf /src/build
 
-RUN useradd --create-home user && mkdir /work && chown user /work
+RUN useradd --create-home user && mkdir /data && chown user /data
 USER user
-WORKDIR /work
+WORKDIR /data
 CMD ["itpn-train", "--help"]

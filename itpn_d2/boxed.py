@@ -14,12 +14,16 @@ DETECTOR = "cell_detector"
 _FOLDER = Path(__file__).resolve().parent / "weights"
 
 
-def boxed_folder(name: str) -> Path:
-    """The folder of one.
+def boxed_folder(address: str) -> Path:
+    """The folder that ``package://NAME`` stands for.
 
     Raises:
-        ZooError: this installation lacks it.
+        ZooError: the package holds nothing of that name, or this installation lacks it.
     """
+    name = address.removeprefix(PREFIX)
+    known = (*PRETRAINED, DETECTOR)
+    if name not in known:
+        raise ZooError(f"{address}: not in the package, which holds {', '.join(PREFIX + n for n in known)}")
     found = _FOLDER / name
     if not found.is_dir():
         raise ZooError(f"{found}: missing, though it is a part of itpn_d2; install itpn_d2 again")
@@ -27,9 +31,9 @@ def boxed_folder(name: str) -> Path:
 
 
 def boxed_weights(address: str) -> Path:
-    """The file that ``package://NAME`` stands for.
+    """The weights in the folder that ``package://NAME`` stands for.
 
     Raises:
         ZooError: as of :func:`boxed_folder`.
     """
-    return boxed_folder(address.removeprefix(PREFIX)) / "model.safetensors"
+    return boxed_folder(address) / "model.safetensors"

@@ -33,7 +33,11 @@ def parser() -> argparse.ArgumentParser:
         "--input", required=True, nargs="+", metavar="PATH", help="images, folders, patterns, videos"
     )
     p.add_argument(
-        "--output", type=Path, default=Path("output/demo"), metavar="FOLDER", help="default: %(default)s"
+        "--output",
+        type=Path,
+        default=Path("output/predictions"),
+        metavar="FOLDER",
+        help="default: %(default)s",
     )
     p.add_argument(
         "--weights", metavar="FILE", help="checkpoint of the trained model (default: train.init_checkpoint)"

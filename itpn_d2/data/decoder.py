@@ -1,7 +1,7 @@
 """Which library decodes and resizes pictures, and torchvision's side of both.
 
 ``pillow``: Pillow, as Detectron2 does. ``torchvision``: its JPEG decoder and its resizing of 8-bit pixels,
-which take two thirds and a fifth of the time; an error of use where this build has no decoder. ``auto``:
+which are quicker (`tools/benchmark.py loader`); an error of use where this build has no decoder. ``auto``:
 torchvision where it has one. Under all three Pillow does what torchvision does otherwise or worse: decoding
 anything but JPEG of RGB or grey (a damaged PNG ends the process there), turning, decoding JPEG smaller, other
 filters than bilinear and bicubic. Decoded pixels are Pillow's; resized ones at most 2 of 255 from them
@@ -90,7 +90,7 @@ def resize(pixels: np.ndarray, height: int, width: int, how: int = Image.Resampl
 
 
 def planes(pixels: np.ndarray) -> np.ndarray:
-    """uint8 ``(H, W, 3)`` as ``(3, H, W)``, contiguous: a fraction of the time of copying the transpose."""
+    """uint8 ``(H, W, 3)`` as ``(3, H, W)``, contiguous; quicker than a copy of the transpose."""
     found = np.empty((3, *pixels.shape[:2]), np.uint8)
     cv2.split(pixels, list(found))
     return found

@@ -4,11 +4,10 @@ import logging
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from safetensors import safe_open
 from torch import nn
 
-from ..backbone.adapt import adapt
 from ..boxed import PREFIX, PRETRAINED, boxed_weights
-from ..checkpoint import load_state_file
 
 logger = logging.getLogger(__name__)
 AUTO = "auto"
@@ -51,15 +50,12 @@ def _trunk(cfg: DictConfig, model: nn.Module) -> tuple[str | None, nn.Module | N
 
 
 def _difference(path: Path, trunk: nn.Module) -> str:
-    """The first tensor of the file that has no place in the trunk, or of the trunk's blocks that the file
-    lacks; '' where there is none."""
-    own = {f"trunk.{key}": value for key, value in trunk.state_dict().items()}
-    state = load_state_file(path)
-    file = {key: value for key, value in state.items() if key.startswith("trunk.stage")}
-    for key, value in file.items():
-        like = own.get(key)
-        if like is None or (value.shape != like.shape and adapt(key, value.float(), like) is None):
-            shape = "absent" if like is None else tuple(like.shape)
-            return f"{key}: {shape} instead of {tuple(value.shape)}"
-    more = [key for key in own if key.startswith("trunk.stage") and key not in file]
-    return f"{more[0]}: not in it" if more else ""
+    """The first tensor of the blocks that file and trunk do not have alike; '' where there is none. What lies
+    around the blocks, positions and input bands, is adapted by the load."""
+    own = {f"trunk.{key}": list(value.shape) for key, value in trunk.state_dict().items()}
+    with safe_open(path, "pt") as file:
+        stored = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+    for key in sorted(own.keys() | stored.keys()):
+        if key.startswith("trunk.stage") and own.get(key) != stored.get(key):
+            return f"{key}: {own.get(key, 'absent')} instead of {stored.get(key, 'absent')}"
+    return ""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..boxed import DETECTOR, boxed_folder
+from ..boxed import DETECTOR, PREFIX, boxed_folder
 from ..errors import ConfigError
 from .predictor import Predictor
 
@@ -18,8 +18,8 @@ def open_predictor(
     """A predictor.
 
     Args:
-        config: a config file, the name of a zoo entry, or a folder of ``save_pretrained``; None: the detector
-            in the package.
+        config: a config file, the name of a zoo entry, or a folder of ``save_pretrained``, also
+            ``package://NAME``; None: the detector in the package.
         weights: a file that goes with a config; None: those that the config or the zoo names.
         overrides: ``key=value`` of a config.
         options: further arguments of :class:`Predictor`.
@@ -27,19 +27,20 @@ def open_predictor(
     Raises:
         ConfigError: weights or overrides without a config; else as :class:`Predictor`.
     """
-    if config is not None and not Path(config).is_dir():
+    folder = config is not None and (config.startswith(PREFIX) or Path(config).is_dir())
+    if config is not None and not folder:
         return Predictor(config, weights, overrides=overrides, **options)
     if weights is not None or overrides:
         what = "--weights" if weights is not None else "overrides"
         raise ConfigError(f"{what}: say of which model, --config-file FILE (the config of its training)")
     if config is not None:
         return Predictor.from_pretrained(config, **options)
-    folder = boxed_folder(DETECTOR)
-    found = Predictor.from_pretrained(folder, **options)
+    address = PREFIX + DETECTOR
+    found = Predictor.from_pretrained(address, **options)
     names = ", ".join(found.metadata.get("thing_classes"))
     logger.info(
         "Without --config-file: the package's small detector of %s in microscope images; see %s",
         names,
-        folder / "README.md",
+        boxed_folder(address) / "README.md",
     )
     return found

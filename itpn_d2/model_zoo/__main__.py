@@ -16,16 +16,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..checkpoint import load_state_file, local_path
+from ..checkpoint import create_from_checkpoint, load_state_file, local_path
 from ..checkpoint.loading import load_contents
 from ..download import sha256_of
 from ..errors import CheckpointError, ConfigError, add_debug, errors_of_use
 from ..files import write_text
-from .cache import cache_folder, placed
+from .cache import cache_folder
 from .card import Card
 from .entries import WEIGHTS
 from .entry import TASKS, Weights
-from .path_handlers import PREFIX, weights_file
+from .path_handlers import PREFIX, present, weights_file
 from .publish import publish
 from .registry import find_weights, get_entry, list_entries
 from .reproduce import reproduce
@@ -141,7 +141,7 @@ def _verify(names: list[str], load: bool) -> int:
 
 def _state(weights: Weights) -> str | None:
     """What is known of the file in the cache, None where there is none."""
-    path = placed((weights.file, *weights.aliases), weights.sha256)
+    path = present(weights)
     if path is None:
         return None
     if weights.sha256 is None:
@@ -153,7 +153,9 @@ def _load(weights: Weights) -> str:
     """The report of loading a file into the model of the entry whose weights it is."""
     path = weights_file(weights)
     content = load_state_file(path)  # before a model is built for it
-    name = next(n for n in list_entries() if get_entry(n).weights == weights)
+    name = next((n for n in list_entries() if get_entry(n).weights == weights), None)
+    if name is None:  # the start of many, of none the result
+        return f"a {type(create_from_checkpoint(path)).__name__} of its sizes takes it"
     return str(load_contents(get(name, device="cpu"), content, str(path)))
 
 

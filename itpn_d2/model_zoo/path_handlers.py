@@ -27,14 +27,27 @@ def weights_file(weights: Weights) -> Path:
     Raises:
         ZooError: no network, or nobody gave an address, and it has not been placed either; or another digest.
     """
-    if weights.url is not None and weights.url.startswith(boxed.PREFIX):
-        return boxed.boxed_weights(weights.url)
-    found = placed((weights.file, *weights.aliases), weights.sha256)
+    found = present(weights)
     if found is None:
         found = _fetched(weights)
-    if weights.sha256 is None:
+    if weights.sha256 is None and not _is_ours(weights):
         trust_on_first_use(weights.file, found)
     return found
+
+
+def present(weights: Weights) -> Path | None:
+    """The file, where it is there without being fetched: in the package or in the cache.
+
+    Raises:
+        ZooError: its digest is another one.
+    """
+    if _is_ours(weights):
+        return boxed.boxed_weights(str(weights.url))
+    return placed((weights.file, *weights.aliases), weights.sha256)
+
+
+def _is_ours(weights: Weights) -> bool:
+    return weights.url is not None and weights.url.startswith(boxed.PREFIX)
 
 
 def _fetched(weights: Weights) -> Path:

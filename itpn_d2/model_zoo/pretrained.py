@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor, nn
 
 from ..backbone import IntegralBackbone, Trunk, TrunkClassifier
+from ..boxed import PREFIX, boxed_folder
 from ..checkpoint import Checkpointer, CheckpointError, Classes, load_state_file
 from ..checkpoint.finite import check_finite
 from ..checkpoint.loading import load_contents
@@ -190,7 +191,7 @@ def upload(folder: str | Path, repository: str, private: bool = False) -> str:
 
 def _files(source: str | Path) -> tuple[Path, Path, str]:
     """``config.json``, the weights, and what errors call the first."""
-    folder = Path(source)
+    folder = boxed_folder(str(source)) if str(source).startswith(PREFIX) else Path(source)
     if folder.is_dir():
         for name in (CONFIG, WEIGHTS):
             if not (folder / name).is_file():

@@ -11,7 +11,7 @@ from itpn_d2.boxed import DETECTOR, boxed_folder
 from itpn_d2.commands.app import choices_of
 from itpn_d2.commands.app import parser as app_parser
 from itpn_d2.commands.demo import main
-from itpn_d2.errors import ConfigError
+from itpn_d2.errors import ConfigError, ZooError
 from itpn_d2.inference.opening import open_predictor
 
 CLASSES = ["nucleus", "red blood cell", "white blood cell", "platelet"]
@@ -51,6 +51,15 @@ def test_it_sees_nuclei(nuclei):
     assert (sure.pred_classes == 0).float().mean() > 0.9
 
 
+def test_half_precision_and_a_padded_batch(nuclei):
+    image, _ = nuclei
+    predict = open_predictor(None, device="cpu", dtype="bf16")
+    background = np.full((120, 300, 3), 200, np.uint8)
+    found = predict([image, image[:160], background])
+    sure = [int((one["instances"].scores > 0.5).sum()) for one in found]
+    assert sure[0] >= 12 and sure[1] >= 6 and sure[2] <= 2
+
+
 def test_it_is_small_and_says_what_it_is():
     folder = boxed_folder(DETECTOR)
     assert sum(path.stat().st_size for path in folder.iterdir()) < 12e6
@@ -68,7 +77,12 @@ def test_the_command_without_a_config(nuclei, tmp_path, caplog):
 
 def test_a_folder_of_save_pretrained(nuclei):
     folder = str(boxed_folder(DETECTOR))
-    assert len(open_predictor(folder, device="cpu")(nuclei[0])["instances"]) > 10
+    for given in (folder, f"package://{DETECTOR}"):
+        assert len(open_predictor(given, device="cpu")(nuclei[0])["instances"]) > 10
+    with pytest.raises(
+        ZooError, match="package://x: not in the package, which holds package://fast_itpn_nano"
+    ):
+        open_predictor("package://x")
     for given, words in (
         ((None, "x.pth"), "--weights: say of which model, --config-file FILE"),
         ((folder, "x.pth"), "--weights: say of which model"),

@@ -12,6 +12,7 @@ from huggingface_hub import constants
 from itpn_d2 import create_model, model_zoo
 from itpn_d2.checkpoint import Checkpointer, convert, create_from_checkpoint, inspect, load_pretrained
 from itpn_d2.model_zoo import Weights, ZooError
+from itpn_d2.model_zoo.__main__ import main
 from itpn_d2.model_zoo.entries import WEIGHTS
 from itpn_d2.model_zoo.path_handlers import HubHandler, ZooHandler, register_path_handlers
 
@@ -109,11 +110,14 @@ def test_a_file_under_one_of_its_other_names(cache):
     assert found == str(cache / "fast_itpn_base_1600e_1k.pt")
 
 
-def test_weights_in_the_package_need_no_network(cache, monkeypatch):
+def test_weights_in_the_package_need_no_network(cache, monkeypatch, capsys):
     found = [PathManager.get_local_path(f"itpn://fast_itpn_nano{end}") for end in ("", ".safetensors")]
     assert found[0] == found[1] and Path(found[0]).stat().st_size < 8e6
     backbone = create_model("fast_itpn_nano", weights=True, pyramid=True)
     assert backbone.output_shape()["p4"].channels == 128
+    assert main(["verify", "--load", "fast_itpn_nano.safetensors"]) == 0
+    said = capsys.readouterr().out
+    assert found[0] in said and "ITPNBackbone of its sizes takes it" in said
     monkeypatch.setattr("itpn_d2.boxed._FOLDER", cache)
     with pytest.raises(ZooError, match="missing, though it is a part of itpn_d2; install itpn_d2 again"):
         PathManager.get_local_path("itpn://fast_itpn_nano")
