@@ -1,4 +1,8 @@
-"""Processes that gloo joins, for functions of a test; forked, since spawned ones import for seconds."""
+"""Processes that gloo joins, for functions of a test.
+
+They are forked from a server that has imported everything and has a single thread. A spawned one would import
+for seconds; one forked from the tests' own inherits whatever lock another thread of it holds at that moment.
+"""
 
 import datetime
 import multiprocessing
@@ -7,10 +11,13 @@ import pickle
 import time
 import traceback
 
+import cloudpickle
 import torch.distributed as dist
 from detectron2.utils import comm
 
 PATIENCE = datetime.timedelta(minutes=2)
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload([__name__, "itpn_d2.engine"])
 
 
 def forked(world, main, folder):
@@ -19,10 +26,10 @@ def forked(world, main, folder):
     The first exception ends all and is raised here, as a RuntimeError with its traceback.
     """
     store = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
-    context = multiprocessing.get_context("fork")
+    program = cloudpickle.dumps(main)
     processes = []
     for rank in range(world):
-        process = context.Process(target=_one, args=(rank, world, main, store.port, folder))
+        process = SERVER.Process(target=_one, args=(rank, world, program, store.port, folder))
         process.start()
         processes.append(process)
     deadline = time.monotonic() + 300
@@ -50,14 +57,14 @@ def _left(folder, rank):
     return (folder / f"rank{rank}").is_file()
 
 
-def _one(rank, world, main, port, folder):
+def _one(rank, world, program, port, folder):
     (folder / f"rank{rank}").unlink(missing_ok=True)
     status = 1
     try:
         store = dist.TCPStore("127.0.0.1", port, None, False, PATIENCE)
         dist.init_process_group("gloo", store=store, world_size=world, rank=rank, timeout=PATIENCE)
         comm._get_global_gloo_group.cache_clear()
-        found = "done", main()
+        found = "done", cloudpickle.loads(program)()
         dist.barrier()
         status = 0
     except BaseException:
@@ -65,4 +72,4 @@ def _one(rank, world, main, port, folder):
     partial = folder / f".rank{rank}"
     partial.write_bytes(pickle.dumps(found))
     partial.replace(folder / f"rank{rank}")
-    os._exit(status)  # nothing of pytest's is to end in a copy of it
+    os._exit(status)  # no thread that a failed step left behind may keep it
