@@ -77,6 +77,12 @@ def test_nothing_else_is_packed(names: set[str]) -> None:
     assert not [name for name in names if "__pycache__" in name]
 
 
+def test_the_size_that_is_documented(built: Path) -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    stated = re.search(r"The wheel has (\d+) MB", page)
+    assert stated and abs(built.stat().st_size / 1e6 - int(stated[1])) < 1
+
+
 def test_metadata(built: Path) -> None:
     with zipfile.ZipFile(built) as archive:
         info = f"itpn_d2-{itpn_d2.__version__}.dist-info"

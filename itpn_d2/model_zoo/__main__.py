@@ -6,6 +6,7 @@ python -m itpn_d2.model_zoo download distillation_fast_itpn_base   # or a file, 
 python -m itpn_d2.model_zoo verify                        # the files in the cache; --load: into their models
 python -m itpn_d2.model_zoo table MODEL_ZOO.md            # write the document
 python -m itpn_d2.model_zoo reproduce fast_itpn_base_224 --data imagenet   # the quoted number, measured
+python -m itpn_d2.model_zoo reproduce mask_rcnn_itpn_base_1x --data coco --weights FILE
 python -m itpn_d2.model_zoo publish output/model_final.pth --config-file F --name NAME --licence L --output D
 
 Exit status: 0 done; 1 a file failed its verification, or was named and is not there; 2 no such model, or a
@@ -100,7 +101,8 @@ def main(arguments: list[str] | None = None) -> int:
                 write_text(args.target, document())
         elif args.command == "reproduce":
             place = args.output or Path("output/reproduce") / args.name
-            print(compared(reproduce(args.name, args.data, place, args.weights, args.set)))
+            rows = reproduce(args.name, args.data, place, args.weights, args.set)
+            print(compared(get_entry(args.name).name, rows))
         elif args.command == "publish":
             card = Card(args.licence, args.name, args.data, dict(map(_metric, args.metric)), args.note)
             print(

@@ -1,6 +1,7 @@
 """A published number beside the one that the published weights reach here."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from detectron2.config import LazyCall
@@ -19,10 +20,24 @@ _MEASURED = {
     "top-1": "classification/top1",
     "box AP": "bbox/AP",
     "mask AP": "segm/AP",
-    "mIoU": "sem_seg/mIoU",
-    "PQ": "panoptic_seg/PQ",
+    "keypoint AP": "keypoints/AP",
 }
-_ANNOTATIONS, _IMAGES = "annotations/instances_val2017.json", "val2017"
+# the file of COCO's folder that the evaluation of a task reads
+_ANNOTATIONS = {
+    "detection": "annotations/instances_val2017.json",
+    "instance_segmentation": "annotations/instances_val2017.json",
+    "keypoints": "annotations/person_keypoints_val2017.json",
+}
+_IMAGES = "val2017"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number that was measured, and the one that is quoted for it; None where nobody quotes one."""
+
+    name: str
+    measured: float
+    quoted: Metric | None
 
 
 def reproduce(
@@ -31,7 +46,7 @@ def reproduce(
     output: str | Path,
     weights: str | None = None,
     overrides: Sequence[str] = (),
-) -> list[tuple[Metric, float]]:
+) -> list[Row]:
     """Evaluate the weights of an entry as ``train_net.py --eval-only`` does.
 
     Args:
@@ -42,42 +57,46 @@ def reproduce(
         overrides: ``key=value``, as on the command line.
 
     Returns:
-        The quoted numbers, each with what was measured.
+        Every number of this kind that was measured: box AP and mask AP in percent, or top-1.
 
     Raises:
-        ZooError: no such entry; nobody quotes a number for it that is measured here; no weights are
-            published and none given; or there are no such data.
+        ZooError: no such entry; no weights are published and none given; there are no such data; or a quoted
+            number was not measured.
     """
     entry = get_entry(name)
-    quoted = [m for m in entry.metrics if m.name in _MEASURED]
-    if not quoted:
-        raise ZooError(f"{entry.name}: has no quoted number to compare with")
     # before the data: are there weights at all?
     cfg = get_config(name, trained=weights is None, overrides=overrides)
     if weights is not None:
         cfg.train.init_checkpoint = weights
     cfg.train.output_dir, cfg.train.visualize.images = str(output), 0
     _use_data(cfg, entry, Path(data))
-    measured = flatten(Run(cfg, evaluate_only=True).evaluate())
-    lacking = [m.name for m in quoted if _MEASURED[m.name] not in measured]
-    if lacking:
-        raise ZooError(f"{entry.name}: the evaluation measured no {lacking[0]}: {', '.join(measured)}")
-    return [(metric, measured[_MEASURED[metric.name]]) for metric in quoted]
+    results = flatten(Run(cfg, evaluate_only=True).evaluate())
+    quoted = {m.name: m for m in entry.metrics if m.name in _MEASURED}
+    measured = {name: results[key] for name, key in _MEASURED.items() if key in results}
+    for lacking in quoted.keys() - measured.keys():
+        raise ZooError(f"{entry.name}: the evaluation measured no {lacking}: {', '.join(results)}")
+    return [Row(name, value, quoted.get(name)) for name, value in measured.items()]
 
 
-def table(rows: Sequence[tuple[Metric, float]]) -> str:
-    """The numbers side by side."""
-    lines = [f"{'':10} {'measured':>9} {'quoted':>9} {'apart':>7}"]
-    for metric, value in rows:
-        lines.append(f"{metric.name:10} {value:9.2f} {metric.value:9.2f} {value - metric.value:+7.2f}")
-    return "\n".join([*lines, f"quoted: {rows[0][0].dataset}, {rows[0][0].source}"])
+def table(name: str, rows: Sequence[Row]) -> str:
+    """The numbers of the model ``name`` side by side."""
+    lines = [f"{'':11} {'measured':>9} {'quoted':>9} {'apart':>7}"]
+    for row in rows:
+        lines.append(f"{row.name:11} {row.measured:9.2f}")
+        if row.quoted is not None:
+            lines[-1] += f" {row.quoted.value:9.2f} {row.measured - row.quoted.value:+7.2f}"
+        else:
+            lines[-1] += f" {'none':>9}"
+    sources = dict.fromkeys((r.quoted.dataset, r.quoted.source) for r in rows if r.quoted is not None)
+    lines += [f"quoted: {dataset}, {source}" for dataset, source in sources]
+    return "\n".join(lines if sources else [*lines, f"nobody quotes a number for {name} to compare with"])
 
 
 def _use_data(cfg: DictConfig, entry: Entry, data: Path) -> None:
     """Let the config evaluate on validation data of another place.
 
     Raises:
-        ZooError: they are not there.
+        ZooError: they are not there, or the model is not evaluated on such data.
     """
     if not data.is_dir():
         raise ZooError(f"--data {data}: no such folder")
@@ -85,16 +104,17 @@ def _use_data(cfg: DictConfig, entry: Entry, data: Path) -> None:
         folder = data / "val" if (data / "val").is_dir() else data
         cfg.dataset.val.images = str(folder)
         cfg.dataset.train.images = ""  # the classes are those of the validation set
-    elif entry.task in ("detection", "instance_segmentation") and entry.config.startswith("COCO-"):
-        for part in (_ANNOTATIONS, _IMAGES):
+    elif entry.task in _ANNOTATIONS and entry.config.startswith("COCO-"):
+        json = _ANNOTATIONS[entry.task]
+        for part in (json, _IMAGES):
             if not (data / part).exists():
                 raise ZooError(f"--data {data}: has no {part}; give the folder of COCO 2017")
-        json, images = str(data / _ANNOTATIONS), str(data / _IMAGES)
         cfg.dataset.val = LazyCall(register_coco)(
-            name="reproduced_val", json=json, images=images, verify_images="none"
+            name="reproduced_val", json=str(data / json), images=str(data / _IMAGES), verify_images="none"
         )
     else:
+        of = f"its number is of {entry.metrics[0].dataset}" if entry.metrics else f"its task is {entry.task}"
         raise ZooError(
-            f"{entry.name}: its number is of {entry.metrics[0].dataset}, which --data does not know; "
+            f"{entry.name}: {of}, and --data knows ImageNet's classifiers and COCO's detectors only; "
             f"evaluate with train_net.py --eval-only"
         )

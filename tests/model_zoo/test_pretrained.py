@@ -149,7 +149,7 @@ def test_folders_and_names_that_are_none(tmp_path, folder):
 
 
 def test_from_the_hub(folder, cache):
-    """Placed by hand, as without network; the client's own ways: test_paths.py."""
+    """Placed by hand, as without network; the client's own ways: test_hub_server.py."""
     for name in ("org/name", "org/name@v1"):
         shutil.copytree(folder, cache / "hub" / name)
         assert same(model_zoo.from_pretrained(name), built("backbone"))
