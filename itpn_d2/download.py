@@ -8,6 +8,7 @@ import base64
 import errno
 import hashlib
 import http.client
+import ipaddress
 import logging
 import os
 import re
@@ -78,6 +79,8 @@ def parts_of(url: str) -> SplitResult:
             if not host:
                 raise ValueError("no host is named")
             host.encode("idna")
+            if "[" in parts.netloc:  # which urlsplit looks into from Python 3.11.4 on
+                ipaddress.IPv6Address(host.partition("%")[0])
         if re.search(r"[\s\x00-\x1f\x7f]", re.split("[/?#]", url.partition("://")[2])[0]):
             raise ValueError("its host has a space or a control character")
     except ValueError as error:  # texts of urlsplit about a port show what stands in its place

@@ -88,7 +88,17 @@ def build_features(
         with torch.device("meta"):
             twin = timm.create_model(name, **{**sizes, **given, "features_only": True, **features})
         rule = _try_sizes(twin, height, width, max(strides), given.get("in_chans", 3))
-    return timm.create_model(name, **arguments), rule
+    network = timm.create_model(name, **arguments)
+    _drop_norm_of_head(network)
+    return network, rule
+
+
+def _drop_norm_of_head(network: nn.Module) -> None:
+    """Features do without the norm of a classifier's head. Earlier versions of timm (1.0.28 does) keep
+    ConvNeXt's: processes that train together would wait for a gradient of it that never comes."""
+    head = getattr(getattr(network, "model", None), "head", None)
+    if head is not None and isinstance(getattr(head, "norm", None), nn.Module):
+        head.norm = nn.Identity()
 
 
 def check_name(name: str) -> None:

@@ -7,7 +7,7 @@ its target.
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -402,9 +402,10 @@ def _at(schema: type[Section], keys: list[Any]) -> Any:
 
 def _section_of(annotation: Any) -> type[Section] | None:
     """The section in an annotation, also of a list of them or of one that may be null."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
+    inside = get_args(annotation)  # of list[int], which is a type to Python 3.10
+    if not inside and isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
-    for inner in getattr(annotation, "__args__", ()):
+    for inner in inside:
         found = _section_of(inner)
         if found is not None:
             return found

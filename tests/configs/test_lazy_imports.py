@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from importlib.metadata import PackageNotFoundError, distributions, requires
 from pathlib import Path
 
 import pytest
@@ -117,6 +117,18 @@ def reached() -> dict[str, set[str]]:
 
 
 @cache
+def providers() -> dict[str, set[str]]:
+    """The distributions that bring each top-level module, by their files; importlib.metadata of Python 3.10
+    knows only those that list the modules themselves."""
+    found: dict[str, set[str]] = {}
+    for distribution in distributions():
+        listed = (distribution.read_text("top_level.txt") or "").split()
+        files = [file.parts[0] for file in distribution.files or () if file.suffix in (".py", ".so", ".pyd")]
+        for module in {*listed, *(name.partition(".")[0] for name in files)}:
+            found.setdefault(module, set()).add(canonicalize_name(distribution.metadata["Name"]))
+    return found
+
+
 def required() -> set[str]:
     """What pyproject.toml installs, with what that requires, and Detectron2, whose own are not counted."""
     todo = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
@@ -136,13 +148,13 @@ def required() -> set[str]:
 
 
 def test_what_is_imported_somewhere_is_installed():
-    distributions, wrong = packages_distributions(), []
+    brought, wrong = providers(), []
     for module, places in sorted(reached().items()):
         top = module.split(".")[0]
         if top in OPTIONAL:
             allowed = set(OPTIONAL[top][0].split())
             wrong += [f"{module}: {OPTIONAL[top][1]}; but {p} imports it" for p in sorted(places - allowed)]
-        elif not {canonicalize_name(d) for d in distributions.get(top, ())} & required():
+        elif not brought.get(top, set()) & required():
             wrong.append(f"{module}, which {', '.join(sorted(places))} import, is not in pyproject.toml")
         else:
             importlib.import_module(module)

@@ -45,7 +45,7 @@ BROKEN = {
     "sections.yaml": ("model: {}\n" + BOMB, "aliases"),
     "merge.yaml": (MERGES, "aliases"),
     "loop.yaml": ("model: &m {a: *m}", "within what it repeats"),
-    "deep.yaml": ("a: " + "[" * 50000, "levels"),
+    "deep.yaml": ("a: " + "[" * 50000, "levels|nesting depth"),
     "long.yaml": ("a: [" + "1," * 500_000 + "]", "values"),
     "unknown.yaml": ("NOPE: 1", "no key NOPE"),
     "key.yaml": ("MODEL: {WEIGTHS: a}", "did you mean WEIGHTS"),
