@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import DatasetError
 from .json_checker import JsonChecker
@@ -45,17 +46,35 @@ def check_coco(
         DatasetError: the file is no COCO json, holds nothing usable, or holds bad records; the message names
         them.
     """
-    data = read_json(Path(json_path), ("images", "categories"), "a COCO json", ("annotations",))
-    checker = JsonChecker(Path(json_path), Path(image_root), data)
+    checker = JsonChecker(Path(json_path), Path(image_root), read_coco(json_path))
+    return judge(checker, skip_bad_records, verify_images)
+
+
+def read_coco(path: str | Path) -> dict[str, Any]:
+    """The content of a COCO json, whose annotations may be missing.
+
+    Raises:
+        DatasetError: it is none.
+    """
+    return read_json(Path(path), ("images", "categories"), "a COCO json", ("annotations",))
+
+
+def judge(checker: JsonChecker, skip_bad_records: bool, verify_images: VerifyImages) -> CheckedCoco:
+    """What a checker finds, decided about as :func:`check_coco` says.
+
+    Raises:
+        DatasetError: see there.
+    """
+    path = checker.path
     checked = CheckedCoco(checker.run(verify_images), checker.problems, checker.notes)
-    settle(json_path, checked.problems, skip_bad_records, checker.hints())
-    checked.notes.log(json_path)
+    settle(path, checked.problems, skip_bad_records, checker.hints())
+    checked.notes.log(path)
     coco = checked.coco
     if not coco.pictures or (coco.annotated and not coco.annotations):
-        raise DatasetError(f"{json_path}: no usable {'image' if not coco.pictures else 'annotation'} in it")
+        raise DatasetError(f"{path}: no usable {'image' if not coco.pictures else 'annotation'} in it")
     if coco.annotated and all(a.crowd for a in coco.annotations):
         raise DatasetError(
-            f"{json_path}: all {len(coco.annotations)} annotations are crowds (iscrowd 1), which are neither "
+            f"{path}: all {len(coco.annotations)} annotations are crowds (iscrowd 1), which are neither "
             f"trained nor scored. CVAT writes masks that were painted with its brush so: where each is one "
             f"object, set iscrowd to 0"
         )

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from .find import ImageFinder, what_name_is
-from .masks import Box, disagree, read_mask
+from .masks import Box, Mask, disagree, read_mask
 from .picture_check import VerifyImages, check_picture
 from .problems import Notes, Problem
 from .records import (
@@ -170,7 +170,7 @@ class JsonChecker:
                     own = identity(fields["id"], "id")
                     where = f"annotation id {own}"
                     if own in seen:
-                        raise BadValue("duplicate id", f"id {own} is used twice")
+                        self._repeated(own, where)
                     seen.add(own)
                 image = self._declared(fields["image_id"], "image", known)
                 category = self._declared(fields["category_id"], "category", known)
@@ -221,14 +221,22 @@ class JsonChecker:
         if mask is not None and disagree(box, mask.box):
             what = "a bbox that is not around its mask (training with recompute_boxes takes the mask's)"
             self.notes.add(what, f"{where}: bbox {list(box)}, mask {list(mask.box)}")
-        area, why = read_area(fields.get("area"), box, mask)
-        if why is not None:
-            of = "bbox" if mask is None else "mask"
-            what = f"an area that is {why}: that of the {of} is taken"
-            self.notes.add(what, f"{where}: {shown(fields.get('area'))} is {area:g}", quiet=why == "absent")
+        area = self._area(fields.get("area"), box, mask, where)
         if keypoints and points is None:
             points = [0.0] * (3 * keypoints)
         return Annotation(picture.id, category.id, box, area, crowd, mask, points)
+
+    def _area(self, value: Any, box: Box, mask: Mask | None, where: str) -> float:
+        area, why = read_area(value, box, mask)
+        if why is not None:
+            of = "bbox" if mask is None else "mask"
+            what = f"an area that is {why}: that of the {of} is taken"
+            self.notes.add(what, f"{where}: {shown(value)} is {area:g}", quiet=why == "absent")
+        return area
+
+    def _repeated(self, own: Identity, where: str) -> None:
+        """An annotation has the id of another."""
+        raise BadValue("duplicate id", f"id {own} is used twice")
 
     def _box(self, value: Any, where: str, width: int, height: int) -> Box:
         x, y, w, h = reals(value, "box", 4, "four finite numbers x, y, width, height")

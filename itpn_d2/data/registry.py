@@ -16,7 +16,6 @@ from ..files import cache_root, write_text
 from ..lazy.build import build
 from ..lazy.texts import Texts
 from .coco_check import check_coco
-from .lvis_package import require_lvis
 from .picture_check import VerifyImages
 from .records import CocoSet, as_dicts, as_json
 
@@ -89,11 +88,21 @@ def register_coco(
 
 
 def register_detections(
-    name: str, arguments: tuple[Any, ...], coco: CocoSet, json: str, images: str, keypoints: Sequence[str]
+    name: str,
+    arguments: tuple[Any, ...],
+    coco: CocoSet,
+    json: str,
+    images: str,
+    keypoints: Sequence[str],
+    trained: CocoSet | None = None,
 ) -> str:
     """Register a set that was read from ``json``, with a json of its own for the evaluator. Its metadata have
-    ``image_ids`` and ``category_ids`` (see :class:`.Numbers`) where the ids of the json are no numbers."""
-    records = as_dicts(coco, images)
+    ``image_ids`` and ``category_ids`` (see :class:`.Numbers`) where the ids of the json are no numbers.
+
+    Args:
+        trained: what is read for training, where it is less than what is evaluated.
+    """
+    records = as_dicts(trained or coco, images)
     numbers = coco.numbers
     register(
         name,
@@ -132,52 +141,6 @@ def own_json(path: Path, text: str) -> str:
     if not target.is_file():
         write_text(target, text)
     return str(target)
-
-
-def register_builtin(name: str) -> str:
-    """A dataset that Detectron2 registers itself (``coco_2017_train``, ...); its files must be there.
-
-    Raises:
-        DatasetError: no such name, its json or one of its folders is missing, or it is of LVIS and that
-            package can't be used.
-    """
-    if name not in DatasetCatalog.list():
-        raise DatasetError(
-            f"dataset {name!r} is not registered; Detectron2 has coco_2017_train, coco_2017_val, ..."
-        )
-    metadata = MetadataCatalog.get(name)
-    for key in ("json_file", "image_root", "sem_seg_root", "panoptic_root", "panoptic_json", "dirname"):
-        path = metadata.get(key)
-        if path is not None and not Path(path).exists():
-            raise DatasetError(
-                f"dataset {name!r}: {path} is missing; set DETECTRON2_DATASETS to the folder "
-                f"that holds coco/ (VOC2007/, lvis/, ...), or use configs/Custom/ with your own json"
-            )
-    if metadata.get("evaluator_type") == "lvis":
-        require_lvis(name)
-    return name
-
-
-def register_together(name: str, parts: Sequence[str]) -> str:
-    """Datasets that are registered already as one under ``name``, one after the other.
-
-    Raises:
-        DatasetError: one can't be used, or they differ in their classes or keypoints.
-    """
-    facts = [dataset_facts(register_builtin(part)) for part in parts]
-    for part, found in zip(parts[1:], facts[1:], strict=True):
-        if found != facts[0]:
-            raise DatasetError(
-                f"datasets {parts[0]!r} and {part!r} have other classes or keypoints, so that they can't be "
-                f"trained on together"
-            )
-    first = MetadataCatalog.get(parts[0]).as_dict()
-    kept = {key: value for key, value in first.items() if key not in ("name", "json_file", "image_root")}
-
-    def load() -> list[dict]:
-        return [record for part in parts for record in DatasetCatalog.get(part)]
-
-    return register(name, tuple(parts), load, **kept)
 
 
 def has_masks(name: str) -> bool:

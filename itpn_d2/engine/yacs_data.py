@@ -38,12 +38,12 @@ def seed(cfg: CfgNode) -> int:
 def dataset(cfg: CfgNode) -> dict[str, Any]:
     """The registered sets and the number of classes of the model."""
     call, names = LazyCall, list(cfg.DATASETS.TRAIN)
-    train = call(register_builtin)(name=names[0])
+    train = call(register_builtin)(name=names[0], skip_bad_records=False)
     if len(names) > 1:
         train = call(register_together)(name=_train_name(cfg), parts=names)
     found = dict(
         train=train,
-        val=call(register_builtin)(name=cfg.DATASETS.TEST[0]),
+        val=call(register_builtin)(name=cfg.DATASETS.TEST[0], skip_bad_records=False),
         num_classes=_num_classes(cfg),
         class_names=None,
     )

@@ -19,9 +19,9 @@ from itpn_d2.data import (
     check_coco,
     has_masks,
     prepare_datasets,
+    register_builtin,
     register_coco,
 )
-from itpn_d2.data.registry import register_builtin
 
 SQUARE = [2, 2, 12, 2, 12, 12, 2, 12]
 

@@ -7,8 +7,8 @@ from itpn_d2.data import multiscale_crop_augmentations, register_builtin
 from .keypoints import dataloader, dataset
 
 dataset.update(
-    train=L(register_builtin)(name="keypoints_coco_2017_train"),
-    val=L(register_builtin)(name="keypoints_coco_2017_val"),
+    train=L(register_builtin)(name="keypoints_coco_2017_train", skip_bad_records=False),
+    val=L(register_builtin)(name="keypoints_coco_2017_val", skip_bad_records=False),
     num_classes=1,
     num_keypoints=17,
 )

@@ -1,0 +1,109 @@
+"""Datasets that Detectron2 knows by name: COCO's through our reader, the others through its own."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
+
+from ..errors import DatasetError
+from .coco_check import judge, read_coco
+from .lvis_package import require_lvis
+from .official import OfficialChecker
+from .registry import dataset_facts, is_registered, register, register_detections
+
+_COCO = frozenset(name for splits in _PREDEFINED_SPLITS_COCO.values() for name in splits)
+# what is read from the json, and so replaces what Detectron2 has registered
+_READ = (
+    "name",
+    "json_file",
+    "image_root",
+    "evaluator_type",
+    "thing_classes",
+    "thing_dataset_id_to_contiguous_id",
+    "image_ids",
+    "category_ids",
+)
+
+
+def register_builtin(name: str, skip_bad_records: bool = False) -> str:
+    """A dataset that Detectron2 registers itself (``coco_2017_train``, ...); its files must be there.
+
+    Boxes, masks and keypoints of COCO are read and checked as any COCO json (:func:`.register_coco`), but
+    that what COCO measures stays (:class:`.OfficialChecker`), and pictures are not opened; the others are
+    read by Detectron2.
+
+    Args:
+        skip_bad_records: drop bad records of COCO's, instead of refusing.
+
+    Raises:
+        DatasetError: no such name, its json or one of its folders is missing, COCO's json has bad records,
+            or it is of LVIS and that package can't be used.
+    """
+    if name not in DatasetCatalog.list():
+        raise DatasetError(
+            f"dataset {name!r} is not registered; Detectron2 has coco_2017_train, coco_2017_val, ..."
+        )
+    metadata = MetadataCatalog.get(name)
+    for key in ("json_file", "image_root", "sem_seg_root", "panoptic_root", "panoptic_json", "dirname"):
+        path = metadata.get(
+            "source_json" if key == "json_file" and "source_json" in metadata.as_dict() else key
+        )
+        if path is not None and not Path(path).exists():
+            raise DatasetError(
+                f"dataset {name!r}: {path} is missing; set DETECTRON2_DATASETS to the folder "
+                f"that holds coco/ (VOC2007/, lvis/, ...), or use configs/Custom/ with your own json"
+            )
+    if metadata.get("evaluator_type") == "lvis":
+        require_lvis(name)
+    if name in _COCO and metadata.get("json_file") is not None:
+        _register_coco(name, skip_bad_records)
+    return name
+
+
+def _register_coco(name: str, skip_bad_records: bool) -> None:
+    """Put our reading in the place of Detectron2's, under its name and with its colours and keypoints."""
+    known = MetadataCatalog.get(name).as_dict()
+    json, images = str(known.get("source_json", known["json_file"])), str(known["image_root"])
+    arguments = (json, images, skip_bad_records, os.path.getmtime(json))
+    if is_registered(name, arguments):
+        return
+    checker = OfficialChecker(Path(json), Path(images), read_coco(json))
+    coco = judge(checker, skip_bad_records, "none").coco
+    trained = replace(coco, annotations=[a for a in coco.annotations if id(a) not in checker.untrained])
+    kept = {key: value for key, value in known.items() if key not in _READ}
+    if len(kept.get("thing_colors", ())) != len(coco.categories):
+        kept.pop("thing_colors", None)
+    if coco.keypoints and coco.keypoints != list(kept.get("keypoint_names", ())):
+        kept = {key: value for key, value in kept.items() if not key.startswith("keypoint")}
+    keypoints = [] if "keypoint_names" in kept else coco.keypoints
+    register_detections(name, arguments, coco, json, images, keypoints, trained)
+    MetadataCatalog.get(name).set(**{**kept, "source_json": json})
+
+
+def register_together(name: str, parts: Sequence[str]) -> str:
+    """Datasets that are registered already as one under ``name``, one after the other.
+
+    Raises:
+        DatasetError: one can't be used, or they differ in their classes or keypoints.
+    """
+    facts = [dataset_facts(register_builtin(part)) for part in parts]
+    for part, found in zip(parts[1:], facts[1:], strict=True):
+        if found != facts[0]:
+            raise DatasetError(
+                f"datasets {parts[0]!r} and {part!r} have other classes or keypoints, so that they can't be "
+                f"trained on together"
+            )
+    first = MetadataCatalog.get(parts[0]).as_dict()
+    kept = {
+        key: value
+        for key, value in first.items()
+        if key not in ("name", "json_file", "image_root", "source_json")
+    }
+
+    def load() -> list[dict]:
+        return [record for part in parts for record in DatasetCatalog.get(part)]
+
+    return register(name, tuple(parts), load, **kept)
