@@ -13,6 +13,8 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+from key_meanings import meaning
+
 ROOT = Path(__file__).resolve().parents[1]
 # files of the repository that are pages of the site as well
 COPIED = {
@@ -81,14 +83,23 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
             return match[0]
         if inside in COPIED:
             inside = f"docs/{COPIED[inside]}"
+        if inside == f"configs/{text}.py":
+            return f"`{text}`"
         if not inside.startswith("docs/"):
             return f"{text} (`{inside}`)" if text.strip("`") != inside else f"`{inside}`"
         inside = inside.removeprefix("docs/")
         if inside.endswith(".ipynb"):
             inside = inside.removesuffix(".ipynb") + ".md"
-        return f"[{text}]({os.path.relpath(inside, here)}{anchor})"
+        shown = _title(path) if text.endswith(".md") else text
+        return f"[{shown}]({os.path.relpath(inside, here)}{anchor})"
 
     return re.sub(r"(?<!!)\[([^\]]+)\]\(([^)#\s]*)(#[^)\s]*)?\)", replaced, markdown)
+
+
+def _title(page: Path) -> str:
+    """The heading of a page; its name where it has none."""
+    lines = page.read_text(encoding="utf-8").splitlines() if page.is_file() else []
+    return next((line.removeprefix("# ") for line in lines if line.startswith("# ")), page.name)
 
 
 def on_page_content(html: str, **_: Any) -> str:
@@ -130,7 +141,7 @@ def help_of(name: str, main: Callable[[list[str]], int]) -> str:
 
 def api_page() -> str:
     """Modules whose docstrings mkdocstrings puts there."""
-    parts = ["# API", "", "Of the modules that programs use; written from their docstrings."]
+    parts = ["# API", "", "Classes and functions that programs use, as their docstrings describe them."]
     for title, modules in API.items():
         parts += ["", f"## {title}"]
         parts += [f"\n::: {module}" for module in modules]
@@ -165,7 +176,9 @@ def _rows(model: Any, prefix: str) -> Iterator[str]:
             continue
         default = f"`{json.dumps(field.default, default=str)}`" if key.startswith("train.") else ""
         kind = ", ".join([_kind(field.annotation), *_limits(field)])
-        yield f"| `{key}` | {kind} | {default} | {field.description or ''} |"
+        # what is in angle brackets is no element of the page
+        said = (field.description or meaning(key)).replace("<", "&lt;").replace(">", "&gt;")
+        yield f"| `{key}` | {kind} | {default} | {said} |"
 
 
 def _limits(field: Any) -> Iterator[str]:

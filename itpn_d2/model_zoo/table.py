@@ -15,22 +15,27 @@ _TITLES: dict[Task, str] = {
 }
 _HEAD = f"""# Model zoo
 
-Written by `{COMMAND}` from `itpn_d2/model_zoo/entries/`; do not edit by hand.
+<!-- Written by `{COMMAND}` from itpn_d2/model_zoo/entries/; do not edit it by hand. -->
 
-**Weights** is what others published of such a training, **start** what they published to initialise the
-trunk (and the pyramid, where the file has one). `itpn://FILE` stands for a file of the table at the end
-wherever a checkpoint is named: it is fetched at its first use, once; `package://` is a part of this project.
-None of the other files was opened here, and nobody has published checksums of them: the SHA-256 of what
-comes first is recorded in `digests.json` of the cache, and every later download has to be the same. Where an
-address fails, or is for people alone, place the file by its name in the folder that
-`python -m itpn_d2.model_zoo download NAME` states.
-`hf://org/repo[@revision]/file` is a file of the Hugging Face hub, `gdrive://ID` one of Google Drive.
-`itpn_d2.create_model(NAME, weights=True)` and `timm.create_model(NAME, pretrained=True)` take the
-pre-training of a variant; `python -m itpn_d2.model_zoo reproduce NAME --data DIR` measures a quoted number.
-Whole models from and to the hub: [docs/weights.md](docs/weights.md).
+Every config of this project, with the weights that are known for it:
 
-Numbers are *measured here* with the named config, or *quoted*: others measured them, with their code
-and their weights. Those say what a recipe can reach, not what this code has reached.
+- **start** is the file of pre-trained weights that a training begins with: a trunk, and a pyramid where the
+  file has one.
+- **weights** is the file of the trained model, where somebody has published one.
+- **numbers** were *measured here*, with the named config, or are *quoted*: others measured them, with their
+  code and their weights. A quoted number says what a recipe can reach, not what this code has reached;
+  `python -m itpn_d2.model_zoo reproduce NAME --data DIR` evaluates weights and prints the result beside it.
+
+Files are named wherever a checkpoint is named, as `itpn://FILE`, and fetched once, when they are first
+used. `package://` is a part of this project, `hf://org/repo[@revision]/file` a file of the Hugging Face
+hub, `gdrive://ID` one of Google Drive. `itpn_d2.create_model(NAME, weights=True)` and
+`timm.create_model(NAME, pretrained=True)` take the pre-training of a variant. Whole models come from the
+hub, and go there, as [docs/weights.md](docs/weights.md) describes.
+
+Except for those of `package://`, no file has been opened in developing this project, and nobody has
+published checksums: the SHA-256 of the first download is recorded in `digests.json` in the cache, and every
+later download has to have the same. Where a download fails, or an address is for browsers only, `python -m
+itpn_d2.model_zoo download NAME` states the folder to put the file in.
 
 ```python
 import cv2

@@ -5,13 +5,27 @@ import pytest
 pytest.importorskip("mkdocs", reason="needs the extra 'docs'")
 
 import site_pages  # noqa: E402
+from key_meanings import MEANINGS  # noqa: E402
 
 
 def test_keys_have_types_ranges_and_defaults():
     page = site_pages.config_page()
     assert "| `train.accumulate` | int, at least 1 | `1` |" in page
-    assert "| `dataloader.train.total_batch_size` | int, at least 1 |  |" in page
+    assert "| `dataloader.train.total_batch_size` | int, at least 1 |  | images of one step" in page
     assert page.index("`train.max_iter`") < page.index("`model.pixel_mean`")
+
+
+def test_every_key_has_a_meaning():
+    """Which is shown as it is written, also where it holds what looks like an element of the page."""
+    rows = [line for line in site_pages.config_page().splitlines() if line.startswith("| `")]
+    assert len(rows) > 100 and not [row for row in rows if row.endswith("|  |")]
+    assert any("earlier_&lt;n&gt;" in row for row in rows)
+
+
+def test_every_meaning_is_used():
+    page = site_pages.config_page()
+    unused = [key for key in MEANINGS if f"{key}` |" not in page]
+    assert not unused
 
 
 def test_every_command_has_its_help():
@@ -31,8 +45,11 @@ class _Page:
     [
         ("index.md", "[zoo](../MODEL_ZOO.md)", "[zoo](model_zoo.md)"),
         ("roadmap.md", "[d](docs/debugging.md#traps)", "[d](debugging.md#traps)"),
+        ("model_zoo.md", "[Custom/x](configs/Custom/x.py)", "`Custom/x`"),
         ("roadmap.md", "[c](configs/Custom/x.py)", "c (`configs/Custom/x.py`)"),
         ("index.md", "[n](tutorials/coco_to_report.ipynb)", "[n](tutorials/coco_to_report.md)"),
+        ("tutorial.md", "[install.md](install.md#docker)", "[Installing](install.md#docker)"),
+        ("model_zoo.md", "[docs/install.md](docs/install.md)", "[Installing](install.md)"),
         ("heads.md", "[a](https://example.org/a.md)", "[a](https://example.org/a.md)"),
         ("heads.md", "[a](#b)", "[a](#b)"),
     ],

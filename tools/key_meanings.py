@@ -1,0 +1,77 @@
+"""What those keys of a config mean whose line in the schema does not say it, for the site's table of keys."""
+
+_SIZES = "pixels; a value is drawn for each training image"
+
+# by the end of the key, the longest that fits
+MEANINGS = {
+    "train.output_dir": "folder of the log, checkpoints, metrics and pictures",
+    "amp.dtype": "of products: auto is bf16 where the hardware has it, else fp16 on a GPU and fp32 on a CPU",
+    "ema.enabled": "keep a running average of the weights, evaluated and saved as well",
+    "ema.decay": "share of the average that each step keeps",
+    "train.show_groups": "log the groups of parameters with their learning rates and weight decays",
+    "profile.memory": "record allocations too",
+    "train.seed": "everything drawn at random follows from it",
+    "train.validation_loss": "measure the losses on the validation set at each evaluation",
+    "visualize.images": "pictures drawn each time",
+    "train.epochs": "passes over the images",
+    "train.size_divisor": "sizes of progressive training are multiples of it, in pixels",
+    "knn.train": "folder with a folder of images for each class, that neighbours are taken from",
+    "knn.test": "the same, whose classes are guessed",
+    "knn.image_size": "pixels; null: as in pre-training",
+    "knn.neighbours": "images that vote",
+    "model.pixel_mean": "of each channel, subtracted from images of 0 to 255",
+    "model.pixel_std": "of each channel, by which the difference is divided",
+    "model.input_format": "order of the channels that the model takes",
+    "train.name": "under which Detectron2's catalogs know the set",
+    "val.name": "under which Detectron2's catalogs know the set",
+    "dataset.train.num_images": "of generated scenes",
+    "dataset.val.num_images": "of generated scenes",
+    "dataset.train.size": "of generated scenes, in pixels",
+    "dataset.val.size": "of generated scenes, in pixels",
+    "dataset.train.seed": "of generated scenes",
+    "dataset.val.seed": "of generated scenes",
+    "dataset.num_classes": "null: as many as the set has",
+    "dataset.class_names": "null: those of the set",
+    "dataset.num_semantic_classes": "null: as many as the set has",
+    "dataset.semantic_class_names": "null: those of the set",
+    "dataset.num_keypoints": "null: as many as the set has",
+    "dataset.keypoint_flip": "of each keypoint the one that it is in a mirror; null: by left and right",
+    "dataset.classes": "names of a semantic set's classes, or a text file with one on each line",
+    "image.short_sides": _SIZES,
+    "image.test_short_side": "pixels",
+    "image.max_size": "pixels of the long side, which no image exceeds",
+    "image.crop": "height and width of training crops in pixels; null: none",
+    "image.size": "height and width of a classifier's images, in pixels",
+    "image.crop_fraction": "share of the resized image that a classifier is tested on",
+    "image.crop_mode": "how a classifier's test image becomes square: cut, squeezed, or with a border",
+    "test_views.enabled": "predict on several views of each image, and merge",
+    "test_views.scales": "of views, times the size of test images",
+    "test_views.flip": "take the mirror image of each view too",
+    "mapper": "the call that makes a sample of a record",
+    "total_batch_size": "images of one step on all GPUs together",
+    "batch_size": "images that are evaluated at once on each GPU",
+    "num_workers": "loading processes of each GPU; 0: none, the run loads itself",
+    "dataloader.train.seed": "of order and augmentation",
+    "dataloader.test.seed": "not used in evaluation",
+    "dataloader.val_loss.seed": "of what is drawn while losses are measured",
+    "start_iter": "first batch; set when a run is resumed",
+    "repeat_threshold": "images of classes that fewer images than this share have are repeated",
+    "min_keypoints": "images with fewer labelled keypoints are left out",
+    "max_images": "at most so many images; null: all",
+    "optimizer.params.lr": "follows `optimizer.lr`",
+    "optimizer.params.weight_decay": "of weights; norms and biases have none",
+    "optimizer.params.layer_decay": "the rate of each block is that of the next one times this",
+    "optimizer.lr": "learning rate at the end of the warm-up",
+    "optimizer.weight_decay": "where `optimizer.params` has none",
+    "optimizer.momentum": "of SGD",
+    "optimizer.betas": "of Adam and AdamW",
+    "optimizer.eps": "of Adam and AdamW",
+    "lr_multiplier.warmup_factor": "share of the rate that the first step has",
+}
+
+
+def meaning(key: str) -> str:
+    """Of ``dataloader.train.seed``, say; empty where none is known."""
+    parts = key.split(".")
+    ends = (".".join(parts[start:]) for start in range(len(parts)))
+    return next((MEANINGS[end] for end in ends if end in MEANINGS), "")
