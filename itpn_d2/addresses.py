@@ -4,22 +4,34 @@ import logging
 import re
 
 HIDDEN = "***"
-# user:password@ before the host; the last @ before the path ends it
-_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#\"'<>]*@")
-# what signs or allows a request: ?token=..., &X-Amz-Signature=..., #access_token=...
-_PARAMETER = re.compile(
-    r"(?P<name>[?&;#][^\s=&;#\"'<>]*(?:token|secret|passw|pwd|credential|signature|auth|api[_-]?key|access[_-]?key"
-    r"|\bsig\b|\bkey\b)[^\s=&;#\"'<>]*=)[^\s&;#\"'<>]+",
-    re.IGNORECASE,
+# user:password@ before the host; a password may hold slashes, but a number behind a colon is a port
+_USER = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)"
+    r"(?:[^\s/?#\"<>]*|[^\s/:@\"<>]+:(?!\d+(?:[/?#\s]|$))[^\s\"<>]*)@"
 )
+_PARAMETER = re.compile(r"(?P<name>[?&;#][^\s=&;#\"'<>]+=)(?P<value>[^\s&;#\"'<>]*[^\s&;#\"'<>)])")
+# what signs or allows a request: ?token=..., &X-Amz-Signature=..., #access_token=...
+_SECRET = re.compile(
+    r"token|secret|passw|pwd|credential|signature|auth|key|sig\b|pin\b|code\b", re.IGNORECASE
+)
+_PLAIN = re.compile(r"\d{1,3}|true|false", re.IGNORECASE)  # of ?dl=1 and ?download=true
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"<>]*")
 
 
 def masked(text: str) -> str:
-    """``text`` with ``***`` for user names, passwords and tokens in the addresses that it holds."""
-    if "://" not in text:
-        return text
-    text = _USER.sub(rf"\g<scheme>{HIDDEN}@", text)
-    return _PARAMETER.sub(rf"\g<name>{HIDDEN}", text)
+    """``text`` with ``***`` for user names and passwords in the addresses that it holds, and for the values
+    of their queries. A value stays where it is a short number, true or false, and its name tells of no
+    secret: an address in a written config can then be used again."""
+    return _ADDRESS.sub(_masked_address, text) if "://" in text else text
+
+
+def _masked_address(match: re.Match[str]) -> str:
+    return _PARAMETER.sub(_masked_parameter, _USER.sub(rf"\g<scheme>{HIDDEN}@", match[0]))
+
+
+def _masked_parameter(match: re.Match[str]) -> str:
+    plain = _PLAIN.fullmatch(match["value"]) and not _SECRET.search(match["name"])
+    return match[0] if plain else f"{match['name']}{HIDDEN}"
 
 
 class MaskAddresses(logging.Filter):

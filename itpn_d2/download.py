@@ -1,7 +1,7 @@
 """One file by HTTP, whole or absent: what an interrupted transfer has left is continued, not repeated.
 
 A name and password in an address (``https://name:password@host/...``) are sent as HTTP's basic authorization;
-no message and no log shows them, nor the values behind an address' question mark.
+no message and no log shows them, nor the values behind an address' question mark that may be secret.
 """
 
 import base64
@@ -25,6 +25,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from iopath.common.file_io import file_lock
 from tqdm import tqdm
 
+from .addresses import masked
 from .errors import OutputError, ZooError
 from .files import commit
 
@@ -58,12 +59,6 @@ class _Partial:
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
         self.validator.unlink(missing_ok=True)
-
-
-def masked(text: str) -> str:
-    """A text without the passwords of the addresses in it, and without the values of their queries."""
-    text = re.sub(r"://(?:[^/\s]*|[^/\s:@]+:(?!\d+/)\S*)@", "://***@", text)
-    return re.sub(r"([?&][^=&\s?#]+=)[^&\s#)]+", r"\1***", text)
 
 
 def parts_of(url: str) -> SplitResult:

@@ -38,7 +38,7 @@ API = {
     "Models": ["itpn_d2", "itpn_d2.backbone", "itpn_d2.backbone.integral", "itpn_d2.backbone.trunk"],
     "Using a model": ["itpn_d2.inference.predictor", "itpn_d2.model_zoo", "itpn_d2.export.formats"],
     "Checkpoints": ["itpn_d2.checkpoint"],
-    "Data": ["itpn_d2.data.registry", "itpn_d2.data.builtin", "itpn_d2.data.loader", "itpn_d2.data.mapper"],
+    "Data": ["itpn_d2.data.catalogs", "itpn_d2.data.builtin", "itpn_d2.data.loader", "itpn_d2.data.mapper"],
     "Training": ["itpn_d2.engine.run", "itpn_d2.engine.training", "itpn_d2.engine.trainer", "itpn_d2.solver"],
     "Detectors and heads": [
         "itpn_d2.meta_arch.dino.dino",

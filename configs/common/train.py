@@ -1,4 +1,4 @@
-"""Run settings that every config starts from; itpn_d2/engine/schema.py says what each is."""
+"""Run settings that every config starts from; itpn_d2/engine/schema/ says what each is."""
 
 from itpn_d2.engine.schema import Training, defaults
 

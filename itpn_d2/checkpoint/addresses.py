@@ -11,7 +11,8 @@ from detectron2.checkpoint.catalog import ModelCatalog
 from detectron2.utils.file_io import Detectron2Handler, PathManager
 from iopath.common.file_io import get_cache_dir
 
-from ..download import download, masked, parts_of
+from ..addresses import masked
+from ..download import download, parts_of
 from ..errors import CheckpointError, UseError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")

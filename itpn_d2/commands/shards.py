@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..data.paths import ImageSource, image_folder
+from ..data.image_sources import ImageSource, image_folder
 from ..errors import DatasetError, add_debug, errors_of_use
 from ..files import make_folder, written_whole
 

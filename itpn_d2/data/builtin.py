@@ -9,10 +9,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
 
 from ..errors import DatasetError
+from .catalogs import dataset_facts, is_registered, register, register_detections
 from .coco_check import judge, read_coco
 from .lvis_package import require_lvis
 from .official import OfficialChecker
-from .registry import dataset_facts, is_registered, register, register_detections
 
 _COCO = frozenset(name for splits in _PREDEFINED_SPLITS_COCO.values() for name in splits)
 # what is read from the json, and so replaces what Detectron2 has registered

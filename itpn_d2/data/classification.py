@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from ..errors import DatasetError
 from ..seed import seeded
+from .catalogs import is_registered, register
 from .decode import BrokenImageError, decode, open_image, pixels, upright_size
 from .decoder import Decoder, by_torchvision
-from .paths import ImageSource, PathTable
+from .image_sources import ImageSource, PathTable
 from .picture_check import VerifyImages
 from .posterize import keep_a_bit
-from .registry import is_registered, register
 from .sources import as_classes, labelled_source
 
 logger = logging.getLogger(__name__)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetError
+from .catalogs import is_registered, own_json, register, require_paths
 from .labels import IGNORED
 from .panoptic_check import PanopticSet, check_panoptic
 from .picture_check import VerifyImages
 from .problems import settle
 from .records import Category
-from .registry import is_registered, own_json, register, require_paths
 from .values import Identity
 
 THINGS = "things"  # class 0 of the semantic branch: all things together (Panoptic FPN, section 4)

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Literal
 
 from ..files import cache_root
+from .catalogs import register_detections
 from .coco_check import check_coco
 from .panoptic import register_panoptic
-from .registry import register_detections
 from .scenes import CLASSES, KEYPOINTS, generate_scenes
 from .semantic import register_semantic
 
@@ -22,7 +22,7 @@ def register_scenes(
     root: str | None = None,
     task: Task = "instances",
 ) -> str:
-    """Make the scenes on first use under ``root`` (default: :func:`~itpn_d2.data.registry.cache_root`) and
+    """Make the scenes on first use under ``root`` (default: :func:`~itpn_d2.data.catalogs.cache_root`) and
     register them.
 
     Args:

@@ -11,12 +11,12 @@ from detectron2.data.datasets.builtin_meta import ADE20K_SEM_SEG_CATEGORIES
 from tqdm import tqdm
 
 from ..errors import DatasetError
+from .catalogs import is_registered, register, require_paths
 from .decode import BrokenImageError, decode, open_image, upright_size
+from .image_sources import image_folder
 from .labels import IGNORED, MAX_CLASSES, Labelling
-from .paths import image_folder
 from .picture_check import VerifyImages
 from .problems import Notes, Problem, read_text, settle
-from .registry import is_registered, register, require_paths
 
 _LABEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm")  # those that lose nothing
 

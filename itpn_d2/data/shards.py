@@ -17,8 +17,8 @@ import numpy as np
 
 from ..errors import DatasetError
 from ..files import cache_root, write_json, written_whole
+from .image_sources import EXTENSIONS, ImageSource
 from .members import file_system, is_url, member_address
-from .paths import EXTENSIONS, ImageSource
 
 logger = logging.getLogger(__name__)
 _BLOCK = 512  # bytes

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DatasetError
-from .paths import ImageSource, image_folder, text_list
+from .image_sources import ImageSource, image_folder, text_list
 from .shards import are_shards, image_shards
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ..errors import ConfigError
+from ..lazy.targets import present_name
 
 logger = logging.getLogger(__name__)
 _KEYS = (
@@ -68,6 +69,8 @@ class Fingerprint:
         names = sorted({*state, *self.settings} - set(_CLASSES))
         for name in names:
             before, now = state.get(name, missing), self.settings.get(name, missing)
+            if name.endswith("._target_") and isinstance(before, str):
+                before = present_name(before)
             if before != now and missing not in (before, now):
                 logger.warning("--resume with another setting: %s was %s, is now %s", name, before, now)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..data.paths import EXTENSIONS
+from ..data.image_sources import EXTENSIONS
 from ..errors import ConfigError
 
 _KEPT = (".jpg", ".jpeg", ".png")  # formats that a picture keeps

@@ -85,6 +85,11 @@ _FUNCTIONS = {
     "pretrain.encoders": ("build_backbone",),
     "timm.data": ("create_transform",),
 }
+# Modules that have another name now; configs that earlier versions wrote have the old one.
+_RENAMED = {
+    "itpn_d2.data.paths": "itpn_d2.data.image_sources",
+    "itpn_d2.data.registry": "itpn_d2.data.catalogs",
+}
 _NOT = ("detectron2.modeling.mmdet_wrapper",)  # another library's loader of checkpoints
 _trusted: set[str] = set()
 
@@ -99,6 +104,12 @@ def name_of(target: Any) -> str:
     return target if isinstance(target, str) else str(_convert_target_to_string(target))
 
 
+def present_name(name: str) -> str:
+    """The name that a class or function has today, of one that a file of an earlier version gives."""
+    module, dot, rest = name.rpartition(".")
+    return f"{_RENAMED.get(module, module)}{dot}{rest}"
+
+
 def find(target: Any, key: str) -> Callable[..., Any]:
     """What a config that is a program names.
 
@@ -108,7 +119,7 @@ def find(target: Any, key: str) -> Callable[..., Any]:
     found = target
     if isinstance(target, str):
         try:
-            found = locate(target) if target else None
+            found = locate(present_name(target)) if target else None
         except Exception as error:  # of the import of the module, which is anybody's
             reason = " ".join(str(error.__cause__ or error).split())[:200]
             raise ConfigError(f"{key}={target!r}: there is no such class or function ({reason})") from error
@@ -123,7 +134,7 @@ def find_harmless(name: Any, key: str) -> Callable[..., Any]:
     Raises:
         ConfigError: there is none, or it is not on the list; ``key`` is where it stands.
     """
-    found = _walk(name) if isinstance(name, str) else None
+    found = _walk(present_name(name)) if isinstance(name, str) else None
     if found is None or not _is_harmless(found):
         raise ConfigError(
             f"{key}={name!r}: a .yaml is data, and may only name parts of models and of training in "

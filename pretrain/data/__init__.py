@@ -2,7 +2,7 @@
 
 from itpn_d2.data import BrokenImages
 from itpn_d2.data.decode import BrokenImageError
-from itpn_d2.data.paths import ImageSource, PathTable, coco_images, image_folder, scenes, text_list
+from itpn_d2.data.image_sources import ImageSource, PathTable, coco_images, image_folder, scenes, text_list
 from itpn_d2.data.shards import image_shards
 
 from .dataset import ImageDataset, collate

@@ -8,7 +8,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from itpn_d2.data.decode import BrokenImageError, open_image
-from itpn_d2.data.paths import ImageSource
+from itpn_d2.data.image_sources import ImageSource
 from itpn_d2.data.sampler import Place, stand_ins
 from itpn_d2.errors import DatasetError
 

@@ -8,8 +8,8 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from itpn_d2.data import ResumableBatchSampler
+from itpn_d2.data.image_sources import ImageSource
 from itpn_d2.data.loader import prepare_for_workers, start_worker
-from itpn_d2.data.paths import ImageSource
 
 from .dataset import ImageDataset, View, collate
 

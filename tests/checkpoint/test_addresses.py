@@ -9,7 +9,6 @@ import pytest
 from detectron2.utils.file_io import PathManager
 
 from itpn_d2.checkpoint import CheckpointError, load_pretrained, load_state_file, local_path
-from itpn_d2.download import masked
 
 
 @pytest.fixture(autouse=True)
@@ -115,21 +114,6 @@ def test_a_password_goes_to_the_server_alone(site):
     address = site.address.replace("://", "://me:p%40ss@")
     assert Path(local_path(f"{address}/x.pth")).read_bytes() == b"weights"
     assert seen == ["Basic bWU6cEBzcw=="]
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("https://me:word@host/x", "https://***@host/x"),
-        ("see ftp://me@host/x and http://a:b@c/", "see ftp://***@host/x and http://***@c/"),
-        ("https://me:wo/rd@host/x", "https://***@host/x"),
-        ("https://host:8080/a@1/x", "https://host:8080/a@1/x"),
-        ("hf://org/repo@revision/file", "hf://org/repo@revision/file"),
-        ("https://h/x?sig=abc&n=1", "https://h/x?sig=***&n=***"),
-    ],
-)
-def test_masks(text, shown):
-    assert masked(text) == shown
 
 
 def test_a_pipe_is_not_read(tmp_path):

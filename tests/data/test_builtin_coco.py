@@ -20,9 +20,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from itpn_d2.data import DatasetError, prepare_datasets, register_builtin
+from itpn_d2.data.catalogs import dataset_facts
 from itpn_d2.data.coco_check import read_coco
 from itpn_d2.data.official import OfficialChecker
-from itpn_d2.data.registry import dataset_facts
 
 NAME, PEOPLE = "coco_2017_val", "keypoints_coco_2017_val"
 THINGS = [c for c in COCO_CATEGORIES if c["isthing"]]

@@ -25,7 +25,7 @@ from itpn_d2.data import (
     register_scenes,
     test_augmentations,
 )
-from itpn_d2.data.registry import register
+from itpn_d2.data.catalogs import register
 
 
 @pytest.fixture(scope="module")

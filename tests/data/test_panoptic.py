@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
 
 from itpn_d2.data import DatasetError, PanopticMapper, check_panoptic, register_panoptic
-from itpn_d2.data.registry import dataset_facts
+from itpn_d2.data.catalogs import dataset_facts
 
 CATEGORIES = [
     {"id": 30, "name": "grass", "isthing": 0},

@@ -7,7 +7,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from itpn_d2.data import PanopticMapper, SemanticMapper, check_coco, generate_scenes, register_scenes
-from itpn_d2.data.registry import dataset_facts
+from itpn_d2.data.catalogs import dataset_facts
 from itpn_d2.data.scenes import CLASSES, KEYPOINTS, draw_scene
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from itpn_d2.commands.shards import main
 from itpn_d2.data import ResumableBatchSampler, labelled_source
+from itpn_d2.data.image_sources import image_folder
 from itpn_d2.data.members import open_member
-from itpn_d2.data.paths import image_folder
 from itpn_d2.data.read import read_image
 from itpn_d2.data.shards import image_shards
 from itpn_d2.errors import DatasetError

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from itpn_d2.engine import load_config
 from itpn_d2.engine.config import save_config
 from itpn_d2.errors import ConfigError
-from itpn_d2.lazy.targets import find_harmless
+from itpn_d2.lazy.targets import find, find_harmless
 from itpn_d2.lazy.texts import Texts
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
@@ -149,8 +149,8 @@ CODE = [
     "itpn_d2.files.write_text",
     "itpn_d2.evaluation.write_results",
     "itpn_d2.evaluation.results.write_results",
-    "itpn_d2.data.registry.os.mkdir",
-    "itpn_d2.data.registry.cleaned_json",
+    "itpn_d2.data.catalogs.os.mkdir",
+    "itpn_d2.data.catalogs.cleaned_json",
     "itpn_d2.checkpoint.atomic_save",
     "itpn_d2.engine.launch.launch",
     "itpn_d2.timm.main",
@@ -177,10 +177,12 @@ def test_a_yaml_names_no_code(tmp_path, foreign, target, place):
 
 @pytest.mark.parametrize(
     "target", ["torch.nn.Conv2d", "torch.optim.SGD", "timm.optim.Lars", "detectron2.layers.ShapeSpec",
-               "torchvision.ops.DeformConv2d", "fvcore.common.param_scheduler.ConstantParamScheduler"],
+               "torchvision.ops.DeformConv2d", "fvcore.common.param_scheduler.ConstantParamScheduler",
+               "itpn_d2.data.paths.image_folder", "itpn_d2.data.paths.text_list"],  # of an earlier version
 )  # fmt: skip
 def test_a_yaml_names_parts(target):
-    assert callable(find_harmless(target, "model._target_"))
+    found = find_harmless(target, "model._target_")
+    assert callable(found) and found is find(target, "model._target_")
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,10 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
 def test_resuming_into_something_else(tmp_path, caplog):
     cfg = OmegaConf.create(
         {
-            "dataset": {"train": {"json": "a.json"}, "class_names": ["cat", "dog"]},
+            "dataset": {
+                "train": {"_target_": "itpn_d2.data.image_sources.coco_images", "json": "a.json"},
+                "class_names": ["cat", "dog"],
+            },
             "optimizer": {"lr": 0.1, "betas": [0.9, 0.99]},
             "train": {"seed": 1, "amp": {"dtype": "fp32"}},
         }
@@ -180,6 +183,9 @@ def test_resuming_into_something_else(tmp_path, caplog):
     before = Fingerprint(cfg, images=8).state_dict()
     same = Fingerprint(cfg, images=8)
     same.load_state_dict(before)
+    same.load_state_dict(
+        before | {"dataset.train._target_": "itpn_d2.data.paths.coco_images"}
+    )  # its old name
     assert not caplog.records
     cfg.optimizer.lr, cfg.train.seed = 0.2, 2
     Fingerprint(cfg, images=7).load_state_dict(before)

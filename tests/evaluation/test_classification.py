@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from itpn_d2.data import register_labelled_images
-from itpn_d2.data.paths import image_folder
+from itpn_d2.data.image_sources import image_folder
 from itpn_d2.evaluation import ClassificationEvaluator, flatten, label_grid, save_prediction_grid, table
 
 CLASSES = ["a", "b", "c", "d", "e", "t-shirt"]

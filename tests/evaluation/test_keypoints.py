@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from itpn_d2.data import DatasetError, check_coco, register_coco, register_scenes
-from itpn_d2.data.registry import dataset_facts
+from itpn_d2.data.catalogs import dataset_facts
 from itpn_d2.data.scenes import generate_scenes
 from itpn_d2.evaluation import build_evaluator, prediction_grid
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from itpn_d2.data import DatasetError
-from itpn_d2.data.paths import PathTable, coco_images, image_folder, scenes, text_list
+from itpn_d2.data.image_sources import PathTable, coco_images, image_folder, scenes, text_list
 
 
 def listed(source):

@@ -1,0 +1,162 @@
+"""The other sections, and the two kinds of config that they make.
+
+Of sections whose nodes are calls (``dataloader.train``, ``optimizer``, ...) the ranges of the common
+arguments stand here; any other argument is checked against its target.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from .run import Pretraining, Training
+from .values import (
+    Call,
+    Count,
+    Decay,
+    Decoder,
+    Given,
+    Names,
+    Number,
+    Pixels,
+    Positive,
+    Section,
+    Seed,
+    Share,
+    Text,
+    Whole,
+)
+
+
+class Image(Section):
+    """Sizes of images in pixels; each kind of data has some of these keys."""
+
+    short_sides: Annotated[list[Pixels], Field(min_length=1)] = [800]
+    test_short_side: Pixels = 800
+    max_size: Pixels = 1333
+    crop: Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None = None
+    size: Pixels = 224
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 0.875
+    crop_mode: Literal["center", "squash", "border"] = "center"
+
+
+class Views(Section):
+    enabled: bool = False
+    scales: Annotated[list[Positive], Field(min_length=1)] = [1.0]
+    flip: bool = True
+
+
+class Loader(Call):
+    mapper: Given = {}
+    total_batch_size: Count = 16
+    batch_size: Count = 1
+    num_workers: Number = 2
+    seed: Seed = 0
+    start_iter: Number = 0
+    repeat_threshold: Share | None = None
+    min_keypoints: Number = 0
+    max_images: Count | None = None
+
+
+class Dataloader(Section):
+    decoder: Decoder = Field(default="auto", description="see docs/data.md")
+    image: Image = Image()
+    test_views: Views = Views()
+    train: Loader
+    test: Loader
+    val_loss: Loader | None = None
+    evaluator: Call
+
+
+class Images(Section):
+    """``dataloader.train`` of a pre-training, whose loader is the run's own."""
+
+    view: Call
+    total_batch_size: Count
+    num_workers: Number = 0
+
+
+class PretrainDataloader(Section):
+    decoder: Decoder = Field(default="auto", description="see docs/data.md")
+    train: Images
+
+
+class Set(Call):
+    name: Text = "dataset"
+    num_images: Count = 1
+    size: Annotated[Whole, Field(ge=32)] = 32
+    seed: Seed = 0
+
+
+class Dataset(Section):
+    train: Set | None = None
+    val: Set | None = None
+    num_classes: Count | None = None
+    class_names: Names | None = None
+    num_semantic_classes: Count | None = None
+    semantic_class_names: Names | None = None
+    num_keypoints: Count | None = None
+    keypoint_flip: list[Number] | None = None
+    classes: str | Names | None = None
+
+
+class PretrainDataset(Section):
+    train: Set
+
+
+class Parameters(Call):
+    lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Optimizer(Call):
+    params: Parameters
+    lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Decay = 0.9
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [
+        0.9,
+        0.999,
+    ]
+    eps: Annotated[float, Field(ge=0)] = 1e-8
+
+
+class Schedule(Call):
+    warmup_length: Share = Field(default=0.0, description="share of the run")
+    warmup_factor: Share = 0.0
+
+
+class Model(Call):
+    pixel_mean: Annotated[list[float], Field(min_length=1)] = [0.0]
+    pixel_std: Annotated[list[Positive], Field(min_length=1)] = [1.0]
+    input_format: Literal["RGB", "BGR"] = "RGB"
+
+
+class Config(Section):
+    """A whole config of train_net.py."""
+
+    model_config = ConfigDict(extra="ignore")  # a .py config may have helpers of its own beside the sections
+    model: Model
+    dataset: Dataset
+    dataloader: Dataloader
+    optimizer: Optimizer
+    lr_multiplier: Schedule
+    train: Training
+
+
+class PretrainConfig(Config):
+    """A whole config of pretrain."""
+
+    dataset: PretrainDataset  # type: ignore[assignment]
+    dataloader: PretrainDataloader  # type: ignore[assignment]
+    train: Pretraining  # type: ignore[assignment]
+
+
+SECTIONS = tuple(Config.model_fields)
+
+
+def kind_of(content: Mapping[str, Any]) -> type[Config]:
+    """Which of the two a config is: a pre-training counts epochs."""
+    train = content.get("train")
+    return PretrainConfig if isinstance(train, Mapping) and "epochs" in train else Config
