@@ -25,6 +25,7 @@ from .values import (
     Share,
     Text,
     Whole,
+    Workers,
 )
 
 
@@ -50,7 +51,7 @@ class Loader(Call):
     mapper: Given = {}
     total_batch_size: Count = 16
     batch_size: Count = 1
-    num_workers: Number = 2
+    num_workers: Workers = 2
     seed: Seed = 0
     start_iter: Number = 0
     repeat_threshold: Share | None = None
@@ -73,7 +74,7 @@ class Images(Section):
 
     view: Call
     total_batch_size: Count
-    num_workers: Number = 0
+    num_workers: Workers = 0
 
 
 class PretrainDataloader(Section):

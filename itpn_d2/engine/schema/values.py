@@ -6,10 +6,15 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ...lazy.texts import Texts
 
+_LARGEST = 2**53  # up to which floats hold every integer
+
 
 def _integral(value: Any) -> Any:
     """1e5 is a float in Python and an integer to people."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(value, int) and abs(value) > _LARGEST:  # tensors and progress bars overflow
+        raise ValueError(f"it can't be more than {_LARGEST}")
+    return value
 
 
 def metric(name: str) -> str:
@@ -31,6 +36,7 @@ def _texts(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_integral)]
 Count = Annotated[Whole, Field(ge=1)]
 Number = Annotated[Whole, Field(ge=0)]  # 0: never, or none
+Workers = Annotated[Whole, Field(ge=0, le=1024)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
