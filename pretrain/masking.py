@@ -3,7 +3,7 @@
 Every class has one call form, ``masking(batch, grid, generator, device) -> (B, N) bool``, True where masked,
 N row-major over ``grid`` = (rows, columns). Random numbers come from torch on the CPU, from ``generator`` or
 else from the global state, so that a run that seeds either draws the same masks on any device and after a
-resume.
+resume. :func:`draw` gives each sample of a run its own generator.
 """
 
 import math
@@ -11,6 +11,8 @@ from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
+
+from itpn_d2.layers import draws_of
 
 
 class Masking(Protocol):
@@ -23,6 +25,16 @@ class Masking(Protocol):
         generator: Generator | None = None,
         device: torch.device | str = "cpu",
     ) -> Tensor: ...
+
+
+def draw(masking: Masking, batch: int, grid: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+    """Masks ``(B, N)`` of a batch. In a training run those of a sample come from its position in the sequence
+    of samples, for any number of processes; elsewhere from torch's global state."""
+    draws = draws_of(batch)
+    if draws is None:
+        return masking(batch, grid, None, device)
+    masks = [masking(1, grid, generator, "cpu") for generator in draws.generators("masks")]
+    return torch.cat(masks).to(device)
 
 
 class RandomMasking:

@@ -142,6 +142,7 @@ class PretrainRun(BaseRun):
             for _ in range((segment.stop - first) * accumulate):
                 batch = next(batches)
                 self.broken.add(batch.pop("broken"))
+                batch["position"] = [(number << 40) + position for position in batch["position"]]
                 yield {
                     k: v.to(self.device, non_blocking=True) if isinstance(v, torch.Tensor) else v
                     for k, v in batch.items()

@@ -1,10 +1,9 @@
 """The residual blocks of the trunks and of the pyramid."""
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 
-from ..layers import Attention, Mlp, SwiGLU, WindowLayout, in_stripes
+from ..layers import Attention, DropPath, Mlp, SwiGLU, WindowLayout, in_stripes
 from .checkpointing import Block
 
 TOKENS = 4096  # that an MLP of stage 3 takes at a time, in inference on a CPU
@@ -67,6 +66,7 @@ class AttentionBlock(Block):
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = mlp
         self.drop_path = drop_path(drop)
+        self.drop_path_mlp = drop_path(drop)
         self.gamma_1 = layer_scale_vector(dim, layer_scale)
         self.gamma_2 = layer_scale_vector(dim, layer_scale)
 
@@ -83,7 +83,7 @@ class AttentionBlock(Block):
         update = self.attn(self.norm1(x), key_mask, grid, layout, grids)
         x = x + self.drop_path(update if self.gamma_1 is None else update * self.gamma_1)
         (update,) = in_stripes(self._feed, x, rows=x.shape[1], cells=TOKENS)
-        return x + self.drop_path(update if self.gamma_2 is None else update * self.gamma_2)
+        return x + self.drop_path_mlp(update if self.gamma_2 is None else update * self.gamma_2)
 
     def _feed(self, x: Tensor) -> tuple[Tensor]:
         return (self.mlp(self.norm2(x)),)

@@ -26,8 +26,8 @@ Mapper = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
 class MappedRecords(Dataset):
-    """Records, mapped on access by index or by (position, index). A list of them is kept serialised, so that
-    workers share one copy.
+    """Records, mapped on access by index or by (position, index), of which a sample then tells its
+    ``position``. A list of them is kept serialised, so that workers share one copy.
 
     Where the mapper raises :class:`BrokenImageError`, that is logged and another record stands in.
 
@@ -57,6 +57,8 @@ class MappedRecords(Dataset):
                 logger.warning("%s: left out, it can't be read (%s)", record["file_name"], error)
                 broken.append((str(record["file_name"]), str(error)))
                 continue
+            if isinstance(place, tuple):
+                sample = {**sample, "position": position}
             return {**sample, "instead_of": broken} if broken and self.replace else sample
         raise DatasetError(
             f"{self.records[index]['file_name']}: it can't be read, nor can what was drawn instead of it; "

@@ -73,6 +73,16 @@ def images_in(batch: Any) -> int:
     return len(batch) if isinstance(batch, Sized) else 0
 
 
+def positions_in(batch: Any) -> list[int] | None:
+    """Where the samples of a batch stand in the sequence of all, ``position`` of each; None if it is not
+    said."""
+    if isinstance(batch, Mapping):
+        return batch.get("position")
+    if isinstance(batch, list) and batch and all(isinstance(s, Mapping) and "position" in s for s in batch):
+        return [sample["position"] for sample in batch]
+    return None
+
+
 def write(records: Sequence[Record], storage: EventStorage) -> None:
     """The means over all processes into the main one's storage, each under its iteration; all processes call
     it, with as many steps. Losses that are not finite are left out.

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import ConfigError
+from ..layers import Draws, draw_by_sample, drawing
 from ..seed import seed_step
 from ..solver import WeightAverage
 from .finite import FiniteCheck, contagious, drops_by_itself
@@ -22,7 +23,7 @@ from .flops import throughput
 from .hooks import due
 from .precision import autocast
 from .progress import peak_memory
-from .records import Record, images_in, write
+from .records import Record, images_in, positions_in, write
 from .timeouts import hurried
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,10 @@ class Trainer(TrainerBase):
     """Detectron2 training loop over a model that returns a dict of losses.
 
     The random state is a function of (seed, micro-batch, rank), not of history, and so are the data: a run
-    that is resumed at iteration i is, on the CPU, bit for bit the run that was never stopped.
+    that is resumed at iteration i is, on the CPU, bit for bit the run that was never stopped. What belongs to
+    a sample (dropped paths, masks, training examples) is drawn from the seed and the sample's position
+    instead,
+    where batches tell it, so that the number of processes does not matter: see :mod:`itpn_d2.layers.draws`.
 
     Args:
         model: in training mode, on its device; wrapped for distributed training or not.
@@ -68,7 +72,7 @@ class Trainer(TrainerBase):
         if accumulate < 1:
             raise ValueError(f"train.accumulate={accumulate}: must be at least 1")
         model.train()
-        self.model = model
+        self.model = draw_by_sample(model)
         self.optimizer = optimizer
         self.dtype = dtype
         self.device = next(model.parameters()).device
@@ -136,7 +140,11 @@ class Trainer(TrainerBase):
             images += images_in(batch)
             seed_step(self.seed, self.iter * self.accumulate + micro, comm.get_rank())
             last = micro == self.accumulate - 1
-            with nullcontext() if last else self._gradients_stay_local(), self._counted(micro):
+            with (
+                nullcontext() if last else self._gradients_stay_local(),
+                self._counted(micro),
+                drawing(self._draws(batch)),
+            ):
                 with autocast(self.device, self.dtype):
                     losses = self.model(batch)
                 losses = losses if isinstance(losses, dict) else {"loss": losses}
@@ -154,6 +162,10 @@ class Trainer(TrainerBase):
         """Processes exchange gradients once a step, after the last micro-batch."""
         model = self.model
         return model.no_sync() if isinstance(model, nn.parallel.DistributedDataParallel) else nullcontext()
+
+    def _draws(self, batch: Any) -> Draws | None:
+        positions = positions_in(batch)
+        return None if positions is None else Draws(self.seed, positions, self.device)
 
     @contextmanager
     def _counted(self, micro: int) -> Iterator[None]:

@@ -1,8 +1,17 @@
-"""Heads that Detectron2 lacks, or builds from yacs configs only."""
+"""Heads that Detectron2 lacks, builds from yacs configs only, or draws by process."""
 
+from .by_sample import RPN, CascadeROIHeads, StandardROIHeads
 from .fcn import FCNHead
 from .point_rend import point_rend_mask_head
 from .semantic_fpn import SemSegFPNHead
 from .upernet import UPerNetHead
 
-__all__ = ["FCNHead", "SemSegFPNHead", "UPerNetHead", "point_rend_mask_head"]
+__all__ = [
+    "RPN",
+    "CascadeROIHeads",
+    "FCNHead",
+    "SemSegFPNHead",
+    "StandardROIHeads",
+    "UPerNetHead",
+    "point_rend_mask_head",
+]

@@ -4,12 +4,15 @@ config, which is made here from plain arguments."""
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.projects.point_rend import PointRendMaskHead as Detectron2PointRendMaskHead
 from detectron2.projects.point_rend import add_pointrend_config
 from detectron2.structures import Instances
 from torch import Tensor
+
+from ..layers import Reseeded
 
 
 class PointRendMaskHead(Detectron2PointRendMaskHead):
@@ -29,6 +32,16 @@ class PointRendMaskHead(Detectron2PointRendMaskHead):
             nothing = sum(p.sum() for p in self.parameters()) * 0.0
             return {"loss_mask": nothing, "loss_mask_point": nothing}
         return super().forward({name: map.float() for name, map in features.items()}, instances)
+
+    def _sample_train_points(self, coarse_mask: Tensor, instances: list[Instances]) -> tuple[Tensor, Tensor]:
+        """Points and labels of one image after the other, each image's by its own numbers."""
+        turns, found = Reseeded("points", len(instances)), []
+        for mask, one in zip(coarse_mask.split([len(i) for i in instances]), instances, strict=True):
+            turns.next_image()
+            if len(one):
+                found.append(super()._sample_train_points(mask, [one]))
+        points, labels = zip(*found, strict=True)
+        return torch.cat(points), torch.cat(labels)
 
 
 def point_rend_mask_head(

@@ -3,6 +3,8 @@
 from .attention import Attention
 from .deformable import DeformableAttention, deformable_samples
 from .deformable_torch import grid_levels, sample_levels
+from .draws import Draws, Reseeded, drawing, draws_of
+from .drop import DropPath, draw_by_sample
 from .mlp import Mlp, SwiGLU
 from .padding import ImageSizes, content_sizes, token_grids, token_mask
 from .patch import PatchEmbed, PatchMerge, PatchSplit
@@ -16,6 +18,8 @@ __all__ = [
     "Attention",
     "DecomposedBias",
     "DeformableAttention",
+    "Draws",
+    "DropPath",
     "ImageSizes",
     "Mlp",
     "PatchEmbed",
@@ -23,6 +27,7 @@ __all__ = [
     "PatchSplit",
     "PositionCache",
     "ResampleRule",
+    "Reseeded",
     "SwiGLU",
     "TableBias",
     "WindowLayout",
@@ -30,6 +35,9 @@ __all__ = [
     "content_sizes",
     "cut_windows",
     "deformable_samples",
+    "draw_by_sample",
+    "drawing",
+    "draws_of",
     "grid_levels",
     "in_stripes",
     "resample_grid",

@@ -19,9 +19,9 @@ Sample = dict[str, Any]
 class ImageDataset(Dataset[Sample]):
     """Samples by index, or by the (position, index) of a sampler; the view draws from the position.
 
-    A sample has the view's tensors, ``index`` (of the image that is shown), ``label`` where the source has
-    labels, and ``broken``: (file name, reason) of images that could not be read and that this one stands in
-    for.
+    A sample has the view's tensors, ``index`` (of the image that is shown), ``position``, ``label`` where the
+    source has labels, and ``broken``: (file name, reason) of images that could not be read and that this one
+    stands in for.
     """
 
     def __init__(self, source: ImageSource, view: View):
@@ -44,7 +44,7 @@ class ImageDataset(Dataset[Sample]):
             except BrokenImageError as error:
                 broken.append((str(self.source.path(candidate)), str(error)))
                 continue
-            sample.update(index=candidate, broken=broken)
+            sample.update(index=candidate, position=position, broken=broken)
             if self.source.labels is not None:
                 sample["label"] = int(self.source.labels[candidate])
             return sample
@@ -55,12 +55,14 @@ class ImageDataset(Dataset[Sample]):
 
 
 def collate(samples: list[Sample]) -> Sample:
-    """Stack tensors to ``(B, ...)``, integers to int64 ``(B,)``, and join the lists of broken images."""
+    """Stack tensors to ``(B, ...)``, integers to int64 ``(B,)``, list positions, join lists of broken images."""
     batch: Sample = {}
     for key, first in samples[0].items():
         values = [sample[key] for sample in samples]
         if key == "broken":
             batch[key] = [entry for entries in values for entry in entries]
+        elif key == "position":
+            batch[key] = values  # a matter of the host
         elif isinstance(first, torch.Tensor):
             batch[key] = torch.stack(values)
         else:

@@ -35,10 +35,11 @@ def build_pretrain_loader(
 ) -> DataLoader:
     """Endless batches of this process's share of ``total_batch_size``, in a new order every epoch.
 
-    A batch has ``image`` uint8 ``(B, 3, H, W)``, ``index`` int64 ``(B,)``, ``broken`` (see
-    :class:`~pretrain.data.ImageDataset`), and where view and source give them ``teacher_image`` and ``label``
-    int64 ``(B,)``. Batch ``i`` is the same for any number of workers, and whether reached from the start or
-    with ``start_iter=i``, so that a change of size is a new loader with another view.
+    A batch has ``image`` uint8 ``(B, 3, H, W)``, ``index`` int64 ``(B,)``, ``position`` (B
+    integers), ``broken`` (see :class:`~pretrain.data.ImageDataset`), and where view and source give them
+    ``teacher_image`` and ``label`` int64 ``(B,)``. Batch ``i`` is the same for any number of workers, and
+    whether reached from the start or with ``start_iter=i``, so that a change of size is a new loader with
+    another view.
 
     Raises:
         ValueError: the batch can't be split evenly over the processes.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from itpn_d2.normalisation import IMAGENET
 
 from ..encoders import Encoder, xavier_linears
-from ..masking import GridMasking, Masking
+from ..masking import GridMasking, Masking, draw
 from ..targets import HOG, Target
 from .base import Method
 
@@ -106,7 +106,7 @@ class FastMIM(Method):
                 f"image {height}x{width}, mask squares of {block} pixels{of} and tokens of {stride} pixels "
                 f"do not fit together"
             )
-        mask = self.masking(len(image), (rows, columns), None, image.device) if given is None else given
+        mask = draw(self.masking, len(image), (rows, columns), image.device) if given is None else given
         return mask.to(image.device, torch.bool).unflatten(1, (rows, columns))
 
     def decode(self, tokens: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from itpn_d2.normalisation import IMAGENET
 from ..decoder import MaskFill, TokenDecoder
 from ..encoders import encode_visible, visible_patches
 from ..fusion import Form, LevelFusion
-from ..masking import Masking, RandomMasking
+from ..masking import Masking, RandomMasking, draw
 from ..positions import sincos_2d
 from ..targets import Pixels
 from ..targets.base import token_grid
@@ -119,7 +119,7 @@ def draw_mask(masking: Masking, image: Tensor, batch: dict[str, Any]) -> Tensor:
     given = batch.get("mask")
     if given is not None:
         return given.to(image.device, torch.bool)
-    return masking(len(image), token_grid(image, 16), None, image.device)
+    return draw(masking, len(image), token_grid(image, 16), image.device)
 
 
 def sincos_start(table: nn.Parameter) -> None:

@@ -17,7 +17,7 @@ from detectron2.utils import comm
 
 PATIENCE = datetime.timedelta(minutes=2)
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload([__name__, "itpn_d2.engine"])
+SERVER.set_forkserver_preload([__name__, "itpn_d2.engine", "itpn_d2.model_zoo", "pretrain.methods"])
 
 
 def forked(world, main, folder):

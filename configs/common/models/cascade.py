@@ -10,7 +10,8 @@ from copy import deepcopy
 from detectron2.config import LazyCall as L
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
-from detectron2.modeling.roi_heads import CascadeROIHeads
+
+from itpn_d2.heads import CascadeROIHeads
 
 STAGES = ((0.5, 10), (0.6, 20), (0.7, 30))  # overlap of a positive, weight of a shift (a size: half of it)
 

@@ -11,15 +11,15 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.poolers import ROIPooler
-from detectron2.modeling.proposal_generator import RPN, StandardRPNHead
+from detectron2.modeling.proposal_generator import StandardRPNHead
 from detectron2.modeling.roi_heads import (
     FastRCNNConvFCHead,
     FastRCNNOutputLayers,
     MaskRCNNConvUpsampleHead,
-    StandardROIHeads,
 )
 
 from itpn_d2.backbone import create_model
+from itpn_d2.heads import RPN, StandardROIHeads
 from itpn_d2.meta_arch import GeneralizedRCNN
 from itpn_d2.normalisation import IMAGENET
 

@@ -124,11 +124,13 @@ class Criterion:
 
     @staticmethod
     def _count(targets: Sequence[Targets], device: torch.device) -> Tensor:
-        """Objects of a batch, the mean over processes, at least 1."""
+        """Objects of a batch, at least 1; in training the mean over processes, which for a validation loss
+        may have different numbers of batches."""
         count = torch.full((), float(sum(len(t) for t in targets)), device=device)
-        if comm.get_world_size() > 1:
+        if comm.get_world_size() > 1 and torch.is_grad_enabled():
             torch.distributed.all_reduce(count)
-        return (count / comm.get_world_size()).clamp(min=1)
+            count = count / comm.get_world_size()
+        return count.clamp(min=1)
 
     def losses(
         self,

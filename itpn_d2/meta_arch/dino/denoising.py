@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 
+from ...layers import Reseeded, draws_of
 from .reference import OURS, Reference
 from .structures import Match, Targets, inverse_sigmoid
 from .transfer import upload
@@ -86,7 +87,8 @@ class Denoising(nn.Module):
         device = self.labels.weight.device
         slots = min(max(1, *(len(t) for t in targets)), self.number)
         groups = self.number // slots
-        chosen = [self._choose(len(t), slots) for t in targets]
+        turns = Reseeded("objects to noise", len(targets))
+        chosen = [self._choose(len(t), slots, turns) for t in targets]
         kept = [self._take(t, c) for t, c in zip(targets, chosen, strict=True)]
         classes = pad_sequence([t.classes for t in kept], batch_first=True)
         boxes = pad_sequence([t.boxes for t in kept], batch_first=True)
@@ -115,8 +117,9 @@ class Denoising(nn.Module):
         return NoisyQueries(content, anchors, blocked, unused, matches, groups)
 
     @staticmethod
-    def _choose(count: int, slots: int) -> Tensor:
+    def _choose(count: int, slots: int, turns: Reseeded) -> Tensor:
         """Numbers of the objects that get queries, on the CPU."""
+        turns.next_image()
         return torch.arange(count) if count <= slots else torch.randperm(count)[:slots]
 
     @staticmethod
@@ -126,20 +129,28 @@ class Denoising(nn.Module):
         where = upload(chosen, targets.classes.device)
         return Targets(targets.classes[where], targets.boxes[where])
 
+    def _uniform(self, purpose: str, like: Tensor) -> Tensor:
+        """Random numbers in [0, 1) for ``(B, groups, copies, slots, ...)``; those of an image do not depend
+        on how many objects the others have."""
+        batch, groups, copies, slots, *rest = like.shape
+        draws = draws_of(batch)
+        if draws is None:
+            return torch.rand(like.shape, device=like.device)
+        return draws.uniform(purpose, groups, copies, self.number, *rest)[:, :, :, :slots]
+
     def _noisy_labels(self, classes: Tensor) -> Tensor:
-        drawn = torch.randint_like(classes, self.num_classes)
-        return torch.where(
-            torch.rand(classes.shape, device=classes.device) < self.label_noise / 2, drawn, classes
-        )
+        drawn = (self._uniform("noisy labels", classes) * self.num_classes).long()
+        changed = self._uniform("changed labels", classes) < self.label_noise / 2
+        return torch.where(changed, drawn, classes)
 
     def _noisy_boxes(self, boxes: Tensor) -> Tensor:
         """``(B, groups, copies, slots, 4)``: of two the first with a little noise, the second with much."""
+        moved = self._uniform("noisy boxes", boxes)
         if not self.contrastive:
             reach = torch.cat((boxes[..., 2:] / 2, boxes[..., 2:]), -1) * self.box_noise
-            return (boxes + (torch.rand_like(boxes) * 2 - 1) * reach).clamp(0, 1)
+            return (boxes + (moved * 2 - 1) * reach).clamp(0, 1)
         far = torch.arange(2.0, device=boxes.device)[:, None, None]
-        distance = (torch.rand_like(boxes) + far) * self.box_noise
-        sign = torch.randint_like(boxes, 2) * 2 - 1
+        sign = torch.where(self._uniform("directions", boxes) < 0.5, -1.0, 1.0)
         half = boxes[..., 2:].repeat(*[1] * (boxes.ndim - 1), 2) / 2
-        corners = box_convert(boxes, "cxcywh", "xyxy") + sign * distance * half
+        corners = box_convert(boxes, "cxcywh", "xyxy") + sign * (moved + far) * self.box_noise * half
         return box_convert(corners.clamp(0, 1), "xyxy", "cxcywh")

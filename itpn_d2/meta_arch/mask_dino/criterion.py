@@ -8,7 +8,7 @@ from detectron2.projects.point_rend.point_features import get_uncertain_point_co
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...layers import sample_points
+from ...layers import Reseeded, sample_points
 from ..dino.assignment import Assignment
 from ..dino.criterion import Criterion
 from ..dino.structures import Predictions, Targets
@@ -79,7 +79,7 @@ class MaskCriterion(Criterion):
         parts = enumerate(queries.split(counts))
         logits = torch.cat([masks.of(image, chosen) for image, chosen in parts]).float()[:, None]
         with torch.no_grad():
-            points = self.points(logits)
+            points = self.points(logits, counts)
             wanted = sample_points(targets.masks[objects][:, None], points)[:, 0]
         found = sample_points(logits, points)[:, 0]
         entropy = F.binary_cross_entropy_with_logits(found, wanted, reduction="none").mean(1)
@@ -87,11 +87,20 @@ class MaskCriterion(Criterion):
         dice = 1 - (2 * (share * wanted).sum(1) + 1) / (share.sum(1) + wanted.sum(1) + 1)
         return entropy.sum(), dice.sum()
 
-    def points(self, logits: Tensor) -> Tensor:
-        """``(n, num_points, 2)`` in 0..1: where to look at masks ``(n, 1, H, W)``."""
-        return get_uncertain_point_coords_with_randomness(
-            logits, lambda x: -x.abs(), self.num_points, self.oversample, self.importance
-        )
+    def points(self, logits: Tensor, counts: list[int]) -> Tensor:
+        """``(n, num_points, 2)`` in 0..1: where to look at masks ``(n, 1, H, W)``, of which the images have
+        ``counts``."""
+        turns = Reseeded("mask points", len(counts))
+        found = []
+        for of_image in logits.split(counts):
+            turns.next_image()
+            if len(of_image):
+                found.append(
+                    get_uncertain_point_coords_with_randomness(
+                        of_image, lambda x: -x.abs(), self.num_points, self.oversample, self.importance
+                    )
+                )
+        return torch.cat(found)
 
     def has_box(self, classes: Tensor) -> Tensor:
         everything = super().has_box(classes)
