@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from itpn_d2.data import as_classes
 from itpn_d2.engine.hooks import not_worth_a_run
+from itpn_d2.engine.parallel import gathered
 from itpn_d2.evaluation import write_results
 from itpn_d2.solver import WeightAverage
 
@@ -137,7 +138,13 @@ class Pictures(HookBase):
         self.count, self.output_dir = min(images, len(source)), output_dir
 
     def after_step(self) -> None:
-        if self.count and self.clock.due(self.trainer.iter, self.period) and comm.is_main_process():
+        if not (self.count and self.clock.due(self.trainer.iter, self.period)):
+            return
+        with gathered(self.trainer):
+            self._draw_in_main()
+
+    def _draw_in_main(self) -> None:
+        if comm.is_main_process():
             with not_worth_a_run("predictions"):
                 epoch = self.clock.epoch(self.trainer.iter + 1)
                 path = self.output_dir / f"predictions_{round(epoch):04d}.png"
@@ -186,13 +193,14 @@ class NearestNeighbours(HookBase):
     def after_step(self) -> None:
         if not self.clock.due(self.trainer.iter, self.period):
             return
-        if comm.is_main_process():
-            accuracy = self.measure()
-            self.trainer.storage.put_scalars(
-                smoothing_hint=False, **{f"knn/{name}": value for name, value in accuracy.items()}
-            )
-            logger.info("k-NN accuracy: %s", ", ".join(f"{k} {v:.2f}" for k, v in accuracy.items()))
-        comm.synchronize()
+        with gathered(self.trainer):
+            if comm.is_main_process():
+                accuracy = self.measure()
+                self.trainer.storage.put_scalars(
+                    smoothing_hint=False, **{f"knn/{name}": value for name, value in accuracy.items()}
+                )
+                logger.info("k-NN accuracy: %s", ", ".join(f"{k} {v:.2f}" for k, v in accuracy.items()))
+            comm.synchronize()
 
     def measure(self) -> dict[str, float]:
         """Accuracies in percent by name."""

@@ -18,7 +18,7 @@ from itpn_d2.checkpoint import Checkpointer, CheckpointError, last_checkpoint, l
 from itpn_d2.data import labelled_source
 from itpn_d2.engine import BaseRun, Trainer, load_config
 from itpn_d2.engine.fingerprint import Fingerprint
-from itpn_d2.engine.prepare import distribute
+from itpn_d2.engine.parallel import distribute
 from itpn_d2.errors import ConfigError
 from itpn_d2.lazy.build import build
 
@@ -92,13 +92,13 @@ class PretrainRun(BaseRun):
             if isinstance(follower, Method):
                 follower.set_input_size((size, size))
 
-    def _build_checkpointer(self, trainer: Trainer) -> Checkpointer:
+    def _build_checkpointer(self, trainer: Trainer | None) -> Checkpointer:
         self.origin = self._origin()
         return MethodCheckpointer(
             self.method,
             str(self.output_dir),
             self.cfg.train.checkpointer.max_to_keep,
-            trainer=trainer,
+            **({} if trainer is None else {"trainer": trainer}),
             pretraining=self.origin,
             fingerprint=Fingerprint(self.cfg, images=len(self.source)),
         )

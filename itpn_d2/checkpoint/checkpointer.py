@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import CheckpointError, UseError
 from ..files import write_text
+from ..sharded import is_sharded, load_whole, whole
 from .addresses import local_path
 from .classes import Classes
 from .completeness import require_all
@@ -48,10 +49,14 @@ class Checkpointer(FvcoreCheckpointer):
         self.max_to_keep, self.classes = max_to_keep, classes or Classes()
 
     def save(self, name: str, **kwargs: Any) -> None:
-        if not self.save_dir or not self.save_to_disk:
+        """All processes call it; the main one writes."""
+        if not self.save_dir or not (self.save_to_disk or is_sharded(self.model)):
             return
         content = self._weights(kwargs)
         content.update({key: item.state_dict() for key, item in self.checkpointables.items()})
+        content = whole(content, self.save_to_disk)
+        if not self.save_to_disk:
+            return
         path = Path(self.save_dir) / f"{name}.pth"
         logger.info("Saving checkpoint to %s", path)
         atomic_save(content, path)
@@ -59,9 +64,12 @@ class Checkpointer(FvcoreCheckpointer):
         self._remove_old(path)
 
     def save_weights(self, name: str, **kwargs: Any) -> None:
-        """Write the weights alone, without making them the checkpoint to resume from."""
-        if self.save_dir and self.save_to_disk:
-            atomic_save(self._weights(kwargs), Path(self.save_dir) / f"{name}.pth")
+        """Write the weights alone, without making them the checkpoint to resume from; of a sharded model, all
+        processes call it."""
+        if self.save_dir and (self.save_to_disk or is_sharded(self.model)):
+            content = whole(self._weights(kwargs), self.save_to_disk)
+            if self.save_to_disk:
+                atomic_save(content, Path(self.save_dir) / f"{name}.pth")
 
     def _weights(self, beside: dict[str, Any]) -> dict[str, Any]:
         return {"model": self.model.state_dict(), **self.classes.entry(), **beside}
@@ -70,7 +78,7 @@ class Checkpointer(FvcoreCheckpointer):
         """Write ``model_final`` of a run that had ended before it could, and remove what it could not remove
         any more."""
         final = Path(self.save_dir) / FINAL
-        if not final.is_file():
+        if not comm.all_gather(final.is_file())[0]:
             self.save(final.stem, iteration=iteration)
         elif self.save_to_disk:
             self._remove_old(final)
@@ -144,7 +152,7 @@ class Checkpointer(FvcoreCheckpointer):
             check_finite({name: value.to(own[name].dtype) for name, value in state.items()}, state)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error
-        self.model.load_state_dict(state)
+        load_whole(self.model, state)
         logger.info("Loaded %s", path)
 
     def _load_part(self, key: str, content: dict[str, Any], path: str) -> None:

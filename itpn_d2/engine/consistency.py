@@ -40,6 +40,17 @@ def _check_ways(train: Mapping[str, Any]) -> None:
             f"train.ddp.static_graph=True with train.accumulate={accumulate}: in a static graph every "
             f"backward pass exchanges gradients; leave one of them out"
         )
+    parallel = train.get("parallel", "ddp")
+    if parallel != "ddp" and train.get("compile") == "blocks":
+        raise ConfigError(
+            f"train.parallel={parallel} with train.compile=blocks: blocks that gather their weights are not "
+            f"compiled; set train.compile=none, or train.parallel=ddp"
+        )
+    if parallel != "ddp" and train.get("progressive"):
+        raise ConfigError(
+            f"train.parallel={parallel} with train.progressive: growing images change parameters, and those "
+            f"are sharded by then; set train.parallel=ddp"
+        )
     if train.get("count_flops") and train.get("compile") == "blocks":
         raise ConfigError(
             "train.count_flops=True with train.compile=blocks: compiled operations are not seen; count in a "

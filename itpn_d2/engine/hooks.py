@@ -13,6 +13,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from ..evaluation import flatten, plot_curves
+from .parallel import gathered
 from .precision import autocast
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ class Evaluation(HookBase):
 
     def after_step(self) -> None:
         if due(self.trainer.iter, self.period, self.trainer.max_iter):
-            metrics = flatten(self.evaluate())
+            with gathered(self.trainer):
+                metrics = flatten(self.evaluate())
             self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)
             comm.synchronize()
 
@@ -93,7 +95,13 @@ class ValidationLoss(HookBase):
         sums: dict[str, float] = {}
         count = 0
         # a storage of its own: heads record their training statistics as they go
-        with EventStorage(0), torch.no_grad(), torch.random.fork_rng(), autocast(device, self.dtype):
+        with (
+            gathered(self.trainer),
+            EventStorage(0),
+            torch.no_grad(),
+            torch.random.fork_rng(),
+            autocast(device, self.dtype),
+        ):
             torch.manual_seed(0)  # proposals are sampled: the same sample each time
             for batch in self.loader:
                 for name, loss in self.model(batch).items():

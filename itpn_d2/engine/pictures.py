@@ -19,6 +19,7 @@ from ..files import written_whole
 from ..lazy.build import build
 from ..solver import WeightAverage
 from .hooks import due, not_worth_a_run
+from .parallel import gathered
 from .parts import find_part
 from .precision import autocast
 from .token_exits import token_exits
@@ -45,7 +46,13 @@ class VisualizePredictions(HookBase):
         self.images, self.average = images, average
 
     def after_step(self) -> None:
-        if due(self.trainer.iter, self.period, self.trainer.max_iter) and comm.is_main_process():
+        if not due(self.trainer.iter, self.period, self.trainer.max_iter):
+            return
+        with gathered(self.trainer):
+            self._draw_in_main()
+
+    def _draw_in_main(self) -> None:
+        if comm.is_main_process():
             with not_worth_a_run("predictions"):
                 drawn = self.draw(f"predictions_{self.trainer.iter + 1:07d}.png")
                 with written_whole(drawn.with_name("predictions.png")) as partial:

@@ -12,8 +12,6 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
-from torch.nn.parallel import DistributedDataParallel
 
 from ..addresses import MaskAddresses
 from ..errors import ConfigError, config_errors
@@ -55,26 +53,6 @@ def prepare(cfg: DictConfig) -> tuple[FolderLock, torch.device, torch.dtype]:
     kind, count = str(dtype).removeprefix("torch."), comm.get_world_size()
     logger.info("%s, %s, %d process(es), output in %s", device, kind, count, output_dir)
     return lock, device, dtype
-
-
-def distribute(model: nn.Module, cfg: DictConfig, device: torch.device) -> nn.Module:
-    """The model wrapped for several processes by the settings of ``train.ddp``; itself in one."""
-    if comm.get_world_size() == 1:
-        return model
-    settings = cfg.train.ddp
-    buckets = {} if settings.bucket_cap_mb is None else {"bucket_cap_mb": settings.bucket_cap_mb}
-    wrapped = DistributedDataParallel(
-        model,
-        broadcast_buffers=False,
-        device_ids=[device.index] if device.type == "cuda" else None,
-        find_unused_parameters=settings.find_unused_parameters,
-        gradient_as_bucket_view=settings.gradient_as_bucket_view,
-        static_graph=settings.static_graph,
-        **buckets,
-    )
-    if settings.compress == "bf16":
-        wrapped.register_comm_hook(None, bf16_compress_hook)
-    return wrapped
 
 
 def without_sync_bn(model: nn.Module) -> nn.Module:

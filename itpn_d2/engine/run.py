@@ -19,7 +19,7 @@ from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import DictConfig
 from torch import nn
 
-from ..checkpoint import Checkpointer
+from ..checkpoint import Checkpointer, last_checkpoint
 from ..data import BrokenImages
 from ..errors import ConfigError, UseError, config_errors
 from ..files import write_text
@@ -33,7 +33,8 @@ from .compiling import compile_blocks
 from .config import check_config, save_config
 from .earlier import make_room
 from .hooks import Curves, ScheduledRate
-from .prepare import distribute, prepare, say_where, without_sync_bn, writers
+from .parallel import distribute
+from .prepare import prepare, say_where, without_sync_bn, writers
 from .profiling import Profile
 from .progress import ProgressBar
 from .saving import SaveOnSignal
@@ -99,18 +100,17 @@ class BaseRun:
     def _train(self, resume: bool, more_hooks: Sequence[HookBase]) -> dict[str, Any]:
         self._write_config()
         self._prepare_model(resume)
+        again = resume and last_checkpoint(self.output_dir) is not None
+        if not again:
+            self._load_start()
         trainer = self._build_trainer()
         checkpointer = self._build_checkpointer(trainer)
         self._on_signal = SaveOnSignal(checkpointer)
         trainer.register_hooks([*self._all_hooks(trainer, checkpointer), *more_hooks, self._on_signal])
         start = 0
-        if resume and checkpointer.has_checkpoint():
+        if again:
             checkpointer.resume_or_load("", resume=True)
             start = trainer.iter + 1
-        elif weights := start_weights(self.cfg, checkpointer.model):
-            checkpointer.load(weights, checkpointables=[])
-            if self.average is not None:
-                self.average.load_state_dict(self.model.state_dict())
         max_iter = self.cfg.train.max_iter
         if start >= max_iter:
             logger.info("Nothing to do: %d of %d iterations are done", start, max_iter)
@@ -128,6 +128,14 @@ class BaseRun:
         results = self._results(trainer)
         say_where(self.output_dir)
         return results
+
+    def _load_start(self) -> None:
+        """``train.init_checkpoint``, before the model is distributed: files are of whole weights."""
+        weights = start_weights(self.cfg, self.model)
+        if weights:
+            self._build_checkpointer(None).load(weights, checkpointables=[])
+            if self.average is not None:
+                self.average.load_state_dict(self.model.state_dict())
 
     @contextmanager
     def _first_step_named(self, trainer: Trainer) -> Iterator[None]:
@@ -156,13 +164,14 @@ class BaseRun:
 
     def _build_trainer(self) -> Trainer:
         cfg = self.cfg
-        optimizer = self._build_optimizer()
         if cfg.train.compile == "blocks":
             compile_blocks(self.model, self._dynamic_sizes)
+        model = distribute(self.model, cfg, self.device, self.dtype, self.average)
+        optimizer = self._build_optimizer()
         if cfg.train.show_groups:
             logger.info("Parameter groups\n%s", group_table(optimizer, self.model))
         return Trainer(
-            distribute(self.model, cfg, self.device),
+            model,
             optimizer,
             self.dtype,
             cfg.train.accumulate,
@@ -215,7 +224,8 @@ class BaseRun:
         """Micro-batches from iteration ``start`` on, without end."""
         raise NotImplementedError
 
-    def _build_checkpointer(self, trainer: Trainer) -> Checkpointer:
+    def _build_checkpointer(self, trainer: Trainer | None) -> Checkpointer:
+        """Without a trainer, for weights to start from."""
         raise NotImplementedError
 
     def _hooks(self, trainer: Trainer, checkpointer: Checkpointer) -> list[Any]:

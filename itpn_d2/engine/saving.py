@@ -13,6 +13,7 @@ from detectron2.utils import comm
 
 from ..checkpoint import Checkpointer
 from ..evaluation import is_better
+from ..sharded import is_sharded
 from ..signals import REQUESTS, asks_to_requeue
 from ..solver import WeightAverage
 from .hooks import due
@@ -60,25 +61,35 @@ class BestCheckpoint(HookBase):
         self.best_iteration = -1
 
     def after_step(self) -> None:
-        if not due(self.trainer.iter, self.period, self.trainer.max_iter) or not comm.is_main_process():
+        if not due(self.trainer.iter, self.period, self.trainer.max_iter):
             return
+        better = comm.is_main_process() and self._is_better()
+        if is_sharded(self.trainer.bare_model):
+            better = comm.all_gather(better)[0]  # all have to give their shards
+        if better:
+            self._save()
+
+    def _is_better(self) -> bool:
         latest = self.trainer.storage.latest()
         if self.metric not in latest:
             known = ", ".join(
                 k for k in latest if "/AP" in k or "loss" in k or k.endswith(("mIoU", "PQ", "top1"))
             )
             logger.warning("train.best_metric=%s was not measured; there are: %s", self.metric, known)
-            return
+            return False
         value, iteration = latest[self.metric]
         if iteration != self.trainer.iter or not is_better(value, self.best, self.mode):
-            return
+            return False
         self.best, self.best_iteration = float(value), int(iteration)
+        logger.info("Best %s so far: %.3f, to model_best.pth", self.metric, self.best)
+        return True
+
+    def _save(self) -> None:
         if self.average is not None:
             with self.average.swapped_into(self.trainer.bare_model):
                 self.checkpointer.save_weights("model_best", metric=self.metric, value=self.best)
         else:
             self.checkpointer.save_weights("model_best", metric=self.metric, value=self.best)
-        logger.info("Best %s so far: %.3f, saved as model_best.pth", self.metric, self.best)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_iteration": self.best_iteration}

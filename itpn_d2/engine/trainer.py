@@ -4,7 +4,7 @@ resume."""
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Literal
 
 import torch
@@ -12,15 +12,18 @@ from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import ConfigError
 from ..layers import Draws, draw_by_sample, drawing
 from ..seed import seed_step
+from ..sharded import is_sharded, shard_like
 from ..solver import WeightAverage
 from .finite import FiniteCheck, contagious, drops_by_itself
 from .flops import throughput
 from .hooks import due
+from .parallel import gradients_stay_local
 from .precision import autocast
 from .progress import peak_memory
 from .records import Record, images_in, positions_in, write
@@ -83,7 +86,7 @@ class Trainer(TrainerBase):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
         self.log_period, self.count_flops, self.flops = log_period, count_flops, 0
         self.check = FiniteCheck(nan, self.scaler.is_enabled())
-        self.late = self.device.type == "cuda" and drops_by_itself(optimizer)
+        self.late = self.device.type == "cuda" and drops_by_itself(optimizer) and not is_sharded(model)
         self._records: list[Record] = []  # since the last that went to the storage
         self.steps = 0  # that this object has taken
         self.stop_requested = False  # a hook may set it: the loop ends after the iteration
@@ -141,7 +144,7 @@ class Trainer(TrainerBase):
             seed_step(self.seed, self.iter * self.accumulate + micro, comm.get_rank())
             last = micro == self.accumulate - 1
             with (
-                nullcontext() if last else self._gradients_stay_local(),
+                nullcontext() if last else gradients_stay_local(self.model),
                 self._counted(micro),
                 drawing(self._draws(batch)),
             ):
@@ -157,11 +160,6 @@ class Trainer(TrainerBase):
         if due(self.iter, self.log_period, self.max_iter):
             self._write()
         self.steps += 1
-
-    def _gradients_stay_local(self) -> AbstractContextManager:
-        """Processes exchange gradients once a step, after the last micro-batch."""
-        model = self.model
-        return model.no_sync() if isinstance(model, nn.parallel.DistributedDataParallel) else nullcontext()
 
     def _draws(self, batch: Any) -> Draws | None:
         positions = positions_in(batch)
@@ -182,6 +180,7 @@ class Trainer(TrainerBase):
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm or float("inf"))
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         # what fails in the first step fails there
         late = self.late and self.steps > 0
         record = Record.begin(self.iter, losses, norm, waited, late)
@@ -273,7 +272,17 @@ class Trainer(TrainerBase):
         self._check_moments(state)
         # these decide, among others, on which device torch keeps the count of steps
         saved = state["param_groups"]
-        state = {**state, "param_groups": [{**s, **own} for s, own in zip(saved, groups, strict=True)]}
+        own = [p for group in self.optimizer.param_groups for p in group["params"]]
+        numbers = [number for group in saved for number in group["params"]]
+        moments = {
+            number: {name: shard_like(value, parameter) for name, value in state["state"][number].items()}
+            for number, parameter in zip(numbers, own, strict=True)
+            if number in state["state"]
+        }
+        state = {
+            "state": moments,
+            "param_groups": [{**s, **settings} for s, settings in zip(saved, groups, strict=True)],
+        }
         self.optimizer.load_state_dict(state)
         for group, settings in zip(self.optimizer.param_groups, groups, strict=True):
             group.update(settings)

@@ -66,13 +66,13 @@ class Run(BaseRun):
                 print(f"predictions: {drawer.draw('predictions.png')}")
         return results
 
-    def _build_checkpointer(self, trainer: Trainer) -> Checkpointer:
+    def _build_checkpointer(self, trainer: Trainer | None) -> Checkpointer:
         return Checkpointer(
             self.model,
             str(self.output_dir),
             self.cfg.train.checkpointer.max_to_keep,
             self._classes(),
-            trainer=trainer,
+            **({} if trainer is None else {"trainer": trainer}),
             fingerprint=Fingerprint(self.cfg),
         )
 

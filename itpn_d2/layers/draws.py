@@ -124,7 +124,7 @@ def path_table(batch: int) -> Tensor | None:
 
 
 class Reseeded:
-    """Torch's global generators, seeded anew before each image's turn, for what takes its numbers from them."""
+    """Torch's global generators, seeded anew before each image's turn: for what takes numbers from them."""
 
     def __init__(self, purpose: str, batch: int):
         draws = draws_of(batch)

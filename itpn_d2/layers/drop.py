@@ -6,7 +6,7 @@ import timm.layers
 import torch
 from torch import Tensor, nn
 
-from .draws import PATHS, draws_of, path_table
+from .draws import PATHS, Draws, draws_of, path_table
 
 
 class DropPath(nn.Module):
@@ -50,22 +50,20 @@ class Dropout(nn.Dropout):
     """torch's, with choices that belong to the samples; of ``(B, ...)``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _dropped(x, x.shape, self.p) if self.training and self.p else x
+        draws = draws_of(len(x)) if self.training and self.p else None
+        return super().forward(x) if draws is None else _dropped(x, x.shape, self.p, draws)
 
 
 class Dropout2d(nn.Dropout2d):
     """torch's, which drops whole channels of ``(B, C, H, W)``, with choices that belong to the samples."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _dropped(x, x.shape[:2], self.p) if self.training and self.p else x
+        draws = draws_of(len(x)) if self.training and self.p else None
+        return super().forward(x) if draws is None else _dropped(x, x.shape[:2], self.p, draws)
 
 
-def _dropped(x: Tensor, shape: torch.Size, rate: float) -> Tensor:
-    draws = draws_of(len(x))
-    if draws is None:
-        kept = torch.rand(shape, device=x.device) >= rate
-    else:
-        kept = draws.uniform("dropout", *shape[1:]) >= rate
+def _dropped(x: Tensor, shape: torch.Size, rate: float, draws: Draws) -> Tensor:
+    kept = draws.uniform("dropout", *shape[1:]) >= rate
     return x * kept.to(x.dtype)[(...,) + (None,) * (x.ndim - len(shape))] / max(1 - rate, 1e-8)
 
 

@@ -7,6 +7,8 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
+from ..sharded import load_whole
+
 
 class WeightAverage:
     """Moving average of ``model``; ``decay`` is reached slowly (timm's warm-up), so short runs profit too."""
@@ -29,7 +31,7 @@ class WeightAverage:
         return self.module.state_dict()
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        self.module.load_state_dict(state)
+        load_whole(self.module, state)
 
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Iterator[nn.Module]:

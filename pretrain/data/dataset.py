@@ -55,7 +55,7 @@ class ImageDataset(Dataset[Sample]):
 
 
 def collate(samples: list[Sample]) -> Sample:
-    """Stack tensors to ``(B, ...)``, integers to int64 ``(B,)``, list positions, join lists of broken images."""
+    """Stack tensors to ``(B, ...)``, integers to int64 ``(B,)``; list positions and broken images."""
     batch: Sample = {}
     for key, first in samples[0].items():
         values = [sample[key] for sample in samples]

@@ -73,10 +73,10 @@ def picture(position, objects=3):
     return {"image": image, "instances": instances, "height": 64, "width": 64, "position": position}
 
 
-def batches(name, accumulate):
-    """This process's shares of the micro-batches."""
+def batches(name, accumulate, start=0):
+    """This process's shares of the micro-batches, from iteration ``start`` on."""
     share = BATCH // accumulate // comm.get_world_size()
-    first = comm.get_rank() * share
+    first = start * BATCH + comm.get_rank() * share
     while True:
         samples = [picture(position) for position in range(first, first + share)]
         if name in METHODS:

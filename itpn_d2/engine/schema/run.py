@@ -30,6 +30,14 @@ class Ddp(Section):
     )
 
 
+class Fsdp(Section):
+    """Shards of a model."""
+
+    shards: Count | None = Field(
+        default=None, description="hsdp: processes that share one copy; null: those of a machine"
+    )
+
+
 class Profile(Section):
     steps: Number = Field(default=0, description="iterations that are recorded, 0: none")
     start: Number = Field(default=10, description="the first of them, counted from the start of the process")
@@ -68,7 +76,12 @@ class _Run(Section):
         description="a loss that is not finite ends the run; or leaves its step out, 9 in a row",
     )
     ema: Ema = Ema()
+    parallel: Literal["ddp", "fsdp", "hsdp"] = Field(
+        default="ddp",
+        description="ddp: each process has the whole model; fsdp: a shard; hsdp: a shard of a copy",
+    )
     ddp: Ddp = Ddp()
+    fsdp: Fsdp = Fsdp()
     timeout_s: Positive = Field(
         default=300.0, description="seconds a process waits for another in a step; 1800 in the first"
     )

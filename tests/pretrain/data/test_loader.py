@@ -62,19 +62,22 @@ def take(source, count, **options):
 def assert_same(a, b):
     assert len(a) == len(b)
     for one, other in zip(a, b, strict=True):
-        assert one.keys() == other.keys() and one["broken"] == other["broken"]
-        assert all(torch.equal(one[k], other[k]) for k in one if k != "broken")
+        assert one.keys() == other.keys()
+        assert all(
+            torch.equal(one[k], other[k]) if isinstance(one[k], torch.Tensor) else one[k] == other[k]
+            for k in one
+        )
 
 
 def test_batches_hold_what_the_view_and_the_source_give(source):
     batch = take(source, 1)[0]
-    assert {k: (v.shape, v.dtype) for k, v in batch.items() if k != "broken"} == {
+    assert {k: (v.shape, v.dtype) for k, v in batch.items() if isinstance(v, torch.Tensor)} == {
         "image": ((4, 3, 16, 16), torch.uint8),
         "teacher_image": ((4, 3, 24, 24), torch.uint8),
         "index": ((4,), torch.int64),
         "label": ((4,), torch.int64),
     }
-    assert batch["broken"] == []
+    assert batch["broken"] == [] and batch["position"] == [0, 1, 2, 3]
     assert batch["image"].amax((1, 2, 3)).tolist() == (20 * batch["index"]).tolist()
     assert batch["label"].tolist() == (batch["index"] >= COUNT // 2).int().tolist()
 
@@ -82,7 +85,7 @@ def test_batches_hold_what_the_view_and_the_source_give(source):
 def test_no_labels_no_teacher(tmp_path, source):
     plain = image_folder(str(tmp_path))
     batch = next(iter(build_pretrain_loader(plain, view(teacher_size=None), 2)))
-    assert set(batch) == {"image", "index", "broken"}
+    assert set(batch) == {"image", "index", "position", "broken"}
 
 
 def test_an_epoch_shows_everything_once(source):

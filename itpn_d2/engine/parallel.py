@@ -1,0 +1,136 @@
+"""One model in several processes: copies whose gradients are averaged (DDP), or shards of one (FSDP2)."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from detectron2.utils import comm
+from omegaconf import DictConfig
+from timm.models.vision_transformer import Block as TimmBlock
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from ..backbone.checkpointing import Block
+from ..errors import ConfigError
+from ..solver import WeightAverage
+
+logger = logging.getLogger(__name__)
+
+
+def distribute(
+    model: nn.Module,
+    cfg: DictConfig,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    average: WeightAverage | None = None,
+) -> nn.Module:
+    """The model for several processes, as ``train.parallel`` says; itself in one process.
+
+    By ``ddp`` it is wrapped. By ``fsdp`` and ``hsdp`` it is sharded in place, and its average with it, before
+    an optimizer takes its parameters; all processes start from the weights of the first.
+
+    Raises:
+        ConfigError: processes don't go into shards of ``train.fsdp.shards``.
+    """
+    if comm.get_world_size() == 1:
+        return model
+    if cfg.train.parallel == "ddp":
+        return _wrapped(model, cfg, device)
+    if dtype == torch.float16:
+        raise ConfigError(
+            f"train.parallel={cfg.train.parallel} with train.amp.dtype=fp16: shards are trained in bf16 or "
+            f"fp32; set train.amp.dtype, or train.parallel=ddp"
+        )
+    mesh = _mesh(cfg, device)
+    shard(model, mesh)
+    if average is not None:
+        shard(average.module, mesh)
+    return model
+
+
+def _wrapped(model: nn.Module, cfg: DictConfig, device: torch.device) -> nn.Module:
+    settings = cfg.train.ddp
+    buckets = {} if settings.bucket_cap_mb is None else {"bucket_cap_mb": settings.bucket_cap_mb}
+    wrapped = DistributedDataParallel(
+        model,
+        broadcast_buffers=False,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        find_unused_parameters=settings.find_unused_parameters,
+        gradient_as_bucket_view=settings.gradient_as_bucket_view,
+        static_graph=settings.static_graph,
+        **buckets,
+    )
+    if settings.compress == "bf16":
+        wrapped.register_comm_hook(None, bf16_compress_hook)
+    return wrapped
+
+
+def _mesh(cfg: DictConfig, device: torch.device) -> DeviceMesh:
+    """All processes in one row; for ``hsdp`` rows of ``train.fsdp.shards``, by default those of a machine."""
+    world = comm.get_world_size()
+    if cfg.train.parallel == "fsdp":
+        return init_device_mesh(device.type, (world,), mesh_dim_names=("shard",))
+    shards = cfg.train.fsdp.shards or comm.get_local_size()
+    if world % shards:
+        raise ConfigError(f"train.fsdp.shards={shards}: {world} processes can't be split into such groups")
+    return init_device_mesh(device.type, (world // shards, shards), mesh_dim_names=("replicate", "shard"))
+
+
+def shard(model: nn.Module, mesh: DeviceMesh) -> None:
+    """Shard ``model`` over the last dimension of ``mesh``, in place: each block of a transformer by itself,
+    which gathers its weights as it is used, and all the rest together.
+
+    Weights are gathered, and gradients summed, in float32; autocast casts as it does elsewhere. Norms in
+    bfloat16, which FSDP2's own casting of a block would make, are something else.
+    """
+    for tensor in [*model.parameters(), *model.buffers()]:
+        torch.distributed.broadcast(tensor.data, 0)
+    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+    blocks = [m for m in model.modules() if isinstance(m, Block | TimmBlock)]
+    for block in blocks:
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+    logger.info("%d blocks and the rest of the model are sharded over %s", len(blocks), mesh)
+
+
+def gradients_stay_local(model: nn.Module) -> AbstractContextManager:
+    """Within the block a backward pass sends no gradients: one of a later micro-batch does."""
+    if isinstance(model, DistributedDataParallel):
+        return model.no_sync()
+    return _without_sync(model) if isinstance(model, FSDPModule) else nullcontext()
+
+
+@contextmanager
+def _without_sync(model: FSDPModule) -> Iterator[None]:
+    model.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        model.set_requires_gradient_sync(True)
+
+
+@contextmanager
+def gathered(trainer: Any) -> Iterator[None]:
+    """Within the block the trainer's model and its average are whole in each process, which may then run them
+    as
+    often as it likes: processes evaluate different numbers of images, and the main one draws alone.
+
+    All processes enter and leave together. What is done to the weights within is lost.
+    """
+    average = getattr(trainer, "average", None)
+    models = [getattr(trainer, "model", None), None if average is None else average.module]
+    parts = [m for model in models if model is not None for m in model.modules() if isinstance(m, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
+            part.set_reshard_after_forward(True, recurse=False)
