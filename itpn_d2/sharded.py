@@ -26,7 +26,7 @@ def whole(content: Any, keep: bool = True) -> Any:
         keep: False in processes that don't want the result: they take part, and get empty tensors instead.
     """
     if isinstance(content, DTensor):
-        full = content.detach().full_tensor()
+        full = content.full_tensor().detach()
         return full.cpu() if keep else full.new_empty(0)
     if type(content) in (dict, OrderedDict):
         return type(content)((key, whole(value, keep)) for key, value in content.items())

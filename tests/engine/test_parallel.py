@@ -1,5 +1,7 @@
 """Shards of a model train, evaluate, save and resume as a whole model does."""
 
+from functools import partial
+
 import pytest
 import torch
 from detectron2.engine import hooks
@@ -21,6 +23,8 @@ from tests.engine.forked import forked
 from tests.engine.test_same_run import MODELS, AfterStep, batches, picture
 
 CPU = torch.device("cpu")
+# convolutions round otherwise on gathered weights, which Adam blows up
+KINDS = (partial(torch.optim.AdamW, eps=1e-3), partial(torch.optim.SGD, momentum=0.9))
 
 
 def settings(parallel, **fsdp):
@@ -35,7 +39,7 @@ def train(name, folder, start=0, stop=6, parallel="fsdp", accumulate=1, dtype=to
     wrapped = distribute(model, settings(parallel, **fsdp), CPU, dtype, average)
     groups = parameter_groups(model, 3e-3, layer_decay=0.8)
     trainer = Trainer(
-        wrapped, torch.optim.AdamW(groups, eps=1e-3), dtype, accumulate, 1.0, average, log_period=2
+        wrapped, KINDS[name == "mask_rcnn"](groups), dtype, accumulate, 1.0, average, log_period=2
     )
     checkpointer = Checkpointer(model, str(folder), trainer=trainer)
     share = [[picture(position)] for position in range(comm.get_rank(), 3, comm.get_world_size())]
