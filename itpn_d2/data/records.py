@@ -13,7 +13,7 @@ from typing import Any
 from detectron2.structures import BoxMode
 
 from .masks import Box, Mask, plausible_area
-from .values import BadValue, Identity, absent, flag, identity, real, reals, text, whole
+from .values import BadValue, Identity, absent, encodable, flag, identity, real, reals, text, whole
 
 _LARGEST_ID = 2**53  # pycocotools keeps numbers as float64
 Record = dict[str, Any]
@@ -125,9 +125,9 @@ def read_category(record: Any) -> Category:
     thing = fields.get("isthing")
     return Category(
         identity(fields["id"], "id"),
-        str(name) if isinstance(name, int) and not isinstance(name, bool) else text(name, "name"),
-        above if isinstance(above := fields.get("supercategory"), str) else "",
-        tuple(points or ()),
+        str(name) if isinstance(name, int) and not isinstance(name, bool) else encodable(text(name, "name")),
+        encodable(above) if isinstance(above := fields.get("supercategory"), str) else "",
+        tuple(map(encodable, points or ())),
         _skeleton(fields.get("skeleton")),
         None if absent(thing) else flag(thing, "isthing"),
     )

@@ -101,6 +101,11 @@ def text(value: Any, name: str) -> str:
     raise BadValue(f"bad {name}", f"{name} is {shown(value)}, not a text")
 
 
+def encodable(value: str) -> str:
+    """The text with U+FFFD for halves of characters, which json can hold by itself and no other file can."""
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def identity(value: Any, name: str) -> Identity:
     """What an id is known by: a number and a text of the same number are one id, and so is what MongoDB's
     exports wrap as ``{"$oid": ...}``."""

@@ -19,6 +19,7 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
 from itpn_d2.data import DatasetError, TrainMapper, build_train_loader, register_coco
+from itpn_d2.data.records import read_category
 from itpn_d2.evaluation import build_evaluator
 
 WIDTH, HEIGHT = 72, 56
@@ -498,3 +499,13 @@ def test_the_json_is_not_changed(write, tmp_path):
     before = copy.deepcopy(data)
     write(data)
     assert json.loads((tmp_path / "data.json").read_text()) == before
+
+
+def test_names_that_no_file_can_hold():
+    """A json may hold half of a character; yaml, pictures and consoles may not."""
+    names = r'"name": "a\ud800b", "supercategory": "\udfff", "keypoints": ["\ud83d\ude00"]'
+    record = json.loads('{"id": 1, ' + names + "}")
+    found = read_category(record)
+    assert (found.name, found.supercategory, found.keypoints) == ("a\ufffdb", "\ufffd", ("\U0001f600",))
+    for text in (found.name, found.supercategory):
+        assert text.encode().decode() == text
