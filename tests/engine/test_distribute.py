@@ -4,7 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from itpn_d2.engine.prepare import distribute
+from itpn_d2.engine.parallel import distribute
 from itpn_d2.engine.schema import Ddp, defaults
 from itpn_d2.engine.trainer import Trainer
 from itpn_d2.errors import ConfigError
@@ -23,7 +23,7 @@ WAYS = {
 
 
 def config(**settings):
-    return OmegaConf.create({"train": {"ddp": {**defaults(Ddp), **settings}}})
+    return OmegaConf.create({"train": {"parallel": "ddp", "ddp": {**defaults(Ddp), **settings}}})
 
 
 def train_all_ways():

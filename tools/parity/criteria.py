@@ -34,7 +34,7 @@ class StoredPoints(MaskCriterion):
 
     stored: Tensor
 
-    def points(self, logits: Tensor, counts: list[int]) -> Tensor:
+    def points(self, logits: Tensor) -> Tensor:
         return self.stored.expand(len(logits), -1, -1)
 
 

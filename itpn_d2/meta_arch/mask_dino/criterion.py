@@ -79,7 +79,7 @@ class MaskCriterion(Criterion):
         parts = enumerate(queries.split(counts))
         logits = torch.cat([masks.of(image, chosen) for image, chosen in parts]).float()[:, None]
         with torch.no_grad():
-            points = self.points(logits, counts)
+            points = self._points(logits, counts)
             wanted = sample_points(targets.masks[objects][:, None], points)[:, 0]
         found = sample_points(logits, points)[:, 0]
         entropy = F.binary_cross_entropy_with_logits(found, wanted, reduction="none").mean(1)
@@ -87,20 +87,21 @@ class MaskCriterion(Criterion):
         dice = 1 - (2 * (share * wanted).sum(1) + 1) / (share.sum(1) + wanted.sum(1) + 1)
         return entropy.sum(), dice.sum()
 
-    def points(self, logits: Tensor, counts: list[int]) -> Tensor:
-        """``(n, num_points, 2)`` in 0..1: where to look at masks ``(n, 1, H, W)``, of which the images have
-        ``counts``."""
-        turns = Reseeded("mask points", len(counts))
-        found = []
+    def _points(self, logits: Tensor, counts: list[int]) -> Tensor:
+        """:meth:`points` of each image's masks by the image's own random numbers; the images have ``counts``
+        masks."""
+        turns, found = Reseeded("mask points", len(counts)), []
         for of_image in logits.split(counts):
             turns.next_image()
             if len(of_image):
-                found.append(
-                    get_uncertain_point_coords_with_randomness(
-                        of_image, lambda x: -x.abs(), self.num_points, self.oversample, self.importance
-                    )
-                )
+                found.append(self.points(of_image))
         return torch.cat(found)
+
+    def points(self, logits: Tensor) -> Tensor:
+        """``(n, num_points, 2)`` in 0..1: where to look at masks ``(n, 1, H, W)``."""
+        return get_uncertain_point_coords_with_randomness(
+            logits, lambda x: -x.abs(), self.num_points, self.oversample, self.importance
+        )
 
     def has_box(self, classes: Tensor) -> Tensor:
         everything = super().has_box(classes)
