@@ -35,7 +35,7 @@ def distribute(
     an optimizer takes its parameters; all processes start from the weights of the first.
 
     Raises:
-        ConfigError: processes don't go into shards of ``train.fsdp.shards``.
+        ConfigError: the processes can't be split into groups of ``train.fsdp.shards``, or the run is in fp16.
     """
     if comm.get_world_size() == 1:
         return model
@@ -116,8 +116,7 @@ def _without_sync(model: FSDPModule) -> Iterator[None]:
 
 @contextmanager
 def gathered(trainer: Any) -> Iterator[None]:
-    """Within the block the trainer's model and its average are whole in each process, which may then run them
-    as
+    """Within the block the trainer's model and its average are whole in each process, which may run them as
     often as it likes: processes evaluate different numbers of images, and the main one draws alone.
 
     All processes enter and leave together. What is done to the weights within is lost.

@@ -80,9 +80,7 @@ class Draws:
         return keys.to(self.device, non_blocking=True)
 
     def uniform(self, purpose: str, *shape: int) -> Tensor:
-        """float32 ``(B, *shape)`` in [0, 1). A sample's numbers in a place do not depend on the later sizes
-        of
-        other places: those of ``(n,)`` begin as those of ``(m,)`` do."""
+        """float32 ``(B, *shape)`` in [0, 1). A longer first side continues the numbers of a shorter one."""
         return _uniform(self._tensor(purpose), shape)
 
     def seeds(self, purpose: str) -> list[int]:
