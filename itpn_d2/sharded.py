@@ -37,8 +37,7 @@ def whole(content: Any, keep: bool = True) -> Any:
 
 def shard_like(value: Any, like: Any) -> Any:
     """A whole tensor as this process's shard, if ``like`` is one of its shape; anything else as it is.
-    Nothing
-    is sent: every process has read the whole."""
+    Nothing is sent: every process has read the whole."""
     is_whole = isinstance(value, Tensor) and not isinstance(value, DTensor)
     if not (isinstance(like, DTensor) and is_whole and value.shape == like.shape):
         return value
