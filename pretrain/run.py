@@ -21,6 +21,7 @@ from itpn_d2.engine.fingerprint import Fingerprint
 from itpn_d2.engine.parallel import distribute
 from itpn_d2.errors import ConfigError
 from itpn_d2.lazy.build import build
+from itpn_d2.solver import factor_of
 
 from .data import build_pretrain_loader
 from .epochs import Clock, ClockedScheduler
@@ -68,6 +69,9 @@ class PretrainRun(BaseRun):
                 "Learning rate %.3g: %.3g per 256 images, %d images", self.cfg.optimizer.lr, base, batch
             )
 
+    def _length_rule(self, ratio: float) -> str:
+        return ""  # it is counted in epochs
+
     def _build_clock(self) -> Clock:
         cfg, loader = self.cfg, self.cfg.dataloader.train
         stages = cfg.train.progressive
@@ -77,7 +81,8 @@ class PretrainRun(BaseRun):
                 entries: Any = OmegaConf.to_container(stages)
                 schedule = ProgressiveSchedule(entries, cfg.train.size_divisor)
             size, batch = loader.view.get("size", 224), loader.total_batch_size
-            return Clock(len(self.source), cfg.train.epochs, size, batch, cfg.optimizer.lr, schedule)
+            lr = cfg.optimizer.lr * factor_of(loader)  # of a stage with its own rate nothing is scaled
+            return Clock(len(self.source), cfg.train.epochs, size, batch, lr, schedule)
         except ValueError as error:
             raise ConfigError(f"train.progressive, train.epochs or the batch: {error}") from error
 

@@ -14,7 +14,7 @@ from ..common.train import train
 model = as_dino(dino("fast_itpn_tiny"))
 model.backbone.drop_path = 0.05
 boxes_only(dataloader)
-dataloader.train.total_batch_size = 16
+dataloader.train.update(total_batch_size=16, reference_batch=16)
 optimizer.lr = 1e-4
 optimizer.params.update(weight_decay=1e-4, layer_decay=0.90)
 # 12 epochs * 117266 images with boxes / 16 = 87949 iterations; the drop after epoch 11

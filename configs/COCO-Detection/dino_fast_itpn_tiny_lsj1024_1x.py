@@ -13,7 +13,7 @@ from ..common.train import train
 
 model = as_detrex(dino("fast_itpn_tiny"))
 model.backbone.drop_path = 0.1
-dataloader.train.total_batch_size = 16
+dataloader.train.update(total_batch_size=16, reference_batch=16)
 dataloader.train.mapper.keep_masks = False  # boxes are recomputed from them
 dataloader.val_loss.mapper.use_instance_mask = False
 optimizer.lr = 1e-4

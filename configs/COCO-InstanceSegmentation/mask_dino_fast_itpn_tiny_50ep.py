@@ -13,7 +13,7 @@ from ..common.train import train
 
 model = as_mask_dino(mask_dino("fast_itpn_tiny"))
 model.backbone.drop_path = 0.1
-dataloader.train.total_batch_size = 16
+dataloader.train.update(total_batch_size=16, reference_batch=16)
 dataloader.image.update(test_short_side=800, max_size=1333)
 optimizer.lr = 1e-4
 optimizer.params.update(weight_decay=0.05, layer_decay=0.90)

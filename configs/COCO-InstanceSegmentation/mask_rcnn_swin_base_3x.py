@@ -26,7 +26,7 @@ model.roi_heads.box_predictor.update(
 )
 model.roi_heads.mask_head.conv_norm = "SyncBN"
 dataloader.image.update(test_short_side=1024, max_size=1666)
-dataloader.train.total_batch_size = 32
+dataloader.train.update(total_batch_size=32, reference_batch=32)
 optimizer.lr = 6e-5
 # 36 epochs * 117266 images with boxes / 32 = 131924 iterations; drops after epochs 27 and 33
 lr_multiplier = steps(131924, [98943, 120930], warmup_iter=1000)

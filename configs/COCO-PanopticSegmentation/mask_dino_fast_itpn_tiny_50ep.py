@@ -15,6 +15,6 @@ lr_multiplier, optimizer, train = LazyConfig.load_rel(
 model = as_mask_dino(mask_dino("fast_itpn_tiny", task="panoptic"))
 model.backbone.drop_path = 0.1
 dataloader.train.mapper.augmentations = L(lsj_augmentations)(size=1024, min_scale=0.1, max_scale=2.0)
-dataloader.train.total_batch_size = 16
+dataloader.train.update(total_batch_size=16, reference_batch=16)
 dataloader.image.update(test_short_side=800, max_size=1333)
 train.update(output_dir="output/panoptic_mask_dino_fast_itpn_tiny_50ep", best_metric="panoptic_seg/PQ")

@@ -39,7 +39,7 @@ model = L(CLIPDistillation)(
 dataloader.train.view.update(
     scale=(0.08, 1.0), colour_jitter=0.4, teacher_size=224, teacher_interpolation="lanczos"
 )
-dataloader.train.total_batch_size = 2048
+dataloader.train.update(total_batch_size=2048, reference_batch=2048)
 optimizer.update(lr=1.5e-3, betas=(0.9, 0.98))
 lr_multiplier = warm_cosine(800, 5, end=1e-5 / 1.5e-3)
 train.update(output_dir="output/clip_distillation_itpn_base", epochs=800, base_lr=None)

@@ -31,7 +31,8 @@ model = L(FeatureDistillation)(
     stem_gradient=0.1,
 )
 dataloader.train.view.teacher_size = 196
-dataloader.train.total_batch_size = 1024  # the reference's launcher: 16 GPUs of 64
+# the reference's launcher: 16 GPUs of 64
+dataloader.train.update(total_batch_size=1024, reference_batch=1024)
 optimizer.update(lr=1.5e-3, betas=(0.9, 0.98), eps=1e-6)
 lr_multiplier = warm_cosine(1600, 10, end=1e-5 / 1.5e-3)
 train.update(output_dir="output/distillation_fast_itpn_base", base_lr=None, clip_grad_norm=3.0)

@@ -19,7 +19,7 @@ train.ema.update(enabled=True, decay=0.9999)
 def finetune(name, batch, lr, epochs, warmup_epochs, min_lr=1e-6):
     """Set the length of the run, its batch and its rate; returns the schedule."""
     per_epoch = _IMAGES // batch
-    dataloader.train.total_batch_size = batch
+    dataloader.train.update(total_batch_size=batch, reference_batch=batch)
     optimizer.lr = lr
     train.update(
         output_dir=f"output/{name}",

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Sequence
 from functools import cache
 from multiprocessing import util
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -143,6 +143,8 @@ def build_train_loader(
     filter_empty: bool = True,
     repeat_threshold: float | None = None,
     min_keypoints: int = 0,
+    reference_batch: int | None = None,
+    reference_rule: Literal["linear", "sqrt"] = "linear",
 ) -> DataLoader:
     """Endless batches (lists of mapped records) of this process's share of ``total_batch_size``.
 
@@ -152,6 +154,7 @@ def build_train_loader(
         filter_empty: leave out images without annotations (other than crowds).
         repeat_threshold: category frequency below which images are repeated (LVIS), None for none.
         min_keypoints: leave out images with fewer labelled keypoints.
+        reference_batch, reference_rule: not for the loader: a run scales its learning rate by them.
 
     Raises:
         DatasetError: nothing to train on; the mapper wants masks and an annotation has none; or images of a

@@ -13,7 +13,9 @@ def base_parser(description: str | None) -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--config-file", required=True, metavar="FILE", help="LazyConfig .py, or yacs .yaml")
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in train.output_dir")
-    p.add_argument("--show-groups", action="store_true", help="print the optimizer's parameter groups, then train")
+    p.add_argument(
+        "--show-groups", action="store_true", help="print the optimizer's parameter groups, then train"
+    )
     p.add_argument(
         "--show-config",
         action="store_true",

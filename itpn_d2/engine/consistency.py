@@ -12,12 +12,13 @@ def check_consistency(content: Mapping[str, Any], processes: int) -> None:
     Raises:
         ConfigError: with both keys and their values.
     """
+    train = content["train"]
     _check_classes(content["model"], content["dataset"])
     _check_channels(content["model"])
     _check_batch(content["dataloader"]["train"], content["train"], processes)
+    _check_rate(content["dataloader"]["train"], train)
     _check_sets(content["dataset"])
     _check_view(content["dataloader"]["train"], content["train"])
-    train = content["train"]
     compares = train.get("eval_period", 0) > 0  # else nothing is evaluated
     average = train.get("ema", {}).get("enabled")
     if compares and not average and train.get("best_metric", "").startswith("ema/"):
@@ -129,6 +130,15 @@ def _check_view(loader: Mapping[str, Any], train: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"dataloader.train.view.size={size} is no multiple of train.size_divisor={divisor}: pixels of "
             f"a token or of a block of the mask"
+        )
+
+
+def _check_rate(loader: Mapping[str, Any], train: Mapping[str, Any]) -> None:
+    if loader.get("reference_batch") is not None and train.get("base_lr") is not None:
+        raise ConfigError(
+            f"dataloader.train.reference_batch={loader['reference_batch']} with "
+            f"train.base_lr={train['base_lr']}: a base rate is for 256 images and scaled already; set "
+            f"train.base_lr=null and optimizer.lr, or leave reference_batch at null"
         )
 
 

@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 _KEYS = (
     "dataset.train",
     "dataloader.train.total_batch_size",
+    "dataloader.train.reference_batch",
+    "dataloader.train.reference_rule",
     "dataloader.train.repeat_threshold",
     "optimizer",
     "lr_multiplier",

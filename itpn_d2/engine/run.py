@@ -27,7 +27,7 @@ from ..lazy.build import build
 from ..lazy.targets import find
 from ..seed import seed_step
 from ..signals import REQUEUE
-from ..solver import WeightAverage, group_table
+from ..solver import WeightAverage, factor_of, group_table, scale_rates
 from . import cluster
 from .compiling import compile_blocks
 from .config import check_config, save_config
@@ -169,7 +169,9 @@ class BaseRun:
         model = distribute(self.model, cfg, self.device, self.dtype, self.average)
         optimizer = self._build_optimizer()
         if cfg.train.show_groups:
-            logger.info("Parameter groups\n%s", group_table(optimizer, self.model))
+            rule = self._batch_rule()
+            table = group_table(optimizer, self.model)
+            logger.info("Parameter groups%s\n%s", f"; {rule}" if rule else "", table)
         return Trainer(
             model,
             optimizer,
@@ -191,7 +193,28 @@ class BaseRun:
         chosen = {"fused", "foreach", "capturable", "differentiable"} & set(call)
         if self.device.type == "cuda" and not chosen and find(call._target_, "optimizer") in _FUSED:
             call.fused = True
-        return build(call)
+        optimizer: torch.optim.Optimizer = build(call)
+        scale_rates(optimizer, factor_of(self.cfg.dataloader.train))
+        rule = self._batch_rule()
+        if rule:
+            logger.info("Learning rate: %s", rule)
+        return optimizer
+
+    def _batch_rule(self) -> str:
+        """What ``dataloader.train.reference_batch`` does to the learning rate, for the log; empty for
+        nothing."""
+        loader = self.cfg.dataloader.train
+        batch, reference, factor = loader.total_batch_size, loader.get("reference_batch"), factor_of(loader)
+        if factor == 1:
+            return ""
+        rule = loader.get("reference_rule") or "linear"
+        text = f"{batch} images a step instead of {reference}: rates times {factor:.4g} ({rule})"
+        return text + self._length_rule(batch / reference)
+
+    def _length_rule(self, ratio: float) -> str:
+        """What a batch ``ratio`` times the reference's means for the length of the run, for the log."""
+        same = max(1, round(self.cfg.train.max_iter / ratio))
+        return f"; as many images as with that batch would be train.max_iter={same}"
 
     def _all_hooks(self, trainer: Trainer, checkpointer: Checkpointer) -> list[Any]:
         train = self.cfg.train

@@ -12,4 +12,5 @@ dataset = dict(
     num_classes=150,
     class_names=None,
 )
-dataloader.train.num_workers = dataloader.test.num_workers = 4
+dataloader.train.update(reference_batch=16, num_workers=4)
+dataloader.test.num_workers = 4

@@ -14,5 +14,5 @@ dataset = dict(
 )
 dataloader.train.mapper.augmentations = L(multiscale_crop_augmentations)()
 dataloader.train.mapper.recompute_boxes = False
-dataloader.train.update(total_batch_size=64, num_workers=4)
+dataloader.train.update(total_batch_size=64, reference_batch=64, num_workers=4)
 dataloader.test.num_workers = 4

@@ -13,5 +13,5 @@ dataset.update(
     num_keypoints=17,
 )
 dataloader.train.mapper.augmentations = L(multiscale_crop_augmentations)()
-dataloader.train.update(total_batch_size=64, num_workers=4)
+dataloader.train.update(total_batch_size=64, reference_batch=64, num_workers=4)
 dataloader.test.num_workers = 4

@@ -19,5 +19,5 @@ for split in ("train", "val"):
     )
 dataset.update(num_classes=80, num_semantic_classes=54)
 dataloader.train.mapper.augmentations = L(multiscale_crop_augmentations)()
-dataloader.train.update(total_batch_size=64, num_workers=4)
+dataloader.train.update(total_batch_size=64, reference_batch=64, num_workers=4)
 dataloader.test.num_workers = 4

@@ -14,6 +14,8 @@ dataloader = dict(
         # seed and size follow the run
         view=L(TrainView)(size=224, scale=(0.2, 1.0), flip=True, decoder="${dataloader.decoder}"),
         total_batch_size=4096,  # over all processes and micro-batches
+        reference_batch=None,
+        reference_rule="linear",
         num_workers=8,
     ),
 )

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from ...solver.batch_rule import Rule
 from .run import Pretraining, Training
 from .values import (
     Call,
@@ -50,6 +51,12 @@ class Views(Section):
 class Loader(Call):
     mapper: Given = {}
     total_batch_size: Count = 16
+    reference_batch: Count | None = Field(
+        default=None, description="images of a step that the learning rate is for; null: for any number"
+    )
+    reference_rule: Rule = Field(
+        default="linear", description="what the rate follows where the batch is another; or sqrt"
+    )
     batch_size: Count = 1
     num_workers: Workers = 2
     seed: Seed = 0
@@ -74,6 +81,12 @@ class Images(Section):
 
     view: Call
     total_batch_size: Count
+    reference_batch: Count | None = Field(
+        default=None, description="images of a step that the learning rate is for; null: for any number"
+    )
+    reference_rule: Rule = Field(
+        default="linear", description="what the rate follows where the batch is another; or sqrt"
+    )
     num_workers: Workers = 0
 
 
