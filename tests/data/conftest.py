@@ -1,0 +1,28 @@
+"""A COCO set of three generated pictures, registered."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from itpn_d2.data import register_coco
+from tests.data.coco_sets import HEIGHT, WIDTH
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch, request):
+    """From a json to the name of the registered set, whose pictures are there under their plain names."""
+    monkeypatch.setenv("ITPN_D2_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+
+    def register(data, raw=None, encoding="utf-8", names=None, size=(WIDTH, HEIGHT), **options):
+        for number in range(1, 4):
+            path = folder / (names or {}).get(number, f"picture {number}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", size, (90, 20 * number, 60)).save(path)
+        path = tmp_path / "data.json"
+        path.write_bytes(raw if raw is not None else json.dumps(data).encode(encoding))
+        return register_coco(f"{request.node.name}_val", str(path), str(folder), **options)
+
+    return register

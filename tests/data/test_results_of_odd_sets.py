@@ -1,0 +1,79 @@
+"""What is evaluated, and what is written, of sets whose json is odd."""
+
+import contextlib
+import copy
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.structures import Boxes, Instances
+
+from itpn_d2.data.records import read_category
+from itpn_d2.evaluation import build_evaluator
+from tests.data.coco_sets import HEIGHT, WIDTH, all_ids, every, made_set, perfect
+
+
+def predict(name, folder):
+    """One box in each image, evaluated into ``folder``."""
+    evaluator = build_evaluator(name, output_dir=str(folder))
+    evaluator.reset()
+    for record in DatasetCatalog.get(name):
+        found = Instances((HEIGHT, WIDTH), pred_boxes=Boxes(torch.tensor([[1.0, 2, 9, 9]])))
+        found.scores, found.pred_classes = torch.tensor([0.5]), torch.tensor([1])
+        evaluator.process([{"image_id": record["image_id"]}], [{"instances": found}])
+    with contextlib.redirect_stdout(io.StringIO()):
+        return evaluator.evaluate()
+
+
+def test_results_keep_the_ids_of_the_json(write, tmp_path):
+    data = made_set()
+    all_ids(lambda i: "one" if i == 1 else i)(data)
+    assert "bbox" in predict(write(data), tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "coco_instances_results.json").read_text())
+    assert [r["image_id"] for r in results] == [2, 3, "one"] and {r["category_id"] for r in results} == {9}
+
+
+UNANNOTATED = {
+    "none": lambda d: d.update(annotations=[]),
+    "absent": lambda d: d.pop("annotations"),
+    "null": lambda d: d.update(annotations=None),
+}
+
+
+@pytest.mark.parametrize("kind", UNANNOTATED)
+def test_predictions_of_a_set_without_annotations(write, tmp_path, kind, caplog):
+    data = made_set()
+    UNANNOTATED[kind](data)
+    assert predict(write(data), tmp_path / "out") == {}
+    results = json.loads((tmp_path / "out" / "instances.json").read_text())
+    found = [(r["image_id"], r["category_id"], r["bbox"]) for r in results]
+    assert found == [(i, 9, [1, 2, 8, 7]) for i in (1, 2, 3)]
+    assert "instances.json" in caplog.text and "no annotations" in caplog.text
+
+
+def test_small_stays_small(write):
+    """The area that a size class is chosen by is the object's, whatever the json says."""
+    data = made_set()
+    every("area", lambda a, n: 96.0**2 * 4)(data)
+    found = perfect(write(data))["bbox"]
+    assert found["APs"] > 99.9 and np.isnan(found["APl"])
+
+
+def test_the_json_is_not_changed(write, tmp_path):
+    data = made_set()
+    before = copy.deepcopy(data)
+    write(data)
+    assert json.loads((tmp_path / "data.json").read_text()) == before
+
+
+def test_names_that_no_file_can_hold():
+    """A json may hold half of a character; yaml, pictures and consoles may not."""
+    names = r'"name": "a\ud800b", "supercategory": "\udfff", "keypoints": ["\ud83d\ude00"]'
+    record = json.loads('{"id": 1, ' + names + "}")
+    found = read_category(record)
+    assert (found.name, found.supercategory, found.keypoints) == ("a\ufffdb", "\ufffd", ("\U0001f600",))
+    for text in (found.name, found.supercategory):
+        assert text.encode().decode() == text
