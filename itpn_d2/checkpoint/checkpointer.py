@@ -18,7 +18,7 @@ from .completeness import require_all
 from .finite import check_finite
 from .loading import load_contents
 from .report import LoadReport
-from .resume import FINAL, NUMBERED, TAG, check_trainer, last_checkpoint
+from .resume import FINAL, NUMBERED, TAG, check_trainer, instead_of, last_checkpoint
 from .safe_load import load_state_file
 from .write import atomic_save
 
@@ -125,8 +125,11 @@ class Checkpointer(FvcoreCheckpointer):
         """
         if not path:
             return {}
-        content = load_state_file(local_path(path))
         wanted = self.checkpointables if checkpointables is None else checkpointables
+        try:
+            content = load_state_file(local_path(path))
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}{instead_of(path) if wanted else ''}") from error
         if complete:
             self.classes.compare(content.get(Classes.KEY), str(path))
         state = content.get("model")

@@ -77,6 +77,16 @@ def _remedy(folder: Path, numbered: list[Path]) -> str:
     return f"write {numbered[-1].name} into {folder / TAG} to go on from there, or {anew}"
 
 
+def instead_of(path: str | Path) -> str:
+    """What to do where the file to resume from is damaged: a clause with the newest other checkpoint of its
+    folder, '' where there is none."""
+    path = Path(path)
+    others = sorted(p for p in path.parent.glob("model_*.pth") if NUMBERED.fullmatch(p.name) and p != path)
+    if not others:
+        return ""
+    return f"; to go on from an earlier one, write {others[-1].name} into {path.parent / TAG}"
+
+
 def check_trainer(key: str, state: Any) -> None:
     """Raises:
     ValueError: what a checkpoint holds under ``key`` is no state, or counts no iterations.

@@ -36,6 +36,8 @@ def apply_overrides(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
         key, equals, value = override.partition("=")
         if not equals:
             wanted = "a key can't be taken away; " if key.startswith("~") else ""
+            if key.startswith("--"):
+                wanted = "options stand before the first key=value; "
             raise ConfigError(f"override {override!r}: {wanted}write key=value, e.g. train.max_iter=1000")
         if not key.startswith("+"):
             _check_key(cfg, key, override)

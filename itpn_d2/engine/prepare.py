@@ -1,6 +1,8 @@
 """The steps that every run begins and ends with."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
 
 from ..addresses import MaskAddresses
-from ..errors import ConfigError, config_errors
+from ..errors import ConfigError, OutputError, config_errors
 from ..files import remove_partials
 from .allocator import keep_freed_memory
 from .lock import FolderLock
@@ -41,7 +43,8 @@ def prepare(cfg: DictConfig) -> tuple[FolderLock, torch.device, torch.dtype]:
         remove_partials(output_dir)
     comm.synchronize()
     for name in ("itpn_d2", "pretrain", "detectron2", "fvcore"):
-        log = setup_logger(str(output_dir), distributed_rank=comm.get_rank(), name=name)
+        with _written_by_others(output_dir):
+            log = setup_logger(str(output_dir), distributed_rank=comm.get_rank(), name=name)
         for handler in log.handlers:
             handler.addFilter(MaskAddresses())
     logger.info("Environment:\n%s", collect_env_info())
@@ -79,13 +82,27 @@ def _replaced(module: nn.Module) -> nn.Module:
 
 
 def writers(output_dir: Path, max_iter: int) -> list[EventWriter]:
-    """Plain lines for the log, ``metrics.json``, and TensorBoard."""
-    found: list[Any] = [
-        CommonMetricPrinter(max_iter),
-        JSONWriter(str(output_dir / "metrics.json")),
-        TensorboardXWriter(str(output_dir)),
-    ]
+    """Plain lines for the log, ``metrics.json``, and TensorBoard.
+
+    Raises:
+        OutputError: one of the files can't be written.
+    """
+    with _written_by_others(output_dir):
+        found: list[Any] = [
+            CommonMetricPrinter(max_iter),
+            JSONWriter(str(output_dir / "metrics.json")),
+            TensorboardXWriter(str(output_dir)),
+        ]
     return found
+
+
+@contextmanager
+def _written_by_others(folder: Path) -> Iterator[None]:
+    """Files that Detectron2 opens and that can't be written are errors of use, as those that we write."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{error.filename or folder}: can't be written ({error.strerror})") from error
 
 
 def say_where(output_dir: Path) -> None:

@@ -122,13 +122,22 @@ class Trainer(TrainerBase):
                 self.check.finish()
                 self._write()
                 self.iter += 1  # as many as are done, which writers take as the end
-            except Exception:
-                if comm.get_world_size() == 1:  # others may not come any more
-                    with suppress(Exception):
-                        self._write()
+            except BaseException:
+                self._end_failed()
                 raise
-            finally:
+            else:
                 self.after_train()
+
+    def _end_failed(self) -> None:
+        """Let the hooks end although training has failed. What fails now is a consequence, and would hide the
+        error that the user has to see."""
+        if comm.get_world_size() == 1:  # others may not come any more
+            with suppress(Exception):
+                self._write()
+        self.storage.iter = self.iter
+        for hook in self._hooks:
+            with suppress(Exception):
+                hook.after_train()
 
     def run_step(self) -> None:
         assert self._batches is not None, "call set_data before train"

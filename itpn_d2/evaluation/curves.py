@@ -16,11 +16,12 @@ def read_metrics(path: str | Path) -> Series:
     """``metrics.json`` (one json object a line) as ``{name: (iterations, values)}``.
 
     Of an iteration written twice the later line counts, and where the iterations jump back, as in a resume
-    from a checkpoint, what the abandoned part wrote beyond is left out; so are lines cut by a crash.
+    from a checkpoint, what the abandoned part wrote beyond is left out; so are lines that are no text or
+    were cut by a crash.
     """
     rows: dict[int, dict[str, Any]] = {}
     last = -1
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
             iteration = int(row["iteration"])

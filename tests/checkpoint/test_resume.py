@@ -136,3 +136,14 @@ def test_classes_travel_with_the_weights(tmp_path, here, words):
 @pytest.mark.parametrize("stored", [None, 5, [], {"names": 5}, {"names": [1, 2]}, {"names": "ab"}])
 def test_classes_that_are_none(stored):
     assert not Classes.of(stored).names
+
+
+def test_a_damaged_checkpoint_names_an_earlier_one(tmp_path):
+    for number in (4, 9):
+        checkpointer(tmp_path, trainer=State()).save(f"model_{number:07d}")
+    (tmp_path / "model_0000009.pth").write_bytes(b"PK cut")
+    with pytest.raises(CheckpointError, match=r"to go on from an earlier one, write model_0000004.pth into"):
+        checkpointer(tmp_path, trainer=State()).resume_or_load("", resume=True)
+    with pytest.raises(CheckpointError) as error:  # only weights are wanted: nothing is resumed
+        checkpointer(tmp_path).load(str(tmp_path / "model_0000009.pth"))
+    assert "earlier one" not in str(error.value)

@@ -18,7 +18,7 @@ from itpn_d2.checkpoint import load_state_file
 from itpn_d2.engine import Run, load_config
 from itpn_d2.engine.fingerprint import Fingerprint
 from itpn_d2.engine.lock import FolderLock
-from itpn_d2.errors import ConfigError
+from itpn_d2.errors import ConfigError, OutputError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = str(ROOT / "configs" / "Quickstart" / "faster_rcnn_fast_itpn_nano.py")
@@ -123,6 +123,13 @@ def test_a_failing_evaluation_costs_no_training(tmp_path, monkeypatch):
         patch.setattr("itpn_d2.engine.training.evaluate", fail)
         Run(small(tmp_path, "train.max_iter=3", "train.eval_period=2")).train(resume=True)
     assert load_state_file(tmp_path / "model_final.pth")["iteration"] == 2
+
+
+@pytest.mark.parametrize("name", ["log.txt", "metrics.json", "config.yaml"])
+def test_a_folder_in_the_place_of_a_file(tmp_path, name):
+    (tmp_path / name / "x").mkdir(parents=True)
+    with pytest.raises(OutputError, match=f"{name}: can't be written"):
+        Run(small(tmp_path, "train.max_iter=1")).train()
 
 
 def test_checkpoints_to_keep_are_counted_over_restarts(tmp_path):

@@ -16,6 +16,7 @@ from itpn_d2.checkpoint import Checkpointer
 from itpn_d2.engine.finite import drops_by_itself
 from itpn_d2.engine.records import images_in
 from itpn_d2.engine.trainer import Trainer
+from itpn_d2.errors import ConfigError
 from itpn_d2.seed import seed_step
 from itpn_d2.solver import WeightAverage
 from tests.engine.forked import forked
@@ -280,3 +281,28 @@ def test_images_of_a_batch(batch, images):
 def test_refuses_accumulate_zero():
     with pytest.raises(ValueError, match="accumulate"):
         Trainer(nn.Linear(1, 1), torch.optim.SGD(nn.Linear(1, 1).parameters(), 1.0), accumulate=0)
+
+
+def test_what_failed_first_is_what_is_said(tmp_path):
+    """The hooks end all the same, and what fails then does not hide the error."""
+
+    class Failing(hooks.HookBase):
+        def after_step(self):
+            raise ConfigError("the first")
+
+        def after_train(self):
+            raise ZeroDivisionError("a consequence")
+
+    class Last(hooks.HookBase):
+        ended = False
+
+        def after_train(self):
+            self.ended = True
+
+    trainer, _, _ = build(tmp_path, 3)
+    last = Last()
+    trainer.register_hooks([Failing(), last])
+    trainer.set_data(batches(4))
+    with pytest.raises(ConfigError, match="the first"):
+        trainer.train(0, 3)
+    assert last.ended

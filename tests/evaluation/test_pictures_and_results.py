@@ -163,6 +163,12 @@ def test_the_abandoned_part_is_left_out(tmp_path):
     assert [s.tolist() for s in series["total_loss"]] == [[9, 19, 29], [1.0, 2.0, 2.0]]
 
 
+def test_bytes_that_are_no_text_are_left_out(tmp_path):
+    path = write_lines(tmp_path / "metrics.json", [{"iteration": 0, "total_loss": 1.0}])
+    path.write_bytes(path.read_bytes() + b'{"iteration": 1, "a\x80\n{"iteration": 2, "total_loss": 3.0}\n')
+    assert read_metrics(path)["total_loss"][1].tolist() == [1.0, 3.0]
+
+
 def test_curves_change_with_the_metrics(tmp_path):
     def picture(**extra):
         rows = [{"iteration": i, "total_loss": 5 / (i + 1), "lr": 0.1 / (i + 1)} for i in range(90)]
