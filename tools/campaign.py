@@ -4,6 +4,7 @@
     python tools/campaign.py kills --kills 200
     python tools/campaign.py inputs --inputs 1000 --seed 7   # the same seed makes the same inputs
     python tools/campaign.py --short                         # minutes: what the tests run
+    python tools/campaign.py --join A.json B.json --docs docs   # parts that were run one by one
 
 Runs are small ones on a CPU. Kills come at random moments and while a file is written; the run is resumed,
 and its weights are compared bit for bit with those of an undisturbed run. Signals go to the whole process
@@ -13,6 +14,7 @@ fork (Linux, macOS). The exit status is 1 where a fault was found.
 """
 
 import argparse
+import json
 import logging
 import sys
 import tempfile
@@ -23,7 +25,7 @@ from typing import Any
 
 import torch
 
-from itpn_d2.errors import add_debug, errors_of_use
+from itpn_d2.errors import ConfigError, add_debug, errors_of_use
 from itpn_d2.files import write_json
 from pages import rewrite_section
 from reliability import kills, report, signals
@@ -42,6 +44,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     p.add_argument("--short", action="store_true", help="4 kills, no signals, 22 inputs")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", type=Path, metavar="OUT", help="write all that was found")
+    p.add_argument(
+        "--join",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="JSON",
+        help="run nothing: add up what --json wrote",
+    )
     p.add_argument("--docs", type=Path, metavar="FOLDER", help="write the section of reliability.md")
     add_debug(p)
     found = p.parse_args(arguments)
@@ -67,12 +77,48 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return found
 
 
+def joined(files: list[Path]) -> dict[str, Any]:
+    """The sums of several campaigns.
+
+    Raises:
+        ConfigError: a file is not what ``--json`` writes.
+    """
+    found: dict[str, Any] = {}
+    for file in files:
+        try:
+            one = json.loads(file.read_text(encoding="utf-8"))
+            seed, version = one.pop("seed"), one.pop("torch")
+            parts = {part: _counted(value) for part, value in one.items()}
+        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+            raise ConfigError(f"--join {file}: not written by --json ({error})") from error
+        seeds = f"{found['seed']}, {seed}" if found else f"{seed}"
+        versions = sorted({*found.get("torch", "").split(", "), version} - {""})
+        found = {**_sum(found, parts), "seed": seeds, "torch": ", ".join(versions)}
+    return found
+
+
+def _counted(value: Any) -> Any:
+    if all(isinstance(v, int) for v in value.values()):
+        return Counter(value)
+    return {k: _counted(v) for k, v in value.items()}
+
+
+def _sum(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    found = dict(one)
+    for key, value in other.items():
+        if key not in found:
+            found[key] = value
+        else:
+            found[key] = found[key] + value if isinstance(value, Counter) else _sum(found[key], value)
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     torch.set_num_threads(1)  # forks of a process with more threads would wait for those that they lack
     logging.getLogger().setLevel(logging.ERROR)
     with errors_of_use(args.debug), tempfile.TemporaryDirectory(prefix="campaign_") as folder:
-        found = run(args, Path(folder))
+        found = joined(args.join) if args.join else run(args, Path(folder))
         text = report.markdown(found)
         print(text)
         if args.json:

@@ -2,6 +2,8 @@
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -11,6 +13,10 @@ from .records import Record
 
 logger = logging.getLogger(__name__)
 _MOST = 10  # steps in a row that are skipped
+_REMEDY = (
+    "Lower optimizer.lr, set train.clip_grad_norm=1.0, or train.amp.dtype=fp32; "
+    "checkpoints written so far are good"
+)
 
 
 def contagious(loss: torch.Tensor) -> torch.Tensor:
@@ -82,9 +88,22 @@ class FiniteCheck:
         return False
 
 
+@contextmanager
+def divergence_named(iteration: int) -> Iterator[None]:
+    """Detectron2's proposals stop a training whose boxes or scores are not finite, before there is a loss;
+    that is said as of a loss.
+
+    Raises:
+        DivergenceError: in place of any ``FloatingPointError``.
+    """
+    try:
+        yield
+    except FloatingPointError as error:
+        raise DivergenceError(f"iteration {iteration}: {error} {_REMEDY}") from error
+
+
 def _advice(record: Record) -> str:
     return (
         f"loss is {sum(record.losses.values())} at iteration {record.iteration}: {record.losses}, gradient "
-        f"norm {record.norm}. Lower optimizer.lr, set train.clip_grad_norm=1.0, or train.amp.dtype=fp32; "
-        f"checkpoints written so far are good"
+        f"norm {record.norm}. {_REMEDY}"
     )

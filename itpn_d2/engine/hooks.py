@@ -43,17 +43,18 @@ def not_worth_a_run(what: str) -> Iterator[None]:
 
 
 class ScheduledRate(hooks.LRScheduler):
-    """Detectron2's hook for the learning rate, whose rates are those of the config also after a resume: of a
-    checkpoint it takes the place in the schedule alone."""
+    """Detectron2's hook for the learning rate, whose rates are those of the config also after a resume: the
+    place in the schedule is the iteration, whatever a checkpoint holds."""
 
     def before_train(self) -> None:
         super().before_train()
+        self.scheduler.last_epoch = self.trainer.start_iter
         rates = self.scheduler.get_lr()
         for group, rate in zip(self.trainer.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.scheduler.last_epoch = state_dict["last_epoch"]
+        pass
 
 
 class Evaluation(HookBase):

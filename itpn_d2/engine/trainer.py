@@ -15,14 +15,14 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..errors import ConfigError
 from ..layers import Draws, draw_by_sample, drawing
 from ..seed import seed_step
-from ..sharded import is_sharded, shard_like
+from ..sharded import is_sharded
 from ..solver import WeightAverage
-from .finite import FiniteCheck, contagious, drops_by_itself
+from .finite import FiniteCheck, contagious, divergence_named, drops_by_itself
 from .flops import throughput
 from .hooks import due
+from .optimizer_state import load_optimizer
 from .parallel import gradients_stay_local
 from .precision import autocast
 from .progress import peak_memory
@@ -157,7 +157,7 @@ class Trainer(TrainerBase):
                 self._counted(micro),
                 drawing(self._draws(batch)),
             ):
-                with autocast(self.device, self.dtype):
+                with autocast(self.device, self.dtype), divergence_named(self.iter):
                     losses = self.model(batch)
                 losses = losses if isinstance(losses, dict) else {"loss": losses}
                 total = sum(loss.float() for loss in losses.values()) / self.accumulate
@@ -246,52 +246,10 @@ class Trainer(TrainerBase):
         the optimizer's groups, too. A moving average that the run had not begins at the model's weights.
 
         Raises:
-            ConfigError: the optimizer has other groups of parameters.
+            ConfigError: the optimizer's state is that of other parameters, or is not finite.
         """
         super().load_state_dict(state)
-        self._load_optimizer(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state.get("average") or self.bare_model.state_dict())
-
-    def _check_moments(self, state: dict[str, Any]) -> None:
-        """ConfigError where a tensor of the optimizer's state has not the shape of its parameter."""
-        own = [p for group in self.optimizer.param_groups for p in group["params"]]
-        numbers = [number for group in state["param_groups"] for number in group["params"]]
-        for number, parameter in zip(numbers, own, strict=True):
-            for name, value in state["state"].get(number, {}).items():
-                if torch.is_tensor(value) and value.ndim and value.shape != parameter.shape:
-                    raise ConfigError(
-                        f"--resume: {name} of the optimizer has the shape {tuple(value.shape)}, its "
-                        f"parameter {tuple(parameter.shape)}: the checkpoint is of another run; "
-                        f"start in another train.output_dir from train.init_checkpoint=FILE"
-                    )
-
-    def _load_optimizer(self, state: dict[str, Any]) -> None:
-        # the rate is the schedule's to say
-        kept = ("params", "lr")
-        groups = [{k: v for k, v in g.items() if k not in kept} for g in self.optimizer.param_groups]
-        sizes = [len(group["params"]) for group in self.optimizer.param_groups]
-        if sizes != [len(group["params"]) for group in state["param_groups"]]:
-            raise ConfigError(
-                "--resume: the optimizer has other groups of parameters than the checkpoint's: leave "
-                "optimizer.params (layer_decay, decayed, undecayed, ...) and what is frozen as they were, or "
-                "start in another train.output_dir from train.init_checkpoint=FILE"
-            )
-        self._check_moments(state)
-        # these decide, among others, on which device torch keeps the count of steps
-        saved = state["param_groups"]
-        own = [p for group in self.optimizer.param_groups for p in group["params"]]
-        numbers = [number for group in saved for number in group["params"]]
-        moments = {
-            number: {name: shard_like(value, parameter) for name, value in state["state"][number].items()}
-            for number, parameter in zip(numbers, own, strict=True)
-            if number in state["state"]
-        }
-        state = {
-            "state": moments,
-            "param_groups": [{**s, **settings} for s, settings in zip(saved, groups, strict=True)],
-        }
-        self.optimizer.load_state_dict(state)
-        for group, settings in zip(self.optimizer.param_groups, groups, strict=True):
-            group.update(settings)

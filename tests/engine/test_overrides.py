@@ -101,7 +101,9 @@ def test_other_values_are_read(override, key, value):
     assert apply_overrides(config(), [override])[key] == value
 
 
-@pytest.mark.parametrize("override", ["count=data (1)", "classes=données", "sizes=[a", "~name", "images=???", "--resume"])
+@pytest.mark.parametrize(
+    "override", ["count=data (1)", "classes=données", "sizes=[a", "~name", "images=???", "--resume"]
+)
 def test_what_cannot_be_read_is_said(override):
     with pytest.raises(ConfigError, match=r"quot|missing|taken away|options stand before") as caught:
         apply_overrides(config(), [override])

@@ -75,6 +75,28 @@ def test_moments_of_other_parameters_are_refused(stopped):
         Run(small(stopped, *FOUR)).train(resume=True)
 
 
+def test_moments_that_are_not_finite_are_refused(stopped):
+    path = stopped / "model_0000001.pth"
+    content = load_state_file(path)
+    next(iter(content["trainer"]["optimizer"]["state"].values()))["exp_avg_sq"].fill_(float("nan"))
+    atomic_save(content, path)
+    with pytest.raises(
+        ConfigError, match="exp_avg_sq of the optimizer, of a parameter of shape .* not finite"
+    ):
+        Run(small(stopped, *FOUR)).train(resume=True)
+
+
+def test_the_place_in_the_schedule_is_the_iteration(stopped):
+    path = stopped / "model_0000001.pth"
+    content = load_state_file(path)
+    content["trainer"].pop("hooks")  # of a tool that keeps weights and moments only
+    atomic_save(content, path)
+    run, watch = Run(small(stopped, *FOUR)), Watch()
+    run.train(resume=True, more_hooks=[watch])
+    expected = run.cfg.optimizer.lr * instantiate(run.cfg.lr_multiplier)(2 / 4)
+    assert max(g["lr"] for g in watch.groups) == pytest.approx(expected, rel=1e-9)
+
+
 def test_other_groups_of_parameters_are_refused(stopped):
     run = Run(small(stopped, *FOUR, "optimizer.params.layer_decay=0.5"))
     with pytest.raises(ConfigError, match="other groups of parameters.*layer_decay.*init_checkpoint"):

@@ -16,7 +16,7 @@ from itpn_d2.checkpoint import Checkpointer
 from itpn_d2.engine.finite import drops_by_itself
 from itpn_d2.engine.records import images_in
 from itpn_d2.engine.trainer import Trainer
-from itpn_d2.errors import ConfigError
+from itpn_d2.errors import ConfigError, DivergenceError
 from itpn_d2.seed import seed_step
 from itpn_d2.solver import WeightAverage
 from tests.engine.forked import forked
@@ -130,6 +130,19 @@ def test_non_finite_loss_stops_with_advice(tmp_path):
         trainer.train(0, 3)
     assert (tmp_path / "model_0000000.pth").is_file()  # finished work is kept
     assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
+def test_divergence_within_a_model_has_the_same_advice(tmp_path):
+    """Detectron2's proposals look at their boxes before there is a loss."""
+
+    def diverge(*_):
+        raise FloatingPointError("Predicted boxes contain NaN.")
+
+    trainer, _, _ = build(tmp_path, 3)
+    trainer.model.register_forward_hook(diverge)
+    trainer.set_data(batches(2))
+    with pytest.raises(DivergenceError, match=r"iteration 0: Predicted boxes .* Lower optimizer.lr"):
+        trainer.train(0, 3)
 
 
 def test_losses_are_those_of_a_plain_loop(tmp_path):

@@ -389,7 +389,7 @@ def test_a_compiled_backbone(name):
 
 
 def same(found, expected):
-    """Two predictions of any kind: numbers of classes and segments the same, scores and boxes but for rounding."""
+    """Two predictions of any kind: classes and segments the same, scores and boxes but for rounding."""
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         if isinstance(value, Instances):
@@ -399,7 +399,9 @@ def same(found, expected):
                 torch.testing.assert_close(b, a, atol=1e-5, rtol=1e-5)
         else:
             for a, b in zip(*(x if isinstance(x, tuple) else (x,) for x in (value, found[key])), strict=True):
-                if isinstance(a, torch.Tensor):  # scores of classes are sums in another order; numbers are not
+                if isinstance(
+                    a, torch.Tensor
+                ):  # scores of classes are sums in another order; numbers are not
                     exact = 0 if not a.is_floating_point() else 1e-5
                     torch.testing.assert_close(b, a, atol=exact, rtol=exact)
                 else:

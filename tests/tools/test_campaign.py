@@ -9,6 +9,7 @@ import pytest
 
 import campaign
 from itpn_d2.errors import DatasetError
+from itpn_d2.files import write_json
 from reliability import forks, hostile, report
 from reliability.feeding import feed
 from reliability.inputs import Case, Inputs
@@ -84,3 +85,18 @@ def test_the_short_campaign_finds_nothing(tmp_path, capsys):
     status = campaign.main(["kills", "inputs", "--short", "--json", str(tmp_path / "found.json")])
     assert status == 0, capsys.readouterr().out
     assert (tmp_path / "found.json").is_file()
+
+
+def test_campaigns_are_added_up(tmp_path, capsys):
+    first = {"seed": 1, "torch": "2", "kills": {"kills": 3, "left over": 1}, "inputs": {"a": {"named": 2}}}
+    second = {"seed": 2, "torch": "2", "inputs": {"a": {"named": 1, "hang": 1}, "b": {"accepted": 4}}}
+    files = [str(tmp_path / name) for name in ("one.json", "two.json")]
+    for file, content in zip(files, (first, second), strict=True):
+        write_json(file, content)
+    assert campaign.main(["--join", *files]) == 1  # there are faults
+    text = capsys.readouterr().out
+    assert "Seed 1, 2, torch 2." in text and "| 3 | 0 | 0 | 0 | 0 | 0 | 1 |" in text
+    assert "| a | 4 | 0 | 3 | 0 | 0 | 1 | 0 |" in text and "| all | 8 | 4 | 3 | 0 | 0 | 1 | 0 |" in text
+    write_json(files[0], {"seed": 1})
+    with pytest.raises(SystemExit, match="not written by --json"):
+        campaign.main(["--join", files[0]])
