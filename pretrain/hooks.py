@@ -12,7 +12,6 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from fvcore.common.checkpoint import PeriodicCheckpointer
 from torch import nn
-from torch.utils.data import DataLoader
 
 from itpn_d2.data import as_classes
 from itpn_d2.engine.hooks import not_worth_a_run
@@ -20,7 +19,7 @@ from itpn_d2.engine.parallel import gathered
 from itpn_d2.evaluation import write_results
 from itpn_d2.solver import WeightAverage
 
-from .data import ImageDataset, ImageSource, TestView, collate
+from .data import ImageDataset, ImageSource, TestView, build_image_loader
 from .epochs import Clock
 from .methods import Method
 from .probe import TrunkFeatures, extract_features, knn_accuracy
@@ -172,7 +171,7 @@ class Pictures(HookBase):
 class NearestNeighbours(HookBase):
     """Every so many epochs, the k-NN accuracy of the trunk's mean tokens on labelled images, as ``knn/top1``.
 
-    The main process works, the others wait.
+    All processes work, each on its share of the images, with loading workers.
     """
 
     def __init__(
@@ -185,7 +184,9 @@ class NearestNeighbours(HookBase):
         size: int,
         neighbours: int,
         dtype: torch.dtype,
+        workers: int = 0,
     ):
+        self.workers = workers
         self.method, self.clock, self.period = method, clock, period
         self.train, self.test, self.size = train, test, size
         self.neighbours, self.dtype = neighbours, dtype
@@ -194,27 +195,25 @@ class NearestNeighbours(HookBase):
         if not self.clock.due(self.trainer.iter, self.period):
             return
         with gathered(self.trainer):
-            if comm.is_main_process():
-                accuracy = self.measure()
-                self.trainer.storage.put_scalars(
-                    smoothing_hint=False, **{f"knn/{name}": value for name, value in accuracy.items()}
-                )
-                logger.info("k-NN accuracy: %s", ", ".join(f"{k} {v:.2f}" for k, v in accuracy.items()))
-            comm.synchronize()
+            accuracy = self.measure()
+        self.trainer.storage.put_scalars(
+            smoothing_hint=False, **{f"knn/{name}": value for name, value in accuracy.items()}
+        )
+        logger.info("k-NN accuracy: %s", ", ".join(f"{k} {v:.2f}" for k, v in accuracy.items()))
 
     def measure(self) -> dict[str, float]:
-        """Accuracies in percent by name."""
+        """Accuracies in percent by name; collective."""
         backbone: Any = self.method.backbone
         mean, std = (t.flatten().tolist() for t in (self.method.pixel_mean, self.method.pixel_std))
         model = TrunkFeatures(backbone.trunk, mean, std)
         device = self.method.pixel_mean.device
         found = []
         for source in (self.train, self.test):
-            loader = DataLoader(ImageDataset(source, TestView(self.size)), 64, collate_fn=collate)
+            loader = build_image_loader(source, TestView(self.size), 64, self.workers)
             found.append(extract_features(model, loader, device, self.dtype))
         (train, train_labels), (test, test_labels) = found
         test_labels = as_classes(test_labels, self.test, self.train.classes)
-        return knn_accuracy(train, train_labels, test, test_labels, self.neighbours)
+        return knn_accuracy(train, train_labels, test, test_labels, self.neighbours, shared=True)
 
 
 def write_summary(path: Path, storage: Any) -> dict[str, float]:

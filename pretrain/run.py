@@ -195,6 +195,7 @@ class PretrainRun(BaseRun):
             knn.image_size or self.clock.segments[0].size,
             knn.neighbours,
             self.dtype,
+            self.cfg.dataloader.train.num_workers,
         )
 
     def _results(self, trainer: Trainer) -> dict[str, Any]:

@@ -4,18 +4,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .gathering import gather_rows, share_of
+
 Accuracy = dict[str, float]
 _L2 = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # tried from strong to weak, each from the solution of the one before
 _HELD_OUT = 0.2
 
 
-def _accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
-    """Percent of ``(N,)`` labels among the best of ``(N, classes)``; top5 with more than five classes."""
+def _hits(scores: Tensor, labels: Tensor) -> Tensor:
+    """Whether each label ``(N,)`` is among the best 1, ..., 5 of ``(N, classes)``; bool ``(N, 1 to 5)``."""
     best = scores.topk(min(5, scores.shape[1])).indices == labels[:, None]
-    result = {"top1": 100 * best[:, 0].double().mean().item()}
-    if scores.shape[1] > 5:
-        result["top5"] = 100 * best.any(1).double().mean().item()
+    return best.cumsum(1) > 0
+
+
+def _shares(hits: Tensor, classes: int) -> Accuracy:
+    """Percent of hits; top5 with more than five classes."""
+    percent = 100 * hits.double().mean(0)
+    result = {"top1": percent[0].item()}
+    if classes > 5:
+        result["top5"] = percent[-1].item()
     return result
+
+
+def _accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
+    return _shares(_hits(scores, labels), scores.shape[1])
 
 
 def _num_classes(*labels: Tensor) -> int:
@@ -30,6 +42,7 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
     chunk: int = 4096,
+    shared: bool = False,
 ) -> Accuracy:
     """Cosine k-nearest neighbours that vote with exp(similarity / temperature) (Wu et al., 2018; DINO).
 
@@ -37,6 +50,8 @@ def knn_accuracy(
         train_features, test_features: ``(N, C)`` and ``(M, C)``; labels ``(N,)`` and ``(M,)`` int64.
         k: neighbours, at most N.
         chunk: never more than chunk x chunk similarities are held at once.
+        shared: collective: each process, all of which have all vectors, looks for the neighbours of its part
+            of the test images.
 
     Returns:
         ``top1`` in percent, and ``top5`` where there are more than five classes.
@@ -45,7 +60,9 @@ def knn_accuracy(
         raise ValueError(f"k={k}, chunk={chunk}, temperature={temperature}: all have to be positive")
     train, k = F.normalize(train_features.float(), dim=1), min(k, len(train_features))
     classes = _num_classes(train_labels, test_labels)
-    votes = []
+    votes = [test_features.new_zeros(0, classes, dtype=torch.float32)]
+    if shared:
+        test_features, test_labels = share_of(test_features), share_of(test_labels)
     for part in F.normalize(test_features.float(), dim=1).split(chunk):
         near, owner = part.new_empty(len(part), 0), train_labels.new_empty(len(part), 0)
         for others, labels in zip(train.split(chunk), train_labels.split(chunk), strict=True):
@@ -55,7 +72,8 @@ def knn_accuracy(
             owner = owner.gather(1, order)
         scores = part.new_zeros(len(part), classes)
         votes.append(scores.scatter_add_(1, owner, (near / temperature).exp()))
-    return _accuracy(torch.cat(votes), test_labels)
+    hits = _hits(torch.cat(votes), test_labels)
+    return _shares(gather_rows(hits.to(torch.uint8)) if shared else hits, classes)
 
 
 def _fit(x: Tensor, y: Tensor, l2: float, weight: Tensor, bias: Tensor, steps: int) -> tuple[Tensor, Tensor]:

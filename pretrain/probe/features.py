@@ -14,6 +14,8 @@ from itpn_d2.backbone.trunk import TOKEN_STRIDE
 from itpn_d2.data import BrokenImages
 from itpn_d2.normalisation import IMAGENET
 
+from .gathering import gather_rows
+
 LEVELS = ("f3", "p2", "p3", "p4")
 
 
@@ -63,16 +65,18 @@ def extract_features(
     dtype: torch.dtype = torch.float32,
     broken: BrokenImages | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Run ``model`` in evaluation mode over a labelled loader.
+    """Run ``model`` in evaluation mode over a labelled loader; collective.
 
     Args:
         model: uint8 images ``(B, 3, H, W)`` to vectors ``(B, C)``, as :class:`TrunkFeatures`.
-        loader: batches with ``image`` and ``label``, from :func:`pretrain.data.build_image_loader`.
+        loader: batches with ``image`` and ``label``, from :func:`pretrain.data.build_image_loader`, which
+            gives each process its share.
         dtype: of autocast; float32 for none.
         broken: takes note of the images that could not be read.
 
     Returns:
-        Features ``(N, C)`` float32 and labels ``(N,)`` int64, on the CPU.
+        Features ``(N, C)`` float32 and labels ``(N,)`` int64 of the images of all processes, in their order,
+        on the CPU.
 
     Raises:
         ValueError: the batches have no label, or there is none.
@@ -93,6 +97,9 @@ def extract_features(
                 broken.add(batch["broken"])
     finally:
         model.train(mode)
-    if not features:
+    features.append(torch.zeros(0, features[0].shape[1] if features else 0))
+    labels.append(torch.zeros(0, dtype=torch.int64))
+    found = gather_rows(torch.cat(features)), gather_rows(torch.cat(labels))
+    if not len(found[0]):
         raise ValueError("the loader has no batch")
-    return torch.cat(features), torch.cat(labels)
+    return found
