@@ -6,6 +6,7 @@ from .curves import plot_curves, read_metrics
 from .drawing import draw_labels, draw_prediction, semantic_map
 from .evaluator import DetectionEvaluator, build_evaluator
 from .label_grid import label_grid
+from .panoptic import PanopticEvaluator
 from .results import flatten, is_better, named_metric, table, write_results
 from .segmentation_grid import segmentation_grid
 from .semantic import SemanticEvaluator
@@ -16,6 +17,7 @@ from .visualize import prediction_grid, save_prediction_grid
 __all__ = [
     "ClassificationEvaluator",
     "DetectionEvaluator",
+    "PanopticEvaluator",
     "SemanticEvaluator",
     "build_evaluator",
     "build_registered_evaluator",

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
-    COCOPanopticEvaluator,
     DatasetEvaluator,
     DatasetEvaluators,
     LVISEvaluator,
@@ -14,6 +13,7 @@ from detectron2.evaluation import (
 from ..data.lvis_package import require_lvis
 from ..errors import ConfigError
 from .evaluator import DetectionEvaluator
+from .panoptic import PanopticEvaluator
 from .semantic import SemanticEvaluator
 
 _PANOPTIC = "coco_panoptic_seg"
@@ -47,7 +47,7 @@ def build_registered_evaluator(
             [
                 DetectionEvaluator(dataset_name, output_dir, keypoint_sigmas=keypoint_sigmas),
                 SemanticEvaluator(dataset_name, output_dir),
-                COCOPanopticEvaluator(dataset_name, output_dir),
+                PanopticEvaluator(dataset_name, output_dir),
             ]
         )
     if kind in ("coco", _PANOPTIC):

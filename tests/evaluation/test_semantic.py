@@ -5,11 +5,17 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import COCOPanopticEvaluator
 
 from itpn_d2.data import PanopticMapper, read_labels, register_scenes
 from itpn_d2.data.labels import read_segment_colours, segment_ids
-from itpn_d2.evaluation import SemanticEvaluator, flatten, save_prediction_grid, segmentation_grid, table
+from itpn_d2.evaluation import (
+    PanopticEvaluator,
+    SemanticEvaluator,
+    flatten,
+    save_prediction_grid,
+    segmentation_grid,
+    table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +115,7 @@ def test_one_table_of_results(semantic):
 
 
 def test_panoptic_truth_scores_100(panoptic, tmp_path):
-    evaluator = COCOPanopticEvaluator(panoptic, str(tmp_path))
+    evaluator = PanopticEvaluator(panoptic, str(tmp_path))
     found = run(evaluator, panoptic, lambda r: {"panoptic_seg": segments(r)})["panoptic_seg"]
     assert found["PQ"] == found["PQ_th"] == found["PQ_st"] == pytest.approx(100)
 
@@ -123,7 +129,7 @@ def test_background_alone_is_no_thing(panoptic):
             )
         }
 
-    found = run(COCOPanopticEvaluator(panoptic), panoptic, background)["panoptic_seg"]
+    found = run(PanopticEvaluator(panoptic), panoptic, background)["panoptic_seg"]
     assert found["PQ_th"] == 0 < found["PQ_st"] < 100
 
 

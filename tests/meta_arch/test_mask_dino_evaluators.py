@@ -7,9 +7,10 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
-from detectron2.evaluation import COCOEvaluator, COCOPanopticEvaluator, SemSegEvaluator
+from detectron2.evaluation import COCOEvaluator, SemSegEvaluator
 
 from itpn_d2.data.scenes import CLASSES, generate_scenes
+from itpn_d2.evaluation import PanopticEvaluator
 from itpn_d2.meta_arch.dino.structures import Predictions
 from itpn_d2.meta_arch.mask_dino import inference
 from itpn_d2.meta_arch.mask_dino.targets import make_targets, mask_boxes
@@ -94,7 +95,7 @@ def test_semantic(scenes, tmp_path):
 
 
 def test_panoptic(scenes, tmp_path):
-    evaluator = COCOPanopticEvaluator(NAME, str(tmp_path))
+    evaluator = PanopticEvaluator(NAME, str(tmp_path))
     results = run(
         evaluator,
         scenes,

@@ -1,9 +1,9 @@
 """Your own COCO panoptic json: set dataset.{train,val}.{json,images,labels}; labels is the folder of PNGs."""
 
 from detectron2.config import LazyCall as L
-from detectron2.evaluation import COCOPanopticEvaluator
 
 from itpn_d2.data import PanopticMapper, register_panoptic
+from itpn_d2.evaluation import PanopticEvaluator
 
 from .custom import dataloader
 
@@ -24,4 +24,4 @@ dataloader.val_loss.filter_empty = False
 dataloader.val_loss.mapper = L(PanopticMapper)(
     augmentations="${dataloader.test.mapper.augmentations}", seed=0, decoder="${dataloader.decoder}"
 )
-dataloader.evaluator = L(COCOPanopticEvaluator)(dataset_name="${dataset.val.name}", output_dir=None)
+dataloader.evaluator = L(PanopticEvaluator)(dataset_name="${dataset.val.name}", output_dir=None)

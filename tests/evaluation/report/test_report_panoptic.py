@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import COCOPanopticEvaluator
 
 from itpn_d2.data import register_panoptic, register_scenes
+from itpn_d2.evaluation import PanopticEvaluator
 from itpn_d2.evaluation.report import ReportEvaluator
 from itpn_d2.evaluation.report.panoptic import PanopticCounts, true_segments
 
@@ -84,7 +84,7 @@ def test_the_mean_of_the_classes_is_that_of_the_evaluator(dataset, seed, tmp_pat
     records = DatasetCatalog.get(dataset)
     outputs = [guess(r, rng) for r in records]
     rows = counts_of(dataset, outputs).rows()
-    official = COCOPanopticEvaluator(dataset, str(tmp_path))
+    official = PanopticEvaluator(dataset, str(tmp_path))
     official.reset()
     for record, output in zip(records, outputs, strict=True):
         ids, listed = output["panoptic_seg"]
