@@ -1,5 +1,6 @@
 """``key=value`` from a command line into a config: a text is taken as it was typed, anything else is read."""
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -89,7 +90,23 @@ def _set_value(cfg: DictConfig, override: str) -> None:
     if read.is_sweep_override():
         raise ValueError("one value is wanted; a list stands in brackets")
     value = read.value()
+    _check_number(cfg, read.key_or_group, value, override)
     OmegaConf.update(cfg, read.key_or_group, value, merge=not is_call(value), force_add=read.is_add())
+
+
+def _check_number(cfg: DictConfig, key: str, value: Any, override: str) -> None:
+    """Parts of a model mostly do not look at their numbers before they compute with them."""
+    if not key.startswith("model."):
+        return
+    try:
+        before = OmegaConf.select(cfg, key)
+    except OmegaConfBaseException:
+        return
+    if not isinstance(before, int | float) or isinstance(before, bool):
+        return
+    text = isinstance(value, str) and "${" not in value
+    if text or (isinstance(value, float) and not math.isfinite(value)):
+        raise ConfigError(f"override {override!r}: a number is wanted, as {before}, which the config has")
 
 
 def _holds_text(cfg: DictConfig, key: str) -> bool:
