@@ -18,21 +18,15 @@ from ..engine import Run, base_parser, load_config, run_command
 def parser() -> argparse.ArgumentParser:
     p = base_parser(__doc__)
     p.add_argument("--eval-only", action="store_true", help="evaluate train.init_checkpoint")
-    p.add_argument(
-        "--skip-bad-records", action="store_true", help="drop and count bad records of a custom dataset"
-    )
+    p.add_argument("--skip-bad-records", action="store_true", help="drop and count bad records of a dataset")
     return p
 
 
 def run(args: argparse.Namespace) -> None:
     """What each process runs; spawned ones import it from here."""
     cfg = load_config(args.config_file, args.opts)
-    if args.skip_bad_records:
-        for split in ("train", "val"):
-            if "skip_bad_records" in (cfg.dataset.get(split) or {}):
-                cfg.dataset[split].skip_bad_records = True
     cfg.train.show_groups = cfg.train.show_groups or args.show_groups
-    prepared = Run(cfg, evaluate_only=args.eval_only)
+    prepared = Run(cfg, args.eval_only, args.skip_bad_records)
     if args.eval_only:
         prepared.evaluate()
     else:

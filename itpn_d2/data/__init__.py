@@ -12,7 +12,7 @@ from .augmentation import (
 )
 from .broken import BrokenImages
 from .builtin import register_builtin, register_together
-from .catalogs import has_annotations, has_masks, prepare_datasets, register_coco
+from .catalogs import has_annotations, has_masks, register_coco
 from .classification import LabelledImageMapper, LabelledRecords, register_labelled_images
 from .coco_check import CheckedCoco, check_coco
 from .labels import Labelling, read_labels
@@ -20,6 +20,7 @@ from .loader import build_test_loader, build_train_loader, build_val_loss_loader
 from .mapper import TestMapper, TrainMapper
 from .panoptic import register_panoptic
 from .panoptic_check import check_panoptic
+from .prepare import prepare_datasets
 from .sampler import ResumableBatchSampler
 from .scene_sets import register_scenes
 from .scenes import generate_scenes

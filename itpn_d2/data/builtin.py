@@ -9,42 +9,40 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
 
 from ..errors import DatasetError
-from .catalogs import dataset_facts, is_registered, register, register_detections
+from ..lazy.options import nearest
+from .catalogs import dataset_facts, is_registered, register
 from .coco_check import judge, read_coco
 from .lvis_package import require_lvis
 from .official import OfficialChecker
+from .picture_check import VerifyImages
+from .records import as_dicts
+from .registered import put, take_over
 
 _COCO = frozenset(name for splits in _PREDEFINED_SPLITS_COCO.values() for name in splits)
-# what is read from the json, and so replaces what Detectron2 has registered
-_READ = (
-    "name",
-    "json_file",
-    "image_root",
-    "evaluator_type",
-    "thing_classes",
-    "thing_dataset_id_to_contiguous_id",
-    "image_ids",
-    "category_ids",
-)
 
 
-def register_builtin(name: str, skip_bad_records: bool = False) -> str:
-    """A dataset that Detectron2 registers itself (``coco_2017_train``, ...); its files must be there.
+def register_builtin(
+    name: str, skip_bad_records: bool = False, verify_images: VerifyImages = "decode"
+) -> str:
+    """A dataset that is in Detectron2's catalog: its own (``coco_2017_train``, ...), whose files must be
+    there, or one that a program has registered.
 
     Boxes, masks and keypoints of COCO are read and checked as any COCO json (:func:`.register_coco`), but
-    that what COCO measures stays (:class:`.OfficialChecker`), and pictures are not opened; the others are
-    read by Detectron2.
+    that what COCO measures stays (:class:`.OfficialChecker`), and pictures are not opened; sets of programs
+    are checked by :func:`.take_over`; the others are read by Detectron2.
 
     Args:
-        skip_bad_records: drop bad records of COCO's, instead of refusing.
+        skip_bad_records: drop bad records, instead of refusing.
+        verify_images: of a program's set, see :func:`.check_coco`.
 
     Raises:
-        DatasetError: no such name, its json or one of its folders is missing, COCO's json has bad records,
-            or it is of LVIS and that package can't be used.
+        DatasetError: no such name, its json or one of its folders is missing, it has bad records, or it is of
+            LVIS and that package can't be used.
     """
     if name not in DatasetCatalog.list():
         raise DatasetError(
-            f"dataset {name!r} is not registered; Detectron2 has coco_2017_train, coco_2017_val, ..."
+            f"dataset {name!r} is not registered; {nearest(name, DatasetCatalog.list())}. One of your own is "
+            f"registered by a program: --import FILE.py runs it first"
         )
     metadata = MetadataCatalog.get(name)
     for key in ("json_file", "image_root", "sem_seg_root", "panoptic_root", "panoptic_json", "dirname"):
@@ -53,13 +51,16 @@ def register_builtin(name: str, skip_bad_records: bool = False) -> str:
         )
         if path is not None and not Path(path).exists():
             raise DatasetError(
-                f"dataset {name!r}: {path} is missing; set DETECTRON2_DATASETS to the folder "
-                f"that holds coco/ (VOC2007/, lvis/, ...), or use configs/Custom/ with your own json"
+                f"dataset {name!r}: {path} is missing; set DETECTRON2_DATASETS to the folder that holds "
+                f"coco/ (VOC2007/, lvis/, ...), mend the path where a program registers the set, or use "
+                f"configs/Custom/ with your own json"
             )
     if metadata.get("evaluator_type") == "lvis":
         require_lvis(name)
     if name in _COCO and metadata.get("json_file") is not None:
         _register_coco(name, skip_bad_records)
+    else:
+        take_over(name, skip_bad_records, verify_images)
     return name
 
 
@@ -73,23 +74,19 @@ def _register_coco(name: str, skip_bad_records: bool) -> None:
     checker = OfficialChecker(Path(json), Path(images), read_coco(json))
     coco = judge(checker, skip_bad_records, "none").coco
     trained = replace(coco, annotations=[a for a in coco.annotations if id(a) not in checker.untrained])
-    kept = {key: value for key, value in known.items() if key not in _READ}
-    if len(kept.get("thing_colors", ())) != len(coco.categories):
-        kept.pop("thing_colors", None)
-    if coco.keypoints and coco.keypoints != list(kept.get("keypoint_names", ())):
-        kept = {key: value for key, value in kept.items() if not key.startswith("keypoint")}
-    keypoints = [] if "keypoint_names" in kept else coco.keypoints
-    register_detections(name, arguments, coco, json, images, keypoints, trained)
-    MetadataCatalog.get(name).set(**{**kept, "source_json": json})
+    put(name, arguments, known, coco, as_dicts(trained, images))
 
 
-def register_together(name: str, parts: Sequence[str]) -> str:
+def register_together(name: str, parts: Sequence[str], skip_bad_records: bool = False) -> str:
     """Datasets that are registered already as one under ``name``, one after the other.
+
+    Args:
+        skip_bad_records: see :func:`register_builtin`.
 
     Raises:
         DatasetError: one can't be used, or they differ in their classes or keypoints.
     """
-    facts = [dataset_facts(register_builtin(part)) for part in parts]
+    facts = [dataset_facts(register_builtin(part, skip_bad_records)) for part in parts]
     for part, found in zip(parts[1:], facts[1:], strict=True):
         if found != facts[0]:
             raise DatasetError(
@@ -106,4 +103,4 @@ def register_together(name: str, parts: Sequence[str]) -> str:
     def load() -> list[dict]:
         return [record for part in parts for record in DatasetCatalog.get(part)]
 
-    return register(name, tuple(parts), load, **kept)
+    return register(name, (*parts, skip_bad_records), load, **kept)

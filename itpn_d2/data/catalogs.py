@@ -3,28 +3,23 @@
 import hashlib
 import logging
 import os
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
-from omegaconf import DictConfig, OmegaConf, flag_override
 
-from ..errors import DatasetError
+from ..errors import DatasetError, UseError
 from ..files import cache_root, write_text
-from ..lazy.build import build
 from ..lazy.texts import Texts
 from .coco_check import check_coco
 from .picture_check import VerifyImages
-from .records import CocoSet, as_dicts, as_json
+from .records import CocoSet, Record, as_dicts, as_json
 
 logger = logging.getLogger(__name__)
 _registered: dict[str, tuple[Any, ...]] = {}
-_ASKED = {
-    "num_semantic_classes": "stuff",
-    "num_keypoints": "keypoints (names under 'keypoints' in its categories)",
-}
 
 
 def is_registered(name: str, arguments: tuple[Any, ...]) -> bool:
@@ -45,6 +40,25 @@ def register(
     MetadataCatalog.get(name).set(**metadata)
     _registered[name] = arguments
     return name
+
+
+def call(name: str, load: Callable[[], Any]) -> Any:
+    """What the function of a set returns.
+
+    Raises:
+        DatasetError: it fails; the message names where.
+    """
+    try:
+        return load()
+    except UseError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        raise DatasetError(
+            f"dataset {name!r}: the function that it was registered with fails: {reason} "
+            f"({frame.filename}:{frame.lineno})"
+        ) from error
 
 
 def require_paths(name: str, **paths: str) -> None:
@@ -94,20 +108,23 @@ def register_detections(
     json: str,
     images: str,
     keypoints: Sequence[str],
-    trained: CocoSet | None = None,
+    records: Sequence[Record] | None = None,
+    kind: str = "coco",
 ) -> str:
     """Register a set that was read from ``json``, with a json of its own for the evaluator. Its metadata have
     ``image_ids`` and ``category_ids`` (see :class:`.Numbers`) where the ids of the json are no numbers.
 
     Args:
-        trained: what is read for training, where it is less than what is evaluated.
+        records: what is trained, with the image ids of ``coco.numbers``, where it is not all that is
+            evaluated.
+        kind: by which the evaluator is chosen.
     """
-    records = as_dicts(trained or coco, images)
+    found = as_dicts(coco, images) if records is None else records
     numbers = coco.numbers
     register(
         name,
         arguments,
-        lambda: records,
+        lambda: found,
         thing_classes=[c.name for c in coco.categories],
         thing_dataset_id_to_contiguous_id={
             numbers.categories[c.id]: i for i, c in enumerate(coco.categories)
@@ -116,7 +133,7 @@ def register_detections(
         category_ids=numbers.category_ids,
         json_file=own_json(Path(json), as_json(coco)),
         image_root=images,
-        evaluator_type="coco",
+        evaluator_type=kind,
     )
     set_keypoints(name, keypoints)
     return name
@@ -157,7 +174,7 @@ def dataset_facts(name: str) -> dict[str, Any]:
     set its own, else of the things), and where there are any ``num_semantic_classes``, beside things their
     ``semantic_class_names``, ``num_keypoints`` and ``keypoint_flip`` (which keypoint each one is in a
     mirror)."""
-    DatasetCatalog.get(name)  # built-in sets learn their classes on loading
+    call(name, DatasetCatalog[name])  # built-in sets learn their classes on loading
     metadata = MetadataCatalog.get(name)
     semantic = list(metadata.get("stuff_classes", ()))
     names = semantic if metadata.get("evaluator_type") == "sem_seg" else list(metadata.thing_classes)
@@ -177,66 +194,3 @@ def has_annotations(name: str) -> bool:
     if MetadataCatalog.get(name).get("evaluator_type") != "coco":
         return True
     return any(record.get("annotations") for record in DatasetCatalog.get(name))
-
-
-def _require_annotations(name: str) -> None:
-    if not has_annotations(name):
-        raise DatasetError(
-            f"dataset {name!r} has no annotations, so there is nothing to learn from it: set "
-            f"dataset.train.json to a json that has some"
-        )
-
-
-def _gives_classes(dataset: DictConfig) -> bool:
-    """Whether the validation set takes its classes from a training set that is there."""
-    train, val = OmegaConf.select(dataset, "train"), OmegaConf.select(dataset, "val")
-    asks = val is not None and val.get("classes", "") is None
-    return asks and train is not None and "" not in (train.get("images"), train.get("json"))
-
-
-def prepare_datasets(dataset: DictConfig, evaluate_only: bool = False) -> None:
-    """Register ``dataset.train`` and ``dataset.val`` (either may be None) and fill in what of
-    :func:`dataset_facts` the section asks for (``num_classes`` and all names always); where
-    ``dataset.val.classes`` is None, it becomes the classes of the training set.
-
-    Args:
-        evaluate_only: leave the training set alone, unless the validation set takes its classes from it.
-
-    Raises:
-        DatasetError: a dataset can't be used, lacks what the config asks for, or the two have different
-            classes.
-    """
-    facts: dict[str, dict[str, Any]] = {}
-    for split in ("train", "val"):
-        call = OmegaConf.select(dataset, split)
-        if split == "train" and evaluate_only and not _gives_classes(dataset):
-            continue
-        if call is not None:
-            if facts and call.get("classes", "") is None:
-                call.classes = facts["train"]["class_names"]  # labelled images take the numbers of the other
-            name = build(call)
-            if split == "train":
-                _require_annotations(name)
-            facts[split] = dataset_facts(name)
-    if len(facts) == 2 and facts["train"] != facts["val"]:
-        key = next(k for k in facts["train"] if facts["train"][k] != facts["val"].get(k))
-        key = "class_names" if facts["train"]["class_names"] != facts["val"]["class_names"] else key
-        raise DatasetError(
-            f"the classes differ: dataset.train has {facts['train'][key]}, dataset.val has "
-            f"{facts['val'].get(key)}; give both sets the same categories"
-        )
-    for split, found in facts.items():
-        given = dataset.get("num_classes")
-        if given is not None and given != found["num_classes"]:
-            raise DatasetError(
-                f"dataset.num_classes={given}, but dataset.{split} has {found['num_classes']} classes: leave "
-                f"it at null (and dataset.class_names too), or give the set with those classes"
-            )
-        for key, what in _ASKED.items():
-            if key in dataset and key not in found:
-                raise DatasetError(f"dataset.{split} has no {what}, which the model of this config learns")
-        wanted = {
-            k: v for k, v in found.items() if k in dataset or k == "num_classes" or k.endswith("class_names")
-        }
-        with flag_override(dataset, "allow_objects", True):
-            dataset.update(wanted)

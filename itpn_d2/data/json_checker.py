@@ -74,9 +74,10 @@ class JsonChecker:
         return distinct
 
     def _unique(self, key: str, read: Any) -> list[Any]:
-        """The records under ``key`` that can be read, each with an id of its own."""
+        """The records under ``key`` that can be read, each with an id of its own: of two different ones with
+        one id none, since nobody knows which of them annotations are of."""
         seen: dict[Identity, Any] = {}
-        good = []
+        good: dict[Identity, Any] = {}
         for number, record in enumerate(self.data[key]):
             where = f"{key}[{number}]"
             try:
@@ -84,14 +85,15 @@ class JsonChecker:
             except BadValue as error:
                 self.bad(error.kind, where, str(error))
                 continue
-            if found.id in seen:
-                before = seen[found.id]
-                also = f" (as {shown(before)} and as {shown(record['id'])})" if before != record["id"] else ""
-                self.bad("duplicate id", where, f"id {found.id} is used twice{also}")
+            if found.id not in seen:
+                seen[found.id], good[found.id] = record["id"], found
                 continue
-            seen[found.id] = record["id"]
-            good.append(found)
-        return good
+            before = seen[found.id]
+            also = f" (as {shown(before)} and as {shown(record['id'])})" if before != record["id"] else ""
+            self.bad("duplicate id", where, f"id {found.id} is used twice{also}")
+            if good.get(found.id) != found:
+                good.pop(found.id, None)
+        return list(good.values())
 
     def _without_other_keypoints(self, categories: list[Category]) -> list[Category]:
         """A model has the same keypoints for all classes."""
@@ -107,15 +109,15 @@ class JsonChecker:
     def pictures(self, verify: VerifyImages) -> dict[Identity, Picture]:
         """The good ones by their id, each with the file that there is and its size."""
         pictures: list[Picture] = self._unique("images", read_picture)
-        finder = ImageFinder(self.root)
+        finder = self._finder()
 
         def look(picture: Picture) -> tuple[str | None, BadValue | None]:
             name = finder.find(picture.file_name)
             if name is None:
-                path = os.path.join(self.root, picture.file_name)
+                path = os.path.join(finder.root, picture.file_name)
                 return None, BadValue("missing image", f"no file {path}{what_name_is(picture.file_name)}")
             try:
-                check_picture(os.path.join(self.root, name), picture, verify)
+                check_picture(os.path.join(finder.root, name), picture, verify)
             except BadValue as error:
                 return name, error
             return name, None
@@ -143,6 +145,9 @@ class JsonChecker:
                     )
                 good[picture.id] = picture
         return good
+
+    def _finder(self) -> ImageFinder:
+        return ImageFinder(self.root)
 
     @staticmethod
     def _taken(picture: Picture, name: str, files: dict[str, Identity]) -> BadValue | None:

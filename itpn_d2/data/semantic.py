@@ -81,13 +81,13 @@ def register_semantic(
     if verify_images != "none":
         empty: list[str] = []
         with ThreadPoolExecutor() as pool:
-            looked = pool.map(lambda r: _look(r, labelling, verify_images, empty), records)
+            looked = pool.map(lambda r: look_at_pair(r, labelling, verify_images, empty), records)
             found = list(tqdm(looked, "checking labels", len(records), delay=1.0, leave=False))
         problems += [p for p in found if p is not None]
         records = [r for r, p in zip(records, found, strict=True) if p is None]
     settle(labels, problems, skip_bad_records)
     if verify_images == "decode" and records:
-        _tell_empty(labels, sorted(empty), len(records), labelling)
+        tell_empty(labels, sorted(empty), len(records), labelling)
     if not records:
         raise DatasetError(f"{images}, {labels}: no usable pair of image and labels")
     for record in records:
@@ -167,7 +167,7 @@ def _pairs(images: str, labels: str) -> tuple[list[dict[str, Any]], list[Problem
     return list(records.values()), problems
 
 
-def _tell_empty(labels: str, empty: list[str], total: int, labelling: Labelling) -> None:
+def tell_empty(labels: str, empty: list[str], total: int, labelling: Labelling) -> None:
     """Say which label images hold no class.
 
     Raises:
@@ -185,7 +185,7 @@ def _tell_empty(labels: str, empty: list[str], total: int, labelling: Labelling)
     notes.log(labels)
 
 
-def _look(
+def look_at_pair(
     record: dict[str, Any], labelling: Labelling, verify: VerifyImages, empty: list[str]
 ) -> Problem | None:
     """What is wrong with a pair; else its ``width`` and ``height`` go into the record, and its labels to

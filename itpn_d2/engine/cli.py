@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from ..errors import add_debug, errors_of_use
+from .imports import import_all
 from .launch import launch
 from .origins import shown
 
@@ -12,6 +13,14 @@ def base_parser(description: str | None) -> argparse.ArgumentParser:
     """``--config-file``, ``--resume``, the launch arguments, and ``key=value`` overrides at the end."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--config-file", required=True, metavar="FILE", help="LazyConfig .py, or yacs .yaml")
+    p.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="run it first (or import a module): it registers datasets with Detectron2, say; may be repeated",
+    )
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in train.output_dir")
     p.add_argument(
         "--show-groups", action="store_true", help="print the optimizer's parameter groups, then train"
@@ -39,15 +48,22 @@ def run_command(main: Callable[[argparse.Namespace], None], arguments: argparse.
     device = next((o.partition("=")[2] for o in arguments.opts if o.startswith("train.device=")), None)
     with errors_of_use(arguments.debug):
         if arguments.show_config:
+            import_all(arguments.imports)
             print(shown(arguments.config_file, arguments.opts), end="")
             return
         launch(
-            main,
+            _run_here,
             num_gpus=arguments.num_gpus,
             num_machines=arguments.num_machines,
             machine_rank=arguments.machine_rank,
             dist_url=arguments.dist_url,
             num_processes=arguments.num_processes,
             device=None if device == "auto" else device,
-            args=(arguments,),
+            args=(main, arguments),
         )
+
+
+def _run_here(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
+    """What each process does."""
+    import_all(arguments.imports)
+    main(arguments)

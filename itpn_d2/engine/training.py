@@ -30,13 +30,14 @@ class Run(BaseRun):
 
     _dynamic_sizes = True
 
-    def __init__(self, cfg: DictConfig, evaluate_only: bool = False):
+    def __init__(self, cfg: DictConfig, evaluate_only: bool = False, skip_bad_records: bool = False):
         self.evaluate_only = evaluate_only  # then the training set is not asked for
+        self.skip_bad_records = skip_bad_records  # as the sets of the config may have it for themselves
         super().__init__(cfg)
         self._evaluated: OrderedDict[str, Any] = OrderedDict()
 
     def _prepare_data(self) -> None:
-        prepare_datasets(self.cfg.dataset, self.evaluate_only)
+        prepare_datasets(self.cfg.dataset, self.evaluate_only, self.skip_bad_records)
 
     def load_weights(self, what: str) -> None:
         """Load ``train.init_checkpoint`` for evaluation.

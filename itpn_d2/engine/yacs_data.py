@@ -40,7 +40,7 @@ def dataset(cfg: CfgNode) -> dict[str, Any]:
     call, names = LazyCall, list(cfg.DATASETS.TRAIN)
     train = call(register_builtin)(name=names[0], skip_bad_records=False)
     if len(names) > 1:
-        train = call(register_together)(name=_train_name(cfg), parts=names)
+        train = call(register_together)(name=_train_name(cfg), parts=names, skip_bad_records=False)
     found = dict(
         train=train,
         val=call(register_builtin)(name=cfg.DATASETS.TEST[0], skip_bad_records=False),

@@ -1,8 +1,9 @@
-"""A COCO set of three generated pictures, registered."""
+"""Generated pictures with a json of them that is registered, or a folder of their own."""
 
 import json
 
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from itpn_d2.data import register_coco
@@ -26,3 +27,16 @@ def write(tmp_path, monkeypatch, request):
         return register_coco(f"{request.node.name}_val", str(path), str(folder), **options)
 
     return register
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with three pictures, and catalogs that are afterwards as before."""
+    monkeypatch.setenv("ITPN_D2_CACHE", str(tmp_path / "cache"))
+    for number in range(1, 4):
+        Image.new("RGB", (WIDTH, HEIGHT), (90, 20 * number, 60)).save(tmp_path / f"picture {number}.png")
+    before = set(DatasetCatalog.list())
+    yield tmp_path
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)

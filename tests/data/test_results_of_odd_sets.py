@@ -1,31 +1,13 @@
 """What is evaluated, and what is written, of sets whose json is odd."""
 
-import contextlib
 import copy
-import io
 import json
 
 import numpy as np
 import pytest
-import torch
-from detectron2.data import DatasetCatalog
-from detectron2.structures import Boxes, Instances
 
 from itpn_d2.data.records import read_category
-from itpn_d2.evaluation import build_evaluator
-from tests.data.coco_sets import HEIGHT, WIDTH, all_ids, every, made_set, perfect
-
-
-def predict(name, folder):
-    """One box in each image, evaluated into ``folder``."""
-    evaluator = build_evaluator(name, output_dir=str(folder))
-    evaluator.reset()
-    for record in DatasetCatalog.get(name):
-        found = Instances((HEIGHT, WIDTH), pred_boxes=Boxes(torch.tensor([[1.0, 2, 9, 9]])))
-        found.scores, found.pred_classes = torch.tensor([0.5]), torch.tensor([1])
-        evaluator.process([{"image_id": record["image_id"]}], [{"instances": found}])
-    with contextlib.redirect_stdout(io.StringIO()):
-        return evaluator.evaluate()
+from tests.data.coco_sets import all_ids, every, made_set, perfect, predict
 
 
 def test_results_keep_the_ids_of_the_json(write, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
 
 from itpn_d2.backbone.yacs import add_itpn_config
 from itpn_d2.data import register_together
@@ -227,9 +228,11 @@ def test_statistics_of_a_resnet_with_our_weights(tmp_path):
 
 
 @pytest.fixture
-def sets():
+def sets(tmp_path, monkeypatch):
+    monkeypatch.setenv("ITPN_D2_CACHE", str(tmp_path / "cache"))
     for name, classes in (("yacs_a", ["x", "y"]), ("yacs_b", ["x", "y"]), ("yacs_c", ["y", "x"])):
-        DatasetCatalog.register(name, lambda name=name: [{"file_name": name}])
+        DatasetCatalog.register(name, lambda name=name: [{"file_name": str(tmp_path / f"{name}.png")}])
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
         MetadataCatalog.get(name).set(thing_classes=classes, evaluator_type="coco")
     yield
     for name in ("yacs_a", "yacs_b", "yacs_c"):
@@ -240,7 +243,7 @@ def sets():
 def test_several_training_sets(sets):
     cfg = translated("DATASETS.TRAIN=('yacs_a','yacs_b')")
     assert build(cfg.dataset.train) == cfg.dataloader.train.dataset == "yacs_a+yacs_b"
-    assert [r["file_name"] for r in DatasetCatalog.get("yacs_a+yacs_b")] == ["yacs_a", "yacs_b"]
+    assert [Path(r["file_name"]).stem for r in DatasetCatalog.get("yacs_a+yacs_b")] == ["yacs_a", "yacs_b"]
     assert MetadataCatalog.get("yacs_a+yacs_b").thing_classes == ["x", "y"]
     with pytest.raises(DatasetError, match=r"'yacs_a' and 'yacs_c' have other classes"):
         register_together("yacs_d", ["yacs_a", "yacs_c"])
