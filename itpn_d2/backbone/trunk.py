@@ -20,6 +20,7 @@ from ..layers import (
 )
 from ..layers.recording import is_stand_in
 from ..layers.units import map_to_tokens, tokens_to_map
+from ..lazy.options import nearest, options_of
 from .acceleration import TokenState, run_stage3
 from .checkpointing import Block, CheckpointingSpec, set_checkpointing
 from .checks import check_rate, check_sizes
@@ -114,7 +115,14 @@ class Trunk(nn.Module):
         dim, depth = self.channels[2], self.depths[2]
         if given is None:
             return None
-        part = kind(dim, depth, **given) if isinstance(given, Mapping) else given
+        if isinstance(given, Mapping):
+            known = [option for option in options_of(kind, {}).named if option not in ("dim", "depth")]
+            for option in given:
+                if option not in known:
+                    raise ValueError(f"{name} takes no {option}; {nearest(str(option), known)}")
+            part = kind(dim, depth, **given)
+        else:
+            part = given
         if part.dim != dim or part.depth != depth:
             raise ValueError(
                 f"{name} is for dim {part.dim} and depth {part.depth}, stage 3 has {dim} and {depth}: "

@@ -17,6 +17,8 @@ from .schema import SECTIONS
 from .yacs import translate
 from .yacs_files import merge_yacs
 
+_STANDARD = Path(traceback.__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 _TEXTS = ("class_names", "semantic_class_names", "classes")  # of datasets, whatever they say
 
 
@@ -102,10 +104,18 @@ def _place(path: str, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         file = error.filename if error.filename and Path(error.filename).is_file() else path
         return f"{file}:{error.lineno}" if error.lineno else file
-    folder = Path(path).resolve().parent.parent
-    frames = traceback.extract_tb(error.__traceback__)
-    inner = [f for f in frames if Path(f.filename).is_file() and folder in Path(f.filename).resolve().parents]
-    return f"{inner[-1].filename}:{inner[-1].lineno}" if inner else path
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_file()]
+    own = [f for f in frames if not _is_of_a_library(Path(f.filename).resolve())]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else path
+
+
+def _is_of_a_library(file: Path) -> bool:
+    """Whether a file is neither a config nor a module of the user's: the project's configs may be installed
+    among the libraries."""
+    if file.is_relative_to(_STANDARD):
+        return True
+    installed = file.is_relative_to(_PACKAGE) or {"site-packages", "dist-packages"} & set(file.parts)
+    return bool(installed) and "configs" not in file.parts
 
 
 def _with_texts(content: dict[str, Any]) -> dict[str, Any]:

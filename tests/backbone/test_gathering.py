@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from itpn_d2.backbone import TokenGathering
+from itpn_d2.backbone import TokenGathering, create_model
 
 
 def changed_tokens(model, shape, cell):
@@ -90,3 +90,16 @@ def test_tokens_that_nobody_would_see_are_refused():
     with pytest.raises(ValueError, match="all blocks are global"):
         TokenGathering(8, 2, tokens=2, global_blocks=(0, 1))
     TokenGathering(8, 2, tokens=0, global_blocks=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"gathering": {"windw": 8}}, "gathering takes no windw; did you mean window"),
+        ({"migration": {"kep": 0.7}}, "migration takes no kep; did you mean keep"),
+        ({"migration": {"dim": 3}}, "migration takes no dim"),
+    ],
+)
+def test_unknown_options_name_the_nearest(options, words):
+    with pytest.raises(ValueError, match=words):
+        create_model("fast_itpn_nano", **options)

@@ -91,6 +91,18 @@ def test_a_folder(tmp_path):
         load_config(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [(b"import no_such_module", ":1"), (b"\xff\xfe\x00", ""), (b"import json\njson.loads('[')", ":2")],
+)
+def test_an_error_within_a_library_names_the_config(tmp_path, content, line):
+    file = tmp_path / "own.py"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        load_config(str(file))
+    assert str(error.value).startswith(f"{file}{line}: ")
+
+
 def test_an_error_within_an_imported_config_names_that_file(tmp_path):
     (tmp_path / "inner.py").write_text("a = 1\nmodel = dict(b=1 / 0)\n")
     (tmp_path / "outer.py").write_text("from .inner import model\n")
