@@ -1,7 +1,8 @@
 """COCO's average precision for any dataset with boxes, and with masks and keypoints where there are some."""
 
-import json
+import copy
 import logging
+import shutil
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils import comm
 
 from ..data import has_masks
-from ..files import write_json
+from ..files import written_whole
+from .matching import average_precision, own_images
+from .spill import Spill, write_list
 
 logger = logging.getLogger(__name__)
 _NAN = float("nan")
@@ -91,23 +95,49 @@ class DetectionEvaluator(COCOEvaluator):
     def reset(self) -> None:
         super().reset()
         self._model_has = None
+        self._seen: list[int] = []
+        self._spill = Spill(self._output_dir)
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
-        super().process(inputs, outputs)
-        for output in outputs:
+        """Take the outputs of some images; what was found in them waits on the disk.
+
+        Raises:
+            ValueError: a class that the dataset doesn't have.
+        """
+        for item, output in zip(inputs, outputs, strict=True):
             if "instances" in output:
-                self._model_has = {
-                    task: output["instances"].has(field) for task, (field, _) in _PARTS.items()
-                }
+                found = output["instances"].to(self._cpu_device)
+                self._model_has = {task: found.has(field) for task, (field, _) in _PARTS.items()}
+                self._seen.append(item["image_id"])
+                self._spill.add(self._of_the_json(r) for r in instances_to_coco_json(found, item["image_id"]))
+            elif "proposals" in output:
+                super().process([item], [output])
+
+    def _of_the_json(self, result: dict[str, Any]) -> dict[str, Any]:
+        ids = self._metadata.get("thing_dataset_id_to_contiguous_id", None)
+        if ids is None:
+            return result
+        number = result["category_id"]
+        found = {contiguous: category for category, contiguous in ids.items()}
+        if number not in found:
+            raise ValueError(
+                f"dataset {self._metadata.name!r} has {len(found)} classes: a prediction has class {number}"
+            )
+        return {**result, "category_id": found[number]}
 
     def evaluate(self, img_ids: Sequence[int] | None = None) -> OrderedDict[str, dict[str, float]]:
         """``{"bbox": {"AP": percent, ...}, "segm": ...}`` in the main process, empty in the others;
-        collective.
+        collective. Each process compares what it has found in its images; an image that several have seen
+        counts once.
 
         A metric is nan only where the ground truth has nothing to find (no small object, say).
 
+        Args:
+            img_ids: the images that count, as far as this process has seen them; None: all of the dataset.
+
         Raises:
             ValueError: masks or keypoints were asked for by name and the model has none.
+            OutputError: the results can't be written.
         """
         # a process without an image of its own can't know
         known = [flags for flags in comm.all_gather(self._model_has) if flags is not None]
@@ -118,31 +148,53 @@ class DetectionEvaluator(COCOEvaluator):
                 raise ValueError(
                     f"tasks={list(self._chosen or ())}: the model predicts no {what}, leave {task} out"
                 )
-        results = OrderedDict(super().evaluate(img_ids))
-        if comm.is_main_process() and self._output_dir:
-            self._finish_results(Path(self._output_dir))
-        if comm.is_main_process() and self._do_evaluation:
+        if any(comm.all_gather(bool(self._predictions))):
+            return OrderedDict(super().evaluate(img_ids))  # of a proposal network
+        self._results: OrderedDict[str, dict[str, float]] = OrderedDict()
+        images = own_images(self._seen, self._coco_api.getImgIds() if img_ids is None else img_ids)
+        mine = set(images) & set(self._seen)
+        if self._output_dir and known:
+            self._write(Path(self._output_dir), mine)
+        if self._do_evaluation:
+            found = [r for r in self._spill if r["image_id"] in mine]
+            if not known:
+                logger.warning("%s: no image was processed", self._metadata.name)
+            if sum(comm.all_gather(len(found))):
+                self._measure(found, images)
+        if not comm.is_main_process():
+            return OrderedDict()
+        if self._do_evaluation:
             for task in self._tasks_from_predictions():
-                if all(value != value for value in results.get(task, {}).values()):
-                    results[task] = self._of_no_detection(task, img_ids)
-        return results
+                if all(value != value for value in self._results.get(task, {}).values()):
+                    self._results[task] = self._of_no_detection(task, img_ids)
+        return copy.deepcopy(self._results)
 
-    def _finish_results(self, folder: Path) -> None:
-        """Give the written results the ids that the dataset's own json has, and say where they are when there
-        is nothing to compare them with."""
+    def _measure(self, found: list[dict[str, Any]], images: list[int]) -> None:
+        """Put the metrics of all tasks into the results of the main process."""
+        logger.info("Evaluating predictions with pycocotools, on %d process(es)", comm.get_world_size())
+        names = self._metadata.get("thing_classes", None)
+        for task in sorted(self._tasks_from_predictions()):
+            evaluation = average_precision(
+                self._coco_api, found, task, images, self._max_dets_per_image, self._kpt_oks_sigmas
+            )
+            if evaluation is not None:
+                self._results[task] = self._derive_coco_results(evaluation, task, class_names=names)
+
+    def _write(self, folder: Path, images: set[int]) -> None:
+        """Write the results with the ids that the dataset's own json has, and say where they are when there
+        is nothing to compare them with; collective."""
+        names = {"image_id": self._metadata.get("image_ids", None) or {}}
+        names["category_id"] = self._metadata.get("category_ids", None) or {}
+        renamed = (
+            {**result, **{key: known.get(result[key], result[key]) for key, known in names.items()}}
+            for result in self._spill
+            if result["image_id"] in images
+        )
         written = folder / "coco_instances_results.json"
-        if not written.is_file():
-            return
-        images, categories = (self._metadata.get(key, None) for key in ("image_ids", "category_ids"))
-        if self._do_evaluation and not images and not categories:
-            return
-        results = json.loads(written.read_text())
-        for result in results:
-            result["image_id"] = (images or {}).get(result["image_id"], result["image_id"])
-            result["category_id"] = (categories or {}).get(result["category_id"], result["category_id"])
-        write_json(written, results, indent=None)
-        if not self._do_evaluation:
-            write_json(folder / "instances.json", results, indent=None)
+        write_list(written, renamed)
+        if not self._do_evaluation and comm.is_main_process():
+            with written_whole(folder / "instances.json") as partial:
+                shutil.copyfile(written, partial)
             logger.warning(
                 "%s has no annotations, so there are no metrics: its predictions are in %s (COCO's results)",
                 self._metadata.name,
@@ -187,7 +239,7 @@ def build_evaluator(
 ) -> DetectionEvaluator:
     """The evaluator of a registered detection dataset; arguments as in :class:`DetectionEvaluator`.
 
-    ``output_dir`` gets the predictions as ``coco_instances_results.json`` and ``instances_predictions.pth``;
-    of a set without annotations they are all there is, and in ``instances.json``.
+    ``output_dir`` gets the predictions as ``coco_instances_results.json``; of a set without annotations they
+    are all there is, and in ``instances.json``.
     """
     return DetectionEvaluator(dataset_name, output_dir, tasks, max_dets_per_image, keypoint_sigmas)
