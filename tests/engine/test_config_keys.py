@@ -135,6 +135,12 @@ def test_a_section_is_a_section(loaded, section, value):
 
 WRONG = [  # key=value of the command line, and what the message says besides the key
     ("train.max_iter=-5", "greater than or equal to 1"),
+    ("lr_multiplier.scheduler.end_value=-1", "greater than or equal to 0"),  # it would ascend at the end
+    ("model.roi_heads.batch_size_per_image=0", "greater than or equal to 1"),
+    ("model.roi_heads.positive_fraction=1.5", "less than or equal to 1"),
+    ("model.roi_heads.box_predictor.test_nms_thresh=-1", "greater than 0"),
+    ("model.proposal_generator.nms_thresh=true", "number"),
+    ("model.proposal_generator.post_nms_topk=[1,2,3]", "at most 2 items"),
     ("train.max_iter=0", "greater than or equal to 1"),
     ("train.max_iter=1.5", "integer"),
     ("train.max_iter=abc", "integer"),

@@ -16,11 +16,14 @@ from .values import (
     Count,
     Decay,
     Decoder,
+    Fraction,
     Given,
     Names,
     Number,
+    Pair,
     Pixels,
     Positive,
+    Rate,
     Section,
     Seed,
     Share,
@@ -136,12 +139,50 @@ class Optimizer(Call):
     eps: Annotated[float, Field(ge=0)] = 1e-8
 
 
+class Multiplier(Call):
+    value: Rate = 1.0
+    start_value: Rate = 1.0
+    end_value: Rate = 0.0
+    values: list[Rate] = []
+
+
 class Schedule(Call):
+    scheduler: Multiplier | None = Field(default=None, description="of the learning rate, over the run")
     warmup_length: Share = Field(default=0.0, description="share of the run")
     warmup_factor: Share = 0.0
 
 
+class Proposals(Call):
+    batch_size_per_image: Count = 256
+    positive_fraction: Fraction = 0.5
+    nms_thresh: Fraction = 0.7
+    pre_nms_topk: Pair = [2000, 1000]
+    post_nms_topk: Pair = [1000, 1000]
+
+
+class BoxPredictor(Call):
+    test_score_thresh: Share = 0.05
+    test_nms_thresh: Fraction = 0.5
+    test_topk_per_image: Annotated[Whole, Field(ge=-1)] = 100
+
+
+class RoIHeads(Call):
+    num_classes: Count | None = None
+    batch_size_per_image: Count = 512
+    positive_fraction: Fraction = 0.25
+    box_predictor: BoxPredictor | None = None
+    box_predictors: list[BoxPredictor] = []
+
+
 class Model(Call):
+    """Of Detectron2's parts, the numbers that they compute with without looking at them."""
+
+    proposal_generator: Proposals | None = None
+    roi_heads: RoIHeads | None = None
+    test_score_thresh: Share = 0.05
+    test_nms_thresh: Fraction = 0.5
+    test_topk_candidates: Count = 1000
+    max_detections_per_image: Count = 100
     pixel_mean: Annotated[list[float], Field(min_length=1)] = [0.0]
     pixel_std: Annotated[list[Positive], Field(min_length=1)] = [1.0]
     input_format: Literal["RGB", "BGR"] = "RGB"

@@ -38,6 +38,9 @@ Count = Annotated[Whole, Field(ge=1)]
 Number = Annotated[Whole, Field(ge=0)]  # 0: never, or none
 Workers = Annotated[Whole, Field(ge=0, le=1024)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(ge=0)]
+Pair = Annotated[list[Count], Field(min_length=2, max_length=2)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Pixels = Annotated[Whole, Field(ge=16)]  # one token
