@@ -27,14 +27,14 @@ class Masking(Protocol):
     ) -> Tensor: ...
 
 
-def draw(masking: Masking, batch: int, grid: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
-    """Masks ``(B, N)`` of a batch. In a training run those of a sample come from its position in the sequence
-    of samples, for any number of processes; elsewhere from torch's global state."""
+def draw(masking: Masking, batch: int, grid: tuple[int, int]) -> Tensor:
+    """Masks ``(B, N)`` of a batch, on the CPU, where nothing waits for what depends on their values. In a
+    training run those of a sample come from its position in the sequence of samples, for any number of
+    processes; elsewhere from torch's global state."""
     draws = draws_of(batch)
     if draws is None:
-        return masking(batch, grid, None, device)
-    masks = [masking(1, grid, generator, "cpu") for generator in draws.generators("masks")]
-    return torch.cat(masks).to(device)
+        return masking(batch, grid)
+    return torch.cat([masking(1, grid, generator) for generator in draws.generators("masks")])
 
 
 class RandomMasking:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from fvcore.common.param_scheduler import ParamScheduler
@@ -120,7 +119,7 @@ class PretrainRun(BaseRun):
         )
 
     def _batches(self, start: int) -> Iterator[dict[str, Any]]:
-        """Segment by segment, on the device; sizes and batches may differ between segments."""
+        """Segment by segment; sizes and batches may differ between segments."""
         accumulate = self.cfg.train.accumulate
         for number, segment in enumerate(self.clock.segments):
             if start >= segment.stop:
@@ -148,10 +147,7 @@ class PretrainRun(BaseRun):
                 batch = next(batches)
                 self.broken.add(batch.pop("broken"))
                 batch["position"] = [(number << 40) + position for position in batch["position"]]
-                yield {
-                    k: v.to(self.device, non_blocking=True) if isinstance(v, torch.Tensor) else v
-                    for k, v in batch.items()
-                }
+                yield batch
 
     def _schedule(self) -> ParamScheduler:
         return ClockedScheduler(super()._schedule(), self.clock)

@@ -203,6 +203,7 @@ def build_train_loader(
         MappedRecords(records, mapper, replace=True),
         batch_sampler=sampler,
         collate_fn=list,
+        pin_memory=torch.cuda.is_available(),
         **_workers(num_workers),
     )
 

@@ -34,6 +34,7 @@ from .config import check_config, save_config
 from .earlier import make_room
 from .hooks import Curves, ScheduledRate
 from .parallel import distribute
+from .prefetch import prefetched
 from .prepare import prepare, say_where, without_sync_bn, writers
 from .profiling import Profile
 from .progress import ProgressBar
@@ -116,7 +117,7 @@ class BaseRun:
             logger.info("Nothing to do: %d of %d iterations are done", start, max_iter)
             checkpointer.complete(start - 1)
             return {}
-        trainer.set_data(self._batches(start))
+        trainer.set_data(prefetched(self._batches(start), self.device, getattr(self.model, "on_host", ())))
         with self._first_step_named(trainer):
             trainer.train(start, max_iter)
         self.broken.report(self.output_dir)
@@ -244,7 +245,7 @@ class BaseRun:
         raise NotImplementedError
 
     def _batches(self, start: int) -> Iterable[Any]:
-        """Micro-batches from iteration ``start`` on, without end."""
+        """Micro-batches from iteration ``start`` on, on the CPU."""
         raise NotImplementedError
 
     def _build_checkpointer(self, trainer: Trainer | None) -> Checkpointer:

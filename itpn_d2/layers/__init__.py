@@ -12,6 +12,7 @@ from .position import PositionCache, ResampleRule, resample_grid, resample_to_ea
 from .relative_position import DecomposedBias, TableBias
 from .sampling import sample_points
 from .stripes import in_stripes
+from .transfer import upload
 from .windows import WindowLayout, Windows, cut_windows, window_attention
 
 __all__ = [
@@ -46,5 +47,6 @@ __all__ = [
     "sample_points",
     "token_grids",
     "token_mask",
+    "upload",
     "window_attention",
 ]

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 import torch
 from torch import Generator, Tensor
 
+from .transfer import upload
+
 PATHS = 512  # columns of the table that :class:`.DropPath` reads
 _WORD = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -75,9 +77,7 @@ class Draws:
 
     def _tensor(self, purpose: str) -> Tensor:
         keys = torch.tensor([_signed(word) for word in self._words(purpose)], dtype=torch.int64)
-        if self.device.type == "cuda":
-            keys = keys.pin_memory()  # a copy from ordinary memory would wait for the device
-        return keys.to(self.device, non_blocking=True)
+        return upload(keys, self.device)
 
     def uniform(self, purpose: str, *shape: int) -> Tensor:
         """float32 ``(B, *shape)`` in [0, 1). A longer first side continues the numbers of a shorter one."""

@@ -63,9 +63,10 @@ class FCOS(_Dense, Detectron2FCOS):
 
 
 def _out_of_sight(empty: Instances) -> Instances:
-    boxes = empty.gt_boxes.tensor
+    boxes = empty.gt_boxes.tensor.new_full((1, 4), _FAR)  # a list of numbers would be waited for on a GPU
+    boxes[:, 2:] += 1
     return Instances(
         empty.image_size,
-        gt_boxes=Boxes(boxes.new_tensor([[_FAR, _FAR, _FAR + 1, _FAR + 1]])),
+        gt_boxes=Boxes(boxes),
         gt_classes=torch.zeros(1, dtype=torch.int64, device=boxes.device),
     )

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..backbone import create_model
 from ..backbone.yacs import yacs_section
+from ..layers import upload
 from ..normalisation import IMAGENET
 from .batch_augmentation import BatchAugmentation
 
@@ -109,11 +110,11 @@ class ImageClassifier(nn.Module):
             raise ValueError(
                 f"images of different sizes in a batch: {sorted(sizes)}; use a view that crops to one size"
             )
-        images = torch.stack([item["image"].to(self.device, non_blocking=True) for item in batch])
+        images = torch.stack([upload(item["image"], self.device) for item in batch])
         images = (images.float() - self.pixel_mean) / self.pixel_std
         if not self.training:
             return [{"scores": s} for s in self.network(images).float().softmax(1)]
-        labels = torch.tensor([item["label"] for item in batch], device=self.device)
+        labels = upload(torch.tensor([item["label"] for item in batch]), self.device)
         num_classes = self._check_labels([item["label"] for item in batch])
         if self.augmentation is not None:
             images, targets = self.augmentation(images, labels, num_classes)

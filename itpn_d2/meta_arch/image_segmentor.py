@@ -10,6 +10,7 @@ from detectron2.modeling.postprocessing import sem_seg_postprocess
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
+from ..layers import upload
 from ..normalisation import IMAGENET
 from .sized import Sized, pad_labels
 from .windows import Size, slide
@@ -79,10 +80,10 @@ class ImageSegmentor(Sized, SemanticSegmentor):
             In training the losses of both heads; in evaluation a list of ``{"sem_seg": (num_classes, height,
             width)}``, logits.
         """
-        images = [item["image"].to(self.device, non_blocking=True) for item in batched_inputs]
+        images = [upload(item["image"], self.device) for item in batched_inputs]
         images = [(image.float() - self.pixel_mean) / self.pixel_std for image in images]
         if self.training:
-            return self._losses(images, [item["sem_seg"].to(self.device) for item in batched_inputs])
+            return self._losses(images, [upload(item["sem_seg"], self.device) for item in batched_inputs])
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         if self.window is not None:
             maps = [self._slide(image, size) for image, size in zip(images, sizes, strict=True)]

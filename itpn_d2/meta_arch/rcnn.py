@@ -14,6 +14,7 @@ from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
+from ..layers import upload
 from .sized import Sized, pad_labels
 
 Batch = list[dict[str, Any]]
@@ -40,7 +41,9 @@ class GeneralizedRCNN(Sized, Detectron2GeneralizedRCNN):
         proposals, losses = self._proposals(images, features, batched_inputs, targets)
         _, region_losses = self.roi_heads(images, features, proposals, targets)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
-            self.visualize_training(batched_inputs, proposals)
+            # what it draws has to be on the CPU
+            drawn = [{**item, "instances": item["instances"].to("cpu")} for item in batched_inputs]
+            self.visualize_training(drawn, proposals)
         return {**region_losses, **losses}
 
     def inference(
@@ -86,7 +89,7 @@ class PanopticFPN(Sized, Detectron2PanopticFPN):
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         features, targets = self.features(images), _targets(batched_inputs, self.device)
-        labels = [item["sem_seg"].to(self.device) for item in batched_inputs]
+        labels = [upload(item["sem_seg"], self.device) for item in batched_inputs]
         _, losses = self.sem_seg_head(features, pad_labels(labels, images, self.sem_seg_head.ignore_value))
         proposals, proposal_losses = self.proposal_generator(images, features, targets)
         _, region_losses = self.roi_heads(images, features, proposals, targets)
@@ -123,7 +126,7 @@ class ProposalNetwork(Sized, Detectron2ProposalNetwork):
 
     def forward(self, batched_inputs: Batch) -> Any:
         """As of Detectron2's: losses in training, else ``{"proposals": ...}`` of each image."""
-        images = [item["image"].to(self.device) for item in batched_inputs]
+        images = [upload(item["image"], self.device) for item in batched_inputs]
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
         images = ImageList.from_tensors(images, self.backbone.size_divisibility)
         targets = _targets(batched_inputs, self.device)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from itpn_d2.backbone import ITPN, IntegralBackbone
 from itpn_d2.backbone.trunk import init_linears
+from itpn_d2.layers import upload
 from itpn_d2.layers.units import map_to_units
 from itpn_d2.normalisation import IMAGENET
 
@@ -107,7 +108,7 @@ class CLIPDistillation(Method):
 
     def _run(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         image = self.normalise(batch["image"])
-        mask = draw_mask(self.masking, image, batch)
+        mask = upload(draw_mask(self.masking, image, batch), image.device)
         target = teacher_tokens(self.teacher, batch, token_grid(image, 16)).float()
         return mask, *self.predict_tokens(image, mask), target
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from itpn_d2.backbone import FastITPN, IntegralBackbone
+from itpn_d2.layers import upload
 from itpn_d2.normalisation import IMAGENET
 
 from ..encoders import Features, encode_masked_patches
@@ -78,7 +79,7 @@ class FeatureDistillation(Method):
 
     def _run(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         image = self.normalise(batch["image"])
-        mask = draw_mask(self.masking, image, batch)
+        mask = upload(draw_mask(self.masking, image, batch), image.device)
         target = teacher_tokens(self.teacher, batch, token_grid(image, 16))
         return mask, self.decode(self.encode(image, mask)), target
 

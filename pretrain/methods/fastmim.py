@@ -9,6 +9,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from itpn_d2.layers import upload
 from itpn_d2.normalisation import IMAGENET
 
 from ..encoders import Encoder, xavier_linears
@@ -106,8 +107,8 @@ class FastMIM(Method):
                 f"image {height}x{width}, mask squares of {block} pixels{of} and tokens of {stride} pixels "
                 f"do not fit together"
             )
-        mask = draw(self.masking, len(image), (rows, columns), image.device) if given is None else given
-        return mask.to(image.device, torch.bool).unflatten(1, (rows, columns))
+        mask = draw(self.masking, len(image), (rows, columns)) if given is None else given.bool()
+        return upload(mask, image.device).unflatten(1, (rows, columns))
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Encoder tokens to predictions ``(B, N, target.width(stride))``."""

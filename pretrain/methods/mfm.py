@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from itpn_d2.backbone import IntegralBackbone
+from itpn_d2.layers import upload
 from itpn_d2.normalisation import IMAGENET
 
 from ..decoder import MaskFill, TokenDecoder
@@ -153,11 +154,11 @@ class MFM(Method):
     @torch.no_grad()
     def targets(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Normalised image to the teacher's stages, ``(B, N, C)`` per patch; with ``teacher_input="masked"``
-        visible patches have zeros, which no loss reads."""
+        visible patches have zeros, which no loss reads. The mask is best on the CPU, as drawn."""
         count = mask.shape[1]
-        chosen = torch.arange(count, device=mask.device).expand(len(mask), -1)
+        chosen = torch.arange(count, device=image.device).expand(len(mask), -1)
         if self.teacher_input == "masked":
-            chosen = visible_patches(~mask)
+            chosen = upload(visible_patches(~mask), image.device)
         stages = trunk_visible(self.teacher, image, chosen)
         found = {}
         for name, x in zip(reversed(STAGES), stages, strict=True):
@@ -194,9 +195,10 @@ class MFM(Method):
         ``batch`` may have ``mask`` ``(B, N)`` bool, True = masked, to be used instead of a random one.
         """
         image = self.normalise(batch["image"])
-        mask = draw_mask(self.masking, image, batch)
-        predictions = self.predict_tokens(image, visible_patches(mask))
-        targets = self.targets(image, mask)
+        drawn = draw_mask(self.masking, image, batch)
+        mask = upload(drawn, image.device)
+        predictions = self.predict_tokens(image, upload(visible_patches(drawn), image.device))
+        targets = self.targets(image, drawn)
         losses = {}
         if self.pixel_weight:
             targets["pixels"] = self.target.tokens(image, 16)
@@ -213,7 +215,7 @@ class MFM(Method):
         """See :meth:`.base.Method.predict`: the pixels, or stage 3 where pixels are left out."""
         image = self.normalise(batch["image"])
         mask = draw_mask(self.masking, image, batch)
-        predictions = self.predict_tokens(image, visible_patches(mask))
+        predictions = self.predict_tokens(image, upload(visible_patches(mask), image.device))
         pixels = self.pixel_weight > 0
         target = self.target.tokens(image, 16) if pixels else self.targets(image, mask)["stage3"]
         return {

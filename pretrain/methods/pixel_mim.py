@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from itpn_d2.backbone import IntegralBackbone
+from itpn_d2.layers import upload
 from itpn_d2.normalisation import IMAGENET
 
 from ..decoder import MaskFill, TokenDecoder
@@ -84,8 +85,9 @@ class PixelMIM(Method):
 
     def _run(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         image = self.normalise(batch["image"])
-        mask = draw_mask(self.masking, image, batch)
-        return mask, self.predict_tokens(image, visible_patches(mask)), self.target.tokens(image, 16)
+        drawn = draw_mask(self.masking, image, batch)
+        visible, mask = upload(visible_patches(drawn), image.device), upload(drawn, image.device)
+        return mask, self.predict_tokens(image, visible), self.target.tokens(image, 16)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """``{"loss_pixels": ...}``: squared error, mean over a patch's values, then over masked patches; with
@@ -115,11 +117,9 @@ class PixelMIM(Method):
 
 
 def draw_mask(masking: Masking, image: Tensor, batch: dict[str, Any]) -> Tensor:
-    """The batch's own ``mask``, else a random one: ``(B, N)`` bool, True = masked."""
+    """The batch's own ``mask``, else a random one, on the CPU: ``(B, N)`` bool, True = masked."""
     given = batch.get("mask")
-    if given is not None:
-        return given.to(image.device, torch.bool)
-    return draw(masking, len(image), token_grid(image, 16), image.device)
+    return draw(masking, len(image), token_grid(image, 16)) if given is None else given.bool()
 
 
 def sincos_start(table: nn.Parameter) -> None:

@@ -1,18 +1,25 @@
-"""A device that computes on the CPU and counts what would make the CPU wait for it.
+"""A device that computes on the CPU, counts what would make the CPU wait, and refuses what a GPU refuses.
 
-Tensors say that they are on ``DEVICE`` and hold a tensor of the CPU. As a name "meta" serves: autograd runs
-it without a driver, which it refuses for "cuda".
+Tensors say that they are on ``DEVICE`` and hold a tensor of the CPU, so that what depends on values goes its
+usual way. As a name "meta" serves: autograd runs it without a driver, which it refuses for "cuda", and so
+does an index in brackets, also of torch's fake tensors.
 """
 
 import contextlib
-import traceback
+import sys
 from collections import Counter
 from pathlib import Path
 
+import detectron2
+import fvcore
 import torch
+import torchvision  # noqa: F401  (its operators)
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
+
+import itpn_d2
+import pretrain
 
 DEVICE = torch.device("meta")
 aten = torch.ops.aten
@@ -24,10 +31,28 @@ COUNTED_OUT = {  # how much comes out depends on values, so it is read back
     aten.masked_select.default,
     aten.repeat_interleave.Tensor,
     aten.bincount.default,
+    torch.ops.torchvision.nms.default,
 }
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 READ = {aten._local_scalar_dense.default, aten.equal.default, aten.is_nonzero.default}
 COPIES = {aten._to_copy.default, aten.copy_.default}
+# besides pointwise operators, what takes a scalar of the CPU for a number
+SCALARS = {
+    aten.fill_.Tensor,
+    aten.masked_fill.Tensor,
+    aten.masked_fill_.Tensor,
+    aten.index_put.default,
+    aten.index_put_.default,
+    aten._index_put_impl_.default,
+    aten.index_fill.int_Tensor,
+    aten.index_fill_.int_Tensor,
+}
+ROOTS = [Path(itpn_d2.__file__).parent, Path(pretrain.__file__).parent]
+ROOTS += [Path(detectron2.__file__).parent, Path(fvcore.__file__).parent]
+
+
+class MixedDevices(AssertionError):
+    """An operator has tensors of the CPU and of the device, which CUDA refuses."""
 
 
 class OnDevice(torch.Tensor):
@@ -60,6 +85,15 @@ def wrapped(x):
     return OnDevice(x) if isinstance(x, torch.Tensor) and not isinstance(x, OnDevice) else x
 
 
+def refuse_mixed(func, given):
+    """MixedDevices unless all tensors are of one device, or those of the CPU are numbers to the operator."""
+    takes_scalars = torch.Tag.pointwise in func.tags or func in SCALARS
+    others = [x for x in given if not isinstance(x, OnDevice) and (x.ndim or not takes_scalars)]
+    if others and len(others) < len(given):
+        shapes = ", ".join(str(tuple(x.shape)) for x in others)
+        raise MixedDevices(f"{func}: on the CPU {shapes}, the others on the device")
+
+
 def run(func, args, kwargs, count):
     """``func`` on the CPU; ``count(what)`` where the device would be waited for."""
     given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]
@@ -80,7 +114,13 @@ def run(func, args, kwargs, count):
             count(f"copy {'from' if from_device else 'to'} the device")
     elif func in READ or func in COUNTED_OUT:
         count(str(func))
+    elif ours and func not in INDEXING:
+        refuse_mixed(func, given)
     elif func in INDEXING and ours:
+        values = [args[0], *args[2:3]]
+        refuse_mixed(func, [x for x in values if isinstance(x, torch.Tensor)])
+        if not isinstance(args[0], OnDevice):
+            raise MixedDevices(f"{func}: a tensor of the CPU is indexed by one of the device")
         for index in args[1]:
             if index is not None and index.dtype in (torch.bool, torch.uint8):
                 count(f"{func} by a mask")
@@ -94,8 +134,20 @@ def run(func, args, kwargs, count):
     return tree_map(wrapped, found) if result_on_device else found
 
 
+def place():
+    """``file:function`` of the innermost frame in a package that is not torch, from the package's parent."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        path, name = Path(frame.f_code.co_filename), frame.f_code.co_name
+        for root in ROOTS:
+            if path.is_relative_to(root) and not name.startswith("<"):  # Python 3.12 has no <listcomp>
+                return f"{path.relative_to(root.parent).as_posix()}:{name}"
+        frame = frame.f_back
+    return "elsewhere"
+
+
 class Waits(TorchDispatchMode):
-    """Counts by place, in ``places``: the innermost line of the project's package, and what waits there."""
+    """Counts by place, in ``places``: see :func:`place`, and what waits there."""
 
     def __init__(self):
         super().__init__()
@@ -105,9 +157,7 @@ class Waits(TorchDispatchMode):
         return run(func, args, kwargs or {}, self.note)
 
     def note(self, what):
-        frames = [f for f in traceback.extract_stack() if "/itpn_d2/" in f.filename]
-        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "elsewhere"
-        self.places[f"{place} {what}"] += 1
+        self.places[f"{place()} {what}"] += 1
 
     @property
     def total(self):

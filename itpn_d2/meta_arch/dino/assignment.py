@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...layers import upload
 from .structures import Match, Targets
-from .transfer import upload
 
 
 @dataclass(frozen=True)

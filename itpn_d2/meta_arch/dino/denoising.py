@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 
-from ...layers import Reseeded, draws_of
+from ...layers import Reseeded, draws_of, upload
 from .reference import OURS, Reference
 from .structures import Match, Targets, inverse_sigmoid
-from .transfer import upload
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from ...backbone.checkpointing import CheckpointingSpec, set_checkpointing
+from ...layers import upload
 from ...layers.deformable import Form, Shapes, set_form
 from ...normalisation import IMAGENET
 from ..sized import features_of, takes_sizes
@@ -23,7 +24,6 @@ from .neck import Neck
 from .reference import Name, Reference, reference_of
 from .selection import QuerySelection, Selected, class_head
 from .structures import Predictions, Targets
-from .transfer import upload
 
 
 class DINO(nn.Module):

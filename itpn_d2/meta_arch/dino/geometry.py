@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...layers import upload
 from ...layers.deformable import Shapes
-from .transfer import upload
 
 Size = tuple[int, int]
 

@@ -7,8 +7,8 @@ from detectron2.structures import Instances
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...layers import upload
 from ..dino.dino import best_pairs, in_pixels
-from ..dino.transfer import upload
 
 _CHUNK = 50  # masks that are enlarged at a time
 Size = tuple[int, int]

@@ -52,6 +52,7 @@ class MaskDINO(DINO):
     """
 
     learns_queries = False
+    on_host = ("sem_seg",)  # of a record, where its classes are counted before anything is sent to the device
 
     def __init__(
         self,

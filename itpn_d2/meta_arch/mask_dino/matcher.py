@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.quasirandom import SobolEngine
 
-from ...layers import sample_points
+from ...layers import sample_points, upload
 from ..dino.matcher import HungarianMatcher
 from ..dino.structures import MaskLogits, Match, Predictions, Targets
 
@@ -48,7 +48,7 @@ class MaskMatcher(HungarianMatcher):
     def __call__(self, layers: Sequence[Predictions], targets: Sequence[Targets]) -> list[list[Match]]:
         assert layers[0].masks is not None
         features = layers[0].masks.features
-        self.points = self.points.to(features.device)  # stays there: copied in the first step alone
+        self.points = upload(self.points, features.device)  # stays there: copied in the first step alone
         points = self.points
         sampled = sample_points(features, points.expand(len(features), -1, -1))
         layers = [

@@ -7,9 +7,9 @@ from detectron2.structures import BitMasks, PolygonMasks
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...layers import upload
 from ..dino.dino import in_fractions
 from ..dino.structures import Targets
-from ..dino.transfer import upload
 
 Task = Literal["instance", "semantic", "panoptic"]
 TASKS: tuple[Task, ...] = get_args(Task)
