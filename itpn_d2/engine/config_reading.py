@@ -13,6 +13,7 @@ from ..errors import ConfigError, UseError
 from ..lazy.options import nearest
 from ..lazy.texts import Texts
 from ..lazy.yaml_files import check_is_data, read_yaml
+from .precision import DEVICE
 from .schema import SECTIONS
 from .yacs import translate
 from .yacs_files import merge_yacs
@@ -85,7 +86,7 @@ def _run(path: str) -> DictConfig:
     """Execute a LazyConfig; what it raises names its own line of the config."""
     importer = builtins.__import__
     try:
-        config = LazyConfig.load(path)
+        config = load_lazy(path)
     except UseError:
         raise
     except Exception as error:
@@ -96,6 +97,18 @@ def _run(path: str) -> DictConfig:
         raise ConfigError(f"{where}: the config can't be run ({type(cause).__name__}: {reason})") from error
     finally:
         builtins.__import__ = importer  # Detectron2 leaves its own there when a config fails
+    return config
+
+
+def load_lazy(path: str) -> DictConfig:
+    """What a ``.py`` holds. ``train.device`` is ``auto`` where it refers to what ``auto`` is on this machine:
+    another one may go on."""
+    config = LazyConfig.load(path)
+    train: Any = config.get("train") if OmegaConf.is_dict(config) else None
+    if OmegaConf.is_dict(train) and not train._is_none() and "device" in train:
+        node = train._get_node("device")
+        if node is not None and node._value() == DEVICE:
+            train.device = "auto"
     return config
 
 

@@ -29,9 +29,19 @@ def check_consistency(content: Mapping[str, Any], processes: int) -> None:
         raise ConfigError(
             f"train.best_metric={train['best_metric']} is not measured: set train.validation_loss=true"
         )
+    _check_precision(train.get("amp") or {})
     _check_ways(train)
     if train.get("validation_loss") and not content["dataloader"].get("val_loss"):
         raise ConfigError("train.validation_loss=True needs a loader: dataloader.val_loss is null")
+
+
+def _check_precision(amp: Mapping[str, Any]) -> None:
+    enabled, dtype = amp.get("enabled"), amp.get("dtype", "auto")
+    if (enabled is True and dtype == "fp32") or (enabled is False and dtype in ("bf16", "fp16")):
+        raise ConfigError(
+            f"train.amp.enabled={enabled} with train.amp.dtype={dtype}: they contradict each other; leave "
+            f"enabled at null, or dtype at auto"
+        )
 
 
 def _check_ways(train: Mapping[str, Any]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ..addresses import masked
@@ -15,7 +14,7 @@ from ..lazy.calls import stored
 from ..lazy.options import options_of
 from ..lazy.targets import find, name_of
 from .config import as_yaml, load_config
-from .config_reading import read_config
+from .config_reading import load_lazy, read_config
 from .schema import SECTIONS
 
 _ABSENT = object()
@@ -69,7 +68,7 @@ def _files(path: Path, content: Any) -> Iterator[tuple[str, Any]]:
             if inner not in seen and inner.is_file():
                 seen.add(inner)
                 todo.append(inner)
-                yield _short(inner), LazyConfig.load(str(inner))
+                yield _short(inner), load_lazy(str(inner))
 
 
 def _imports(path: Path) -> Iterator[Path]:

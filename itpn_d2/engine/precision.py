@@ -3,7 +3,10 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from omegaconf import OmegaConf
 
+# what configs have for ``auto``: OmegaConf makes a name of it that torch takes
+DEVICE = "${itpn_d2.device:}"
 _NAMES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -27,6 +30,9 @@ def resolve_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available()
         else torch.device("cpu")
     )
+
+
+OmegaConf.register_new_resolver("itpn_d2.device", lambda: str(resolve_device()), replace=True)
 
 
 def bf16_is_fast(device: torch.device) -> bool:

@@ -50,7 +50,8 @@ def prepare(cfg: DictConfig) -> tuple[FolderLock, torch.device, torch.dtype]:
     logger.info("Environment:\n%s", collect_env_info())
     with config_errors():
         device = resolve_device(cfg.train.device)
-        dtype = resolve_dtype(cfg.train.amp.dtype, device)
+        off = cfg.train.amp.get("enabled") is False
+        dtype = resolve_dtype("fp32" if off else cfg.train.amp.dtype, device)
     if device.type == "cpu" and cfg.train.get("keep_freed_memory", True):
         keep_freed_memory()
     kind, count = str(dtype).removeprefix("torch."), comm.get_world_size()

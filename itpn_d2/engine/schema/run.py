@@ -9,6 +9,9 @@ from .values import Count, Decay, Device, Number, Pixels, Positive, Section, See
 
 class Amp(Section):
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    enabled: bool | None = Field(
+        default=None, description="Detectron2's name: false is fp32, true and null leave it to dtype"
+    )
 
 
 class Ema(Section):
