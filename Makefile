@@ -1,6 +1,6 @@
 # `make demo`, `make test` and `make lint` each prepare .venv first; what is prepared already is not prepared again.
 
-.PHONY: help env demo demo-pretrain test test-fast test-all test-floor test-upstream test-timm docs lint format lock clean
+.PHONY: help env demo demo-pretrain test test-fast test-all test-floor test-upstream test-timm gpu-check docs lint format lock clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -27,6 +27,7 @@ help:
 	@echo "make test-fast the unit tests of the networks' parts, in less than a minute"
 	@echo "make test-floor, make test-upstream   with the lowest versions allowed; with Detectron2's newest"
 	@echo "make test-timm timm's own tests of models over ours; TIMM_SOURCE=FOLDER where PyPI can't be reached"
+	@echo "make gpu-check what only a GPU can tell: values, speed, memory, into docs/; less than eight minutes"
 	@echo "make docs      the site, into site/; fails at a broken link"
 	@echo "make lint      ruff (lint, format) and mypy; make format applies what ruff can"
 	@echo "make env       only prepare $(VENV); PYTHON=... chooses the interpreter"
@@ -78,6 +79,10 @@ test-upstream: env
 # timm's sources of the installed version are downloaded, unless TIMM_SOURCE names a folder that has them.
 test-timm: env
 	OMP_NUM_THREADS=1 $(PY) tools/timm_tests.py --source "$(TIMM_SOURCE)" $(ARGS)
+
+# Exit code 1: a value differs; 3: a part could not be measured. tests/tools/test_gpu_check.py does the same on the CPU.
+gpu-check: env
+	$(PY) tools/gpu_check.py --docs docs
 
 docs: $(STAMPS)/docs
 	$(PY) -m mkdocs build --strict

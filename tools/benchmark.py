@@ -1,6 +1,6 @@
 """Speed and memory: ``backbone`` alone, ``train`` for detectors, ``pretrain`` for masked image modelling,
-``deformable`` for the attention of DINO, ``loader`` from file to tensor; and scores: ``heads`` on generated
-scenes.
+``deformable`` for the attention of DINO, ``loader`` from file to tensor, ``runs`` for whole iterations with
+their data; scores: ``heads`` on generated scenes; and ``values``: whether a device computes the right ones.
 
     python tools/benchmark.py backbone --variant fast_itpn_tiny --sizes 224 512 --plot OUT.png
     python tools/benchmark.py backbone --docs docs
@@ -9,6 +9,8 @@ scenes.
     python tools/benchmark.py deformable --cases 4 5
     python tools/benchmark.py loader --docs docs
     python tools/benchmark.py heads --docs docs
+    python tools/benchmark.py values
+    python tools/benchmark.py runs --recipes pixel_base mask_rcnn_base
 
 Prints a Markdown table; ``--markdown`` writes it to a file and ``--json`` everything that was measured. All
 inputs are random or generated: no data set and no weights are needed.
@@ -17,7 +19,7 @@ inputs are random or generated: no data set and no weights are needed.
 import argparse
 from pathlib import Path
 
-from benchmarks import backbone, deformable, heads, loader, pretraining, training
+from benchmarks import backbone, deformable, heads, loader, pretraining, runs, training, values
 from itpn_d2.errors import add_debug, errors_of_use
 from itpn_d2.files import write_json, write_text
 
@@ -28,6 +30,8 @@ MODES = {
     "deformable": deformable,
     "loader": loader,
     "heads": heads,
+    "values": values,
+    "runs": runs,
 }
 
 
