@@ -1,9 +1,13 @@
 """Which device and which floating-point type a run uses."""
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 from omegaconf import OmegaConf
+
+logger = logging.getLogger(__name__)
 
 # what configs have for ``auto``: OmegaConf makes a name of it that torch takes
 DEVICE = "${itpn_d2.device:}"
@@ -76,6 +80,34 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type == "cpu":
         raise ValueError("train.amp.dtype=fp16 needs CUDA: use bf16 or fp32 on the CPU")
     return _NAMES[name]
+
+
+def choose_products(
+    device: torch.device,
+    tf32: Literal["none", "convolutions", "all"] = "convolutions",
+    benchmark: bool = False,
+) -> None:
+    """How this process multiplies float32 numbers on a GPU, for as long as it lives; nothing on other
+    devices.
+
+    TF32 has the range of float32 and ten bits of precision. ``convolutions`` alone is torch's own choice.
+    Under autocast to half precision, what is left in float32 (coordinates, costs, losses) multiplies
+    matrices, and stays exact with it.
+
+    Args:
+        benchmark: cuDNN tries its algorithms out for each size of images that it has not met. That pays where
+            all images have one size; where sizes vary, it costs more than it saves.
+    """
+    if device.type != "cuda":
+        return
+    torch.set_float32_matmul_precision("high" if tf32 == "all" else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32 != "none"
+    torch.backends.cudnn.benchmark = benchmark
+    logger.info(
+        "Float32 products in TF32: %s; cuDNN %s its algorithms out",
+        {"none": "none", "convolutions": "those of convolutions", "all": "all"}[tf32],
+        "tries" if benchmark else "does not try",
+    )
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:

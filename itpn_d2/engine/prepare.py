@@ -20,7 +20,7 @@ from ..errors import ConfigError, OutputError, config_errors
 from ..files import remove_partials
 from .allocator import keep_freed_memory
 from .lock import FolderLock
-from .precision import resolve_device, resolve_dtype
+from .precision import choose_products, resolve_device, resolve_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ def prepare(cfg: DictConfig) -> tuple[FolderLock, torch.device, torch.dtype]:
         dtype = resolve_dtype("fp32" if off else cfg.train.amp.dtype, device)
     if device.type == "cpu" and cfg.train.get("keep_freed_memory", True):
         keep_freed_memory()
+    # configs of earlier versions have neither
+    choose_products(device, cfg.train.get("tf32", "convolutions"), cfg.train.get("cudnn_benchmark", False))
     kind, count = str(dtype).removeprefix("torch."), comm.get_world_size()
     logger.info("%s, %s, %d process(es), output in %s", device, kind, count, output_dir)
     return lock, device, dtype

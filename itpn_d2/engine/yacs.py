@@ -122,6 +122,9 @@ def _translate(cfg: CfgNode, given: Collection[str]) -> dict[str, Any]:
             "device": cfg.MODEL.DEVICE if "MODEL.DEVICE" in given else "auto",
             "max_iter": solver.MAX_ITER,
             "amp": dict(dtype="auto" if solver.AMP.ENABLED else "fp32"),
+            # the key is of Detectron2's main branch; without it products are torch's, as by default here
+            "tf32": "all" if cfg.get("FLOAT32_PRECISION", "") in ("high", "medium") else "convolutions",
+            "cudnn_benchmark": cfg.CUDNN_BENCHMARK,
             "clip_grad_norm": clip.CLIP_VALUE if clip.ENABLED and whole else None,
             "checkpointer": dict(period=solver.CHECKPOINT_PERIOD, max_to_keep=3),
             # 0: at the end, as in Detectron2

@@ -38,8 +38,8 @@ FATES: dict[str, Fate] = {
     "OUTPUT_DIR": _USED,
     "SEED": _USED,
     "VIS_PERIOD": _USED,
-    "CUDNN_BENCHMARK": _ignored("the images of a batch have other sizes than those of the last"),
-    "FLOAT32_PRECISION": _ignored("SOLVER.AMP.ENABLED chooses the precision of products"),
+    "CUDNN_BENCHMARK": _USED,
+    "FLOAT32_PRECISION": _USED,
     "GLOBAL.HACK": _ignored("nothing reads it"),
     # the model, which Detectron2 builds from these sections
     "MODEL.LOAD_PROPOSALS": _refused("precomputed proposals are not read; leave it at False with an RPN"),

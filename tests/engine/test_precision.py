@@ -1,7 +1,9 @@
+import logging
+
 import pytest
 import torch
 
-from itpn_d2.engine.precision import autocast, bf16_is_fast, resolve_device, resolve_dtype
+from itpn_d2.engine.precision import autocast, bf16_is_fast, choose_products, resolve_device, resolve_dtype
 
 CPU = torch.device("cpu")
 
@@ -53,3 +55,36 @@ def test_a_gpu_that_only_emulates_bf16_gets_fp16(monkeypatch, major, dtype, old,
 def test_refuses(name):
     with pytest.raises(ValueError, match="bf16"):
         resolve_dtype(name, CPU)
+
+
+@pytest.fixture
+def products():
+    """The settings of this process, which are put back."""
+
+    def told():
+        cudnn = torch.backends.cudnn
+        return torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
+
+    before = told()
+    yield told
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = before[1:]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((), ("highest", True, False)),
+        (("none", True), ("highest", False, True)),
+        (("convolutions", True), ("highest", True, True)),
+        (("all", False), ("high", True, False)),
+    ],
+)
+def test_float32_products_on_a_gpu(products, given, expected, caplog):
+    before = products()
+    choose_products(CPU, *given)
+    assert products() == before
+    with caplog.at_level(logging.INFO):
+        choose_products(torch.device("cuda"), *given)
+    assert products() == expected
+    assert "TF32" in caplog.text and ("does not try" in caplog.text) == (not expected[2])

@@ -73,7 +73,6 @@ def test_what_has_no_counterpart_is_refused_by_name(override):
     [
         "SOLVER.MOMENTUM=0.8",
         "SOLVER.NESTEROV=True",
-        "CUDNN_BENCHMARK=True",
         "TEST.EXPECTED_RESULTS=[['bbox','AP',38.5,0.2]]",
         "MODEL.RESNETS.DEPTH=101",
         "MODEL.FPN.NORM=GN",
@@ -127,6 +126,12 @@ def test_keypoints():
     )
     assert cfg.dataset.num_keypoints == 17 and cfg.dataloader.train.min_keypoints == 1
     assert cfg.dataloader.train.mapper.use_keypoint and cfg.dataloader.evaluator.keypoint_sigmas == [0.1] * 17
+
+
+def test_products():
+    train = translated().train
+    assert train.tf32 == "convolutions" and not train.cudnn_benchmark
+    assert translated("CUDNN_BENCHMARK=True").train.cudnn_benchmark
 
 
 def test_the_run():

@@ -69,6 +69,13 @@ class _Run(Section):
     )
     device: Device = Field(default="auto", description="auto: cuda where there is one; cpu, cuda, cuda:N")
     amp: Amp = Amp()
+    tf32: Literal["none", "convolutions", "all"] = Field(
+        default="convolutions",
+        description="float32 products on a GPU that are rounded to TF32; all: of matrices too",
+    )
+    cudnn_benchmark: bool = Field(
+        default=False, description="cuDNN tries its algorithms out for every new size of images"
+    )
     accumulate: Count = Field(
         default=1,
         description="micro-batches per step; the total batch stays dataloader.train.total_batch_size",
