@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from itpn_d2 import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
 from itpn_d2.backbone import Trunk
 from itpn_d2.checkpoint import Checkpointer, CheckpointError, last_checkpoint, load_state_file
-from itpn_d2.data import labelled_source
+from itpn_d2.data import labelled_source, read_once
 from itpn_d2.engine import BaseRun, Trainer, load_config
 from itpn_d2.engine.fingerprint import Fingerprint
 from itpn_d2.engine.parallel import distribute
@@ -54,7 +54,7 @@ class PretrainRun(BaseRun):
         return self.model
 
     def _prepare_data(self) -> None:
-        self.source = build(self.cfg.dataset.train)
+        self.source = read_once("the images", lambda: build(self.cfg.dataset.train))
         logger.info("Images: %s", self.source.summary)
         self._set_learning_rate()
         self.clock = self._build_clock()
@@ -186,8 +186,8 @@ class PretrainRun(BaseRun):
             self.method,
             self.clock,
             knn.epochs,
-            labelled_source(knn.train),
-            labelled_source(knn.test),
+            read_once("train.knn.train", lambda: labelled_source(knn.train)),
+            read_once("train.knn.test", lambda: labelled_source(knn.test)),
             knn.image_size or self.clock.segments[0].size,
             knn.neighbours,
             self.dtype,

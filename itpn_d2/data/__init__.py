@@ -18,6 +18,7 @@ from .coco_check import CheckedCoco, check_coco
 from .labels import Labelling, read_labels
 from .loader import build_test_loader, build_train_loader, build_val_loss_loader
 from .mapper import TestMapper, TrainMapper
+from .once import read_once
 from .panoptic import register_panoptic
 from .panoptic_check import check_panoptic
 from .prepare import prepare_datasets
@@ -57,6 +58,7 @@ __all__ = [
     "multiscale_crop_augmentations",
     "prepare_datasets",
     "read_labels",
+    "read_once",
     "register_ade20k",
     "register_builtin",
     "register_coco",

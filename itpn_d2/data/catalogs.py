@@ -4,18 +4,21 @@ import hashlib
 import logging
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
+from detectron2.utils import comm
 
 from ..errors import DatasetError, UseError
 from ..files import cache_root, write_text
 from ..lazy.texts import Texts
 from .coco_check import check_coco
+from .once import read_once
 from .picture_check import VerifyImages
+from .record_table import RecordTable
 from .records import CocoSet, Record, as_dicts, as_json
 
 logger = logging.getLogger(__name__)
@@ -31,14 +34,41 @@ def register(
     name: str, arguments: tuple[Any, ...], load: Callable[[], Sequence[dict]], **metadata: Any
 ) -> str:
     """Register ``load`` under ``name``; the same arguments again do nothing, others replace the dataset."""
-    if is_registered(name, arguments):
-        return name
+    if not is_registered(name, arguments):
+        _put(name, arguments, load, metadata)
+    return name
+
+
+def _put(
+    name: str, arguments: tuple[Any, ...], load: Callable[[], Sequence[dict]], metadata: Mapping[str, Any]
+) -> None:
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
     DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(**metadata)
     _registered[name] = arguments
+
+
+def registered_once(read: Callable[[], str]) -> str:
+    """The name that ``read()`` has registered; of several processes of a machine one reads, and the others
+    take over its records and metadata, which are in memory once. Collective.
+
+    Raises:
+        UseError: of the process that reads, in all of them.
+    """
+    if comm.get_world_size() == 1:
+        return read()
+
+    def found() -> tuple[str, Any, Sequence[dict], dict[str, Any]]:
+        name = read()
+        records = DatasetCatalog.get(name)
+        table = RecordTable(records) if isinstance(records, list) else records
+        metadata = {k: v for k, v in MetadataCatalog.get(name).as_dict().items() if k != "name"}
+        return name, _registered.get(name), table, metadata
+
+    name, arguments, records, metadata = read_once("the data", found)
+    _put(name, arguments or (), lambda: records, metadata)
     return name
 
 

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import DatasetError
 from ..signals import REQUESTS
 from .decode import BrokenImageError
+from .record_table import RecordTable
 from .sampler import Place, ResumableBatchSampler, stand_ins
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,14 @@ def _workers(num_workers: int) -> dict[str, Any]:
     return {"num_workers": num_workers, "worker_init_fn": start_worker, "persistent_workers": True}
 
 
+def _those(
+    records: Sequence[dict[str, Any]], wanted: Callable[[dict[str, Any]], bool]
+) -> Sequence[dict[str, Any]]:
+    if isinstance(records, RecordTable):
+        return records.take(i for i, r in enumerate(records) if wanted(r))
+    return [r for r in records if wanted(r)]
+
+
 def _not_crowd(record: dict[str, Any]) -> bool:
     return any(not a.get("iscrowd", 0) for a in record.get("annotations", ()))
 
@@ -111,7 +120,7 @@ def _labelled_keypoints(record: dict[str, Any]) -> int:
     return sum(v > 0 for a in kept for v in a.get("keypoints", ())[2::3])
 
 
-def _require_masks(dataset: str, records: list[dict[str, Any]], remedy: str) -> None:
+def _require_masks(dataset: str, records: Sequence[dict[str, Any]], remedy: str) -> None:
     """DatasetError that names the first annotation without a segmentation, and how many there are."""
     without = [
         (r, number)
@@ -163,11 +172,11 @@ def build_train_loader(
     records = DatasetCatalog.get(dataset)
     total = len(records)
     if filter_empty:
-        records = [r for r in records if _not_crowd(r)]
+        records = _those(records, _not_crowd)
         _log_left_out(dataset, total - len(records), "annotations (filter_empty=False would train on them)")
     if min_keypoints:
         annotated = len(records)
-        records = [r for r in records if _labelled_keypoints(r) >= min_keypoints]
+        records = _those(records, lambda r: _labelled_keypoints(r) >= min_keypoints)
         _log_left_out(dataset, annotated - len(records), f"{min_keypoints} labelled keypoints")
     if not records:
         what = f"{min_keypoints} labelled keypoints" if min_keypoints else "annotations"
@@ -234,7 +243,8 @@ def build_val_loss_loader(
     Raises:
         DatasetError: there is no such image, or the mapper wants masks and an annotation has none.
     """
-    records = [r for r in DatasetCatalog.get(dataset) if not filter_empty or _not_crowd(r)][:max_images]
+    records = DatasetCatalog.get(dataset)
+    records = (_those(records, _not_crowd) if filter_empty else records)[:max_images]
     if not records:
         raise DatasetError(
             f"dataset {dataset!r} has no annotation for a validation loss: set train.validation_loss=False"

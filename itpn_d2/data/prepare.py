@@ -1,5 +1,6 @@
 """The datasets that a config names: registered, checked against each other, and what they tell filled in."""
 
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -8,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from ..errors import DatasetError
 from ..lazy.build import build
 from ..lazy.targets import find
-from .catalogs import dataset_facts, has_annotations
+from .catalogs import dataset_facts, has_annotations, registered_once
 from .registered import take_over
 
 _ASKED = {
@@ -44,9 +45,7 @@ def prepare_datasets(
                 call.classes = facts["train"]["class_names"]  # labelled images take the numbers of the other
             if skip_bad_records and "skip_bad_records" in signature(find(call._target_, split)).parameters:
                 call.skip_bad_records = True
-            name = build(call)
-            skip = skip_bad_records or bool(call.get("skip_bad_records"))
-            take_over(name, skip, call.get("verify_images") or "decode")
+            name = registered_once(partial(_register, call, skip_bad_records))
             if split == "train":
                 _require_annotations(name)
             facts[split] = dataset_facts(name)
@@ -72,6 +71,13 @@ def prepare_datasets(
         }
         with flag_override(dataset, "allow_objects", True):
             dataset.update(wanted)
+
+
+def _register(call: DictConfig, skip_bad_records: bool) -> str:
+    name: str = build(call)
+    skip = skip_bad_records or bool(call.get("skip_bad_records"))
+    take_over(name, skip, call.get("verify_images") or "decode")
+    return name
 
 
 def _require_annotations(name: str) -> None:

@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from itpn_d2.backbone import create_model
 from itpn_d2.checkpoint import load_pretrained
-from itpn_d2.data import as_classes, labelled_source
+from itpn_d2.data import as_classes, labelled_source, read_once
 from itpn_d2.errors import CheckpointError, config_errors
 from itpn_d2.files import write_json
 
@@ -43,7 +44,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UseError, ValueError, KeyError: with what to change.
     """
-    sources = {split: labelled_source(getattr(args, split), args.root) for split in ("train", "test")}
+    sources = {
+        split: read_once(split, partial(labelled_source, getattr(args, split), args.root))
+        for split in ("train", "test")
+    }
     model, view = _model(args), TestView(args.image_size, args.crop_fraction)
     data: dict[str, tuple[Tensor, Tensor]] = {}
     for split, source in sources.items():
