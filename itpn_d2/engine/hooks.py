@@ -54,7 +54,8 @@ class ScheduledRate(hooks.LRScheduler):
             group["lr"] = rate
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        pass
+        # a run that is at its end already is saved without training
+        self.scheduler.last_epoch = state_dict["last_epoch"]
 
 
 class Evaluation(HookBase):

@@ -149,6 +149,7 @@ def test_a_finished_run_without_its_final_file_gets_it(tmp_path):
     again = load_state_file(tmp_path / "model_final.pth")
     assert again["iteration"] == 1 and (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
     assert all(torch.equal(v, again["model"][k]) for k, v in final["model"].items())
+    assert again["trainer"]["hooks"] == final["trainer"]["hooks"]
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
