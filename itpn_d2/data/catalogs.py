@@ -105,8 +105,13 @@ def require_paths(name: str, **paths: str) -> None:
             )
         found = Path(path).is_file() if key == "json" else Path(path).is_dir()
         if not found:
-            kind = "file" if key == "json" else "folder"
-            raise DatasetError(f"dataset.{split}.{key}={path}: no such {kind}")
+            kind, other = ("file", "folder") if key == "json" else ("folder", "file")
+            what = f"no such {kind}"
+            if Path(path).exists():
+                what = f"it is a {other}, and has to be the {kind} with the " + (
+                    "annotations" if key == "json" else "images"
+                )
+            raise DatasetError(f"dataset.{split}.{key}={path}: {what}")
 
 
 def register_coco(

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UseError
+from . import recognise
 from .decoder import Decoder, by_torchvision, decode_jpeg
 from .members import open_member
 
@@ -40,7 +41,7 @@ class LargeImageError(BrokenImageError):
 
 
 @contextmanager
-def _reasons() -> Iterator[None]:
+def _reasons(path: str = "") -> Iterator[None]:
     # Given arbitrary bytes, decoders raise OSError and SyntaxError as documented, but also ValueError,
     # EOFError, struct.error, zlib.error, NotImplementedError, ...
     try:
@@ -50,6 +51,9 @@ def _reasons() -> Iterator[None]:
     except Image.DecompressionBombError as error:
         found = re.findall(r"\d+", str(error))  # Pillow's message has the image's pixels, then its limit
         raise _too_large(int(found[0]) if found else 0, _pixel_limit()) from error
+    except Image.UnidentifiedImageError as error:
+        what = recognise.picture_file(path)
+        raise BrokenImageError(what or f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     except Exception as error:
         raise BrokenImageError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
@@ -80,7 +84,8 @@ def _orientation(image: Image.Image) -> int:
     try:
         if image.format == "PNG" and not _png_may_turn(image):
             return 1
-        return image.getexif().get(_ORIENTATION, 1)
+        found = image.getexif().get(_ORIENTATION, 1)
+        return found if isinstance(found, int) and 1 <= found <= 8 else 1  # others turn nothing anywhere
     except OSError:  # PNG: the pixels are read to look for the block behind them
         raise
     except Exception:  # a damaged EXIF block says nothing against the pixels
@@ -118,7 +123,7 @@ def open_image(path: str) -> Iterator[Image.Image]:
         BrokenImageError: it is missing, no file (but a pipe, say) or no image. LargeImageError: it has more
             pixels than ``$ITPN_D2_MAX_PIXELS``, by default 179 million.
     """
-    with _reasons():
+    with _reasons(path):
         member = open_member(path)
         if member is None and not stat.S_ISREG(os.stat(path).st_mode):  # a pipe may take for ever
             raise BrokenImageError("it is no regular file")

@@ -78,6 +78,14 @@ class ImageFinder:
                 return found
         return None
 
+    def similar(self, name: str) -> str | None:
+        """The one file whose path differs from ``name`` in its ending alone (an image that was converted)."""
+        if "\0" in name:
+            return None
+        stem = os.path.splitext(normal(name))[0]
+        found = [path for path in self._paths if os.path.splitext(normal(path))[0] in (stem, normal(name))]
+        return found[0] if len(found) == 1 else None
+
     @staticmethod
     def _spellings(name: str) -> Iterator[str]:
         plain = re.sub(r"^[A-Za-z]:", "", name).replace("\\", "/")
@@ -90,15 +98,16 @@ class ImageFinder:
                     yield found
 
     @cached_property
-    def _files(self) -> SuffixTable[str]:
-        def below() -> Iterator[tuple[str, str]]:
-            for folder, _, names in os.walk(self.root):
-                relative = os.path.relpath(folder, self.root)
-                for name in names:
-                    path = name if relative == "." else os.path.join(relative, name)
-                    yield path, path
+    def _paths(self) -> list[str]:
+        found = []
+        for folder, _, names in os.walk(self.root):
+            relative = os.path.relpath(folder, self.root)
+            found += [name if relative == "." else os.path.join(relative, name) for name in names]
+        return found
 
-        return SuffixTable(below())
+    @cached_property
+    def _files(self) -> SuffixTable[str]:
+        return SuffixTable((path, path) for path in self._paths)
 
 
 def what_name_is(name: str) -> str:

@@ -1,7 +1,9 @@
 """The records of a json with images, annotations and categories, each good or with a problem of its own."""
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +11,7 @@ from tqdm import tqdm
 
 from .find import ImageFinder, what_name_is
 from .masks import Box, Mask, disagree, read_mask
+from .noticed import keypoint_outside, note_alike_names, note_repeated, note_unused
 from .picture_check import VerifyImages, check_picture
 from .problems import Notes, Problem
 from .records import (
@@ -50,7 +53,7 @@ class JsonChecker:
         listed = self.data.get("annotations") or []
         annotations = self._annotations(listed, pictures, {c.id: c for c in categories})
         if listed:
-            self._note_unused(categories, annotations)
+            note_unused(self.notes, categories, annotations)
         return CocoSet(categories, list(pictures.values()), annotations, annotated=bool(listed))
 
     def hints(self) -> list[str]:
@@ -71,6 +74,7 @@ class JsonChecker:
                     "give them one id where they are the same",
                     category.name,
                 )
+        note_alike_names(self.notes, distinct)
         return distinct
 
     def _unique(self, key: str, read: Any) -> list[Any]:
@@ -115,7 +119,10 @@ class JsonChecker:
             name = finder.find(picture.file_name)
             if name is None:
                 path = os.path.join(finder.root, picture.file_name)
-                return None, BadValue("missing image", f"no file {path}{what_name_is(picture.file_name)}")
+                what = what_name_is(picture.file_name)
+                if not what and (other := finder.similar(picture.file_name)) is not None:
+                    what = f"; there is {other}"
+                return None, BadValue("missing image", f"no file {path}{what}")
             try:
                 check_picture(os.path.join(finder.root, name), picture, verify)
             except BadValue as error:
@@ -186,12 +193,23 @@ class JsonChecker:
                     good.append(self._annotation(fields, where, picture, kind, len(points)))
             except BadValue as error:
                 self.bad(error.kind, where, str(error))
+        note_repeated(self.notes, good, pictures)
         few = sum(a.crowd for a in good) < _MANY_CROWDS * len(good)
         for annotation in good:
             if annotation.crowd:
                 what = "a crowd (iscrowd 1; CVAT's brush writes it too): neither trained nor scored"
                 self.notes.add(what, f"on {pictures[annotation.image].file_name}", quiet=few)
         return good
+
+    @cached_property
+    def _names(self) -> dict[tuple[str, str], Any]:
+        """The ids of images and categories by their names, which some programs write in their place."""
+        found: dict[tuple[str, str], Any] = {}
+        for key, what, name in (("images", "image", "file_name"), ("categories", "category", "name")):
+            for record in self.data[key]:
+                if isinstance(record, Mapping) and record.get("id") is not None:
+                    found.setdefault((what, str(record.get(name)).strip()), record["id"])
+        return found
 
     def _ids(self, key: str) -> dict[Identity, Any]:
         """All ids under ``key``, also of records that can't be used, as they are stored."""
@@ -203,12 +221,13 @@ class JsonChecker:
                 continue
         return found
 
-    @staticmethod
-    def _declared(value: Any, what: str, known: dict[str, dict[Identity, Any]]) -> Identity:
+    def _declared(self, value: Any, what: str, known: dict[str, dict[Identity, Any]]) -> Identity:
         found = identity(value, f"{what}_id")
         if found not in known[what]:
             similar = next((raw for i, raw in known[what].items() if alike(i, found)), None)
             hint = "" if similar is None else f"; there is {shown(similar)}"
+            named = self._names.get((what, str(found))) if similar is None else None
+            hint = hint if named is None else f"; that is the name of {shown(named)}: write the id"
             raise BadValue(f"unknown {what}", f"{what}_id {shown(value)} is not declared{hint}")
         return found
 
@@ -227,6 +246,9 @@ class JsonChecker:
             what = "a bbox that is not around its mask (training with recompute_boxes takes the mask's)"
             self.notes.add(what, f"{where}: bbox {list(box)}, mask {list(mask.box)}")
         area = self._area(fields.get("area"), box, mask, where)
+        if points is not None and keypoint_outside(points, picture.width, picture.height, _TOLERANCE):
+            what = "an object with a labelled keypoint outside its image"
+            self.notes.add(what, f"{where}: keypoints {str(fields['keypoints'])[:60]}")
         if keypoints and points is None:
             points = [0.0] * (3 * keypoints)
         return Annotation(picture.id, category.id, box, area, crowd, mask, points)
@@ -261,15 +283,3 @@ class JsonChecker:
         if w < 1 or h < 1:
             self.notes.add("a bbox below one pixel wide or high", f"{where}: {value}")
         return x, y, w, h
-
-    def _note_unused(self, categories: list[Category], annotations: list[Annotation]) -> None:
-        used = {a.category for a in annotations}
-        above = {c.supercategory for c in categories}
-        for category in categories:
-            if category.id in used:
-                continue
-            root = category.name in above and category.supercategory != category.name
-            what = "a category without an object"
-            if root:
-                what += " that stands above the others (Roboflow writes one): it is a class that never occurs"
-            self.notes.add(what, f"{category.name!r} (id {category.id})", quiet=not root)

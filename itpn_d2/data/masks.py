@@ -44,8 +44,16 @@ def read_mask(value: Any, height: int, width: int) -> Mask | None:
     if isinstance(value, dict):
         return _encoded(value, height, width)
     if not isinstance(value, list):
-        raise BadValue("bad segmentation", f"{shown(value)} is neither polygons nor RLE")
-    return _polygons(value, height, width)
+        raise BadValue("bad segmentation", f"{shown(value)} is neither polygons nor RLE{_as_text(value)}")
+    filled = [part for part in value if part != []]  # a polygon without a point covers nothing
+    return _polygons(filled, height, width) if filled else None
+
+
+def _as_text(value: Any) -> str:
+    """Of a text, whether it seems to hold what should be there itself."""
+    if isinstance(value, str) and value.strip().startswith(("[", "{")):
+        return ": it is json within a text, remove the quotes around it"
+    return ""
 
 
 def _polygons(value: list[Any], height: int, width: int) -> Mask:
@@ -56,15 +64,17 @@ def _polygons(value: list[Any], height: int, width: int) -> Mask:
     low, high = joined.min(0), joined.max(0)
     area = sum(_enclosed(p) for p in points)
     inside = (low >= 0).all() and high[0] <= width and high[1] <= height
-    if area < _SMALL or not inside or len(points) > 1:  # beside others, or out of the image: what it covers
+    wound = area > float(np.prod(high - low)) or any(_traced_twice(p) for p in points)
+    if area < _SMALL or wound or not inside or len(points) > 1:  # then it is counted what it covers
         covered = int(mask_util.area(mask_util.merge(mask_util.frPyObjects(polygons, height, width))))
         if covered == 0:
             raise BadValue(
                 "mask without a pixel",
                 f"polygons {str(value)[:60]} cover no pixel of the {width}x{height} image"
-                + ("; are they shares of its width and height?" if float(high.max()) <= 1 else ""),
+                + ("; are they shares of its width and height?" if float(high.max()) <= 1 else "")
+                + ("; an outline that is traced twice cancels itself" if wound else ""),
             )
-        area = area if inside and len(points) == 1 and area > 0 else float(covered)
+        area = area if inside and not wound and len(points) == 1 and area > 0 else float(covered)
     low, high = np.clip(low, 0, (width, height)), np.clip(high, 0, (width, height))
     x, y, w, h = (float(v) for v in (*low, *(high - low)))
     return Mask(polygons, (x, y, w, h), float(area))
@@ -79,7 +89,13 @@ def _check_nesting(value: list[Any]) -> None:
                 f"segmentation {str(value)[:60]} is one list of numbers, not a list of polygons: "
                 f"a pair of brackets is missing around it",
             )
-        raise BadValue("bad segmentation", f"{str(value)[:60]} is neither polygons nor RLE")
+        hint = ": an RLE in a list, remove the brackets around it" if isinstance(first, dict) else ""
+        raise BadValue("bad segmentation", f"{str(value)[:60]} is neither polygons nor RLE{hint}")
+    if first and isinstance(first[0], dict):
+        raise BadValue(
+            "bad polygon",
+            f"segmentation {str(value)[:60]} has points as objects: write x, y, x, y, ... as one list",
+        )
     if first and isinstance(first[0], list):
         what = "points as pairs" if first[0] and not isinstance(first[0][0], list) else "polygons in polygons"
         raise BadValue(
@@ -106,6 +122,11 @@ def _points(polygon: Any, height: int, width: int) -> np.ndarray:
             "polygon far from its image", f"polygon {cut} is far out of the {width}x{height} image"
         )
     return points
+
+
+def _traced_twice(points: np.ndarray) -> bool:
+    half = len(points) // 2
+    return len(points) == 2 * half and bool((points[:half] == points[half:]).all())
 
 
 def _enclosed(points: np.ndarray) -> float:

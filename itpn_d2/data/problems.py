@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetError, printable
+from . import recognise
 
 logger = logging.getLogger(__name__)
 _SHOWN = 20
@@ -110,23 +111,29 @@ def read_json(path: Path, keys: Sequence[str], kind: str, optional: Sequence[str
     """
     if not path.is_file():
         raise DatasetError(f"{path}: no such file")
+    content = b""
     try:
-        data = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
+        content = path.read_bytes()
+        data = json.loads(content, object_pairs_hook=_without_repeats)
     except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"{path}: not a json file in UTF-8 ({error}); save it with that encoding"
-        ) from error
+        remedy = recognise.text_file(content) or "; save it with that encoding"
+        raise DatasetError(f"{path}: not a json file in UTF-8 ({error}){remedy}") from error
     except ValueError as error:
-        raise DatasetError(f"{path}: not a json file ({error})") from error
+        raise DatasetError(f"{path}: not a json file ({error}){recognise.text_file(content)}") from error
     except RecursionError as error:
         raise DatasetError(f"{path}: not {kind}: lists in lists, thousands of levels deep") from error
     except OSError as error:
         raise DatasetError(f"{path}: it can't be read ({error.strerror})") from error
     if not isinstance(data, dict):
-        raise DatasetError(f"{path}: {kind} is an object, this is a {type(data).__name__}")
+        raise DatasetError(
+            f"{path}: {kind} is an object, this is a {type(data).__name__}{recognise.json_content(data)}"
+        )
     for key in (*keys, *(k for k in optional if data.get(k) is not None)):
         if not isinstance(data.get(key), list):
-            raise DatasetError(f"{path}: key {key!r} is missing or no list; {kind} has {', '.join(keys)}")
+            raise DatasetError(
+                f"{path}: key {key!r} is missing or no list; {kind} has {', '.join(keys)}"
+                f"{recognise.json_content(data)}"
+            )
         if not data[key] and key in keys:
             raise DatasetError(f"{path}: {key!r} is empty")
     return data

@@ -32,7 +32,8 @@ def shown(value: Any) -> str:
         return repr(value)
     text = repr(value)
     text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-    return f"{text} (a {_KINDS.get(type(value), type(value).__name__)})"
+    kind = _KINDS.get(type(value), type(value).__name__)
+    return f"{text} ({'an' if kind[0] in 'aeio' else 'a'} {kind})"
 
 
 def absent(value: Any) -> bool:
@@ -121,7 +122,7 @@ def identity(value: Any, name: str) -> Identity:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise BadValue(f"bad {name}", f"{name} is {shown(value)}, neither a number nor a text")
+    raise BadValue(f"bad {name}", f"{name} is {shown(value)}, neither a whole number nor a text")
 
 
 def alike(one: Identity, other: Identity) -> bool:

@@ -3,7 +3,7 @@
 import copy
 import logging
 import shutil
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,7 @@ class DetectionEvaluator(COCOEvaluator):
         if not comm.is_main_process():
             return OrderedDict()
         if self._do_evaluation:
+            self._say_limit()
             for task in self._tasks_from_predictions():
                 if all(value != value for value in self._results.get(task, {}).values()):
                     self._results[task] = self._of_no_detection(task, img_ids)
@@ -179,6 +180,24 @@ class DetectionEvaluator(COCOEvaluator):
             )
             if evaluation is not None:
                 self._results[task] = self._derive_coco_results(evaluation, task, class_names=names)
+
+    def _say_limit(self) -> None:
+        """Warn of images with more objects of a class than detections are counted."""
+        limit = self._max_dets_per_image[-1]
+        objects = [a for a in self._coco_api.anns.values() if not a.get("iscrowd", 0)]
+        counts = Counter((a["image_id"], a["category_id"]) for a in objects)
+        over = [count for count in counts.values() if count > limit]
+        if over:
+            logger.warning(
+                "%s: %d x an image with more objects of a class than the %d detections that are counted, up "
+                "to %d: their AP can't reach 100. Set dataloader.evaluator.max_dets_per_image=%d, and let "
+                "the model find as many (test_topk_per_image, or max_detections_per_image)",
+                self._metadata.name,
+                len(over),
+                limit,
+                max(over),
+                max(over),
+            )
 
     def _write(self, folder: Path, images: set[int]) -> None:
         """Write the results with the ids that the dataset's own json has, and say where they are when there

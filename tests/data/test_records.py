@@ -84,6 +84,7 @@ TAKEN = {
         lambda a, n: {"size": [HEIGHT, WIDTH], "counts": [float(v) for v in runs(mask_of(a))]},
     ),
     "mask/mixed": every("segmentation", lambda a, n: a["segmentation"] if n % 2 else compressed(mask_of(a))),
+    "mask/an empty polygon among": every("segmentation", lambda a, n: [*a["segmentation"], []]),
     "mask/text": every("segmentation", lambda a, n: [[str(v) for v in a["segmentation"][0]]]),
     "more/unknown keys": lambda d: d.update(info=None, licenses=[{}], extra={"a": [1]}),
     "more/keypoints without names": every("keypoints", lambda a, n: [1, 2, 2]),
@@ -104,6 +105,18 @@ SAID = {
     "ignore/true": (first(ignore=True), "ignore 1: a crowd"),
     "crowd/many": (lambda d: [a.update(iscrowd=1) for a in d["annotations"][:2]], "2 x a crowd"),
     "area/of the image": (first(area=1e6), "area that is impossible"),
+    "annotation/twice": (
+        lambda d: d["annotations"].append({**d["annotations"][0], "id": 77}),
+        "1 x an annotation that is there twice",
+    ),
+    "category/names alike": (lambda d: d["categories"][1].update(name=" Bolt"), "' Bolt' and 'bolt' are two"),
+    "keypoints/outside": (
+        lambda d: (
+            [c.update(keypoints=["end"]) for c in d["categories"]],
+            every("keypoints", lambda a, n: [10, 10 + 90 * (n == 2), 2])(d),
+        ),
+        "1 x an object with a labelled keypoint outside its image",
+    ),
     "category/same names": (lambda d: d["categories"][1].update(name="bolt"), r"bolt \(id 4\)"),
     "category/unused root": (
         lambda d: (

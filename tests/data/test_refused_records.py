@@ -4,7 +4,18 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from itpn_d2.data import DatasetError
-from tests.data.coco_sets import HEIGHT, INFINITE, NAN, WIDTH, every, first, is_whole, made_set
+from tests.data.coco_sets import (
+    HEIGHT,
+    INFINITE,
+    NAN,
+    WIDTH,
+    compressed,
+    every,
+    first,
+    is_whole,
+    made_set,
+    mask_of,
+)
 
 REFUSED = {
     "image id/list": (first(image_id=[1]), r"image_id is \[1\] \(a list\)"),
@@ -19,7 +30,10 @@ REFUSED = {
     ),
     "image id/of an image a list": (lambda d: d["images"][0].update(id=[]), "id is"),
     "category id/list": (first(category_id=[4]), r"category_id is \[4\]"),
-    "category id/unknown": (first(category_id="bolt"), "'bolt'"),
+    "category id/unknown": (first(category_id="bold"), "'bold'"),
+    "category id/a name": (first(category_id="nut"), "that is the name of 9: write the id"),
+    "image id/a name": (first(image_id="picture 2.png"), "that is the name of 2: write the id"),
+    "image id/half": (first(image_id=1.5), "neither a whole number nor a text"),
     "category name/null": (lambda d: d["categories"][0].update(name=None), "no name"),
     "category name/list": (lambda d: d["categories"][0].update(name=["a"]), "name is"),
     "category/text": (lambda d: d["categories"].append("nut"), "no object"),
@@ -68,6 +82,11 @@ REFUSED = {
     "file/address": (lambda d: d["images"][0].update(file_name="https://a.b/none.png"), "an address"),
     "file/percent": (lambda d: d["images"][0].update(file_name="no%20such.png"), "percent-encoded"),
     "file/folder": (lambda d: d["images"][0].update(file_name="."), "missing image"),
+    "file/other ending": (
+        lambda d: d["images"][0].update(file_name="picture 1.jpg"),
+        "there is picture 1.png",
+    ),
+    "file/no ending": (lambda d: d["images"][0].update(file_name="picture 1"), "there is picture 1.png"),
     "file/twice": (
         lambda d: d["images"][1].update(file_name="picture 1.png"),
         "is image 1 already",
@@ -80,6 +99,14 @@ REFUSED = {
     "mask/odd": (first(segmentation=[[1, 2, 9, 2, 9, 9, 1]]), "pairs"),
     "mask/nan": (first(segmentation=[[1, 2, 9, NAN, 9, 9]]), "pairs of finite"),
     "mask/a point": (first(segmentation=[[5, 5, 5, 5, 5, 5]]), "mask without a pixel"),
+    "mask/traced twice": (first(segmentation=[[5, 5, 9, 5, 9, 9, 5, 9] * 2]), "traced twice cancels"),
+    "mask/wound": (first(segmentation=[[5, 5, 29, 5, 29, 29, 5, 29] * 4]), "traced twice cancels"),
+    "mask/rle in a list": (
+        lambda d: d["annotations"][0].update(segmentation=[compressed(mask_of(d["annotations"][0]))]),
+        "an RLE in a list, remove the brackets",
+    ),
+    "mask/text of json": (first(segmentation="[[1, 2, 9, 2, 9, 9]]"), "json within a text"),
+    "mask/points as objects": (first(segmentation=[[{"x": 1, "y": 2}] * 3]), "points as objects"),
     "mask/a line": (first(segmentation=[[5, 5, 9, 5, 7, 5]]), "mask without a pixel"),
     "mask/outside": (first(segmentation=[[80, 5, 90, 5, 90, 20]]), "mask without a pixel"),
     "mask/shares": (first(segmentation=[[0.1, 0.1, 0.4, 0.1, 0.4, 0.4]]), "shares"),

@@ -44,6 +44,16 @@ def test_small_stays_small(write):
     assert found["APs"] > 99.9 and np.isnan(found["APl"])
 
 
+def test_more_objects_than_detections_that_count(write, caplog):
+    data = made_set(images=1, each=1)
+    data["annotations"] = [
+        {"id": n + 1, "image_id": 1, "category_id": 4, "bbox": [n % 30, n // 30, 5, 5]} for n in range(101)
+    ]
+    perfect(write(data))
+    assert "more objects of a class than the 100 detections" in caplog.text
+    assert "dataloader.evaluator.max_dets_per_image=101" in caplog.text
+
+
 def test_the_json_is_not_changed(write, tmp_path):
     data = made_set()
     before = copy.deepcopy(data)
