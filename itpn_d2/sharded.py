@@ -9,12 +9,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether a process holds but a shard of the parameters."""
     return any(isinstance(p, DTensor) for p in model.parameters())
+
+
+def gathered_parts(model: nn.Module) -> list[FSDPModule]:
+    """The parts of a sharded model that hold their whole weights now. Reading or loading its state makes
+    them shards again; ``part.unshard()``, which all processes call, gathers them."""
+    if is_sharded(model):
+        return []
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
 def whole(content: Any, keep: bool = True) -> Any:

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..backbone.checkpointing import Block
 from ..errors import ConfigError
+from ..layers.position import PositionCache
 from ..solver import WeightAverage
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,10 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     """
     for tensor in [*model.parameters(), *model.buffers()]:
         torch.distributed.broadcast(tensor.data, 0)
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, PositionCache):  # it can't tell what is gathered from what was before
+                value.stop()
     policy = MixedPrecisionPolicy(cast_forward_inputs=False)
     blocks = [m for m in model.modules() if isinstance(m, Block | TimmBlock)]
     for block in blocks:

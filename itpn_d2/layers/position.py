@@ -102,7 +102,8 @@ class PositionCache:
     """Resampled tables by grid, for inference only.
 
     An entry is valid while the parameter it came from is unchanged (same storage, same version), so that
-    loading a checkpoint, an optimizer step or a move to another device drops it.
+    loading a checkpoint, an optimizer step or a move to another device drops it. Shards that are gathered
+    come in the same storage, of the same version, with other values: of those nothing is kept (:meth:`stop`).
     """
 
     def __init__(self, rule: ResampleRule = "size", capacity: int = 64):
@@ -110,6 +111,10 @@ class PositionCache:
         self.capacity = capacity
         self._key: tuple | None = None
         self._tables: dict[tuple[int, int], Tensor] = {}
+
+    def stop(self) -> None:
+        """Resample each time from now on."""
+        self.capacity = 0
 
     def __call__(self, table: nn.Parameter, grid: tuple[int, int]) -> Tensor:
         if is_stand_in(table):

@@ -7,7 +7,7 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from ..sharded import load_whole
+from ..sharded import gathered_parts, load_whole
 
 
 class WeightAverage:
@@ -36,9 +36,15 @@ class WeightAverage:
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Iterator[nn.Module]:
         """Within the block ``model`` holds the averaged weights; afterwards its own, bit for bit."""
+        # processes evaluate different numbers of images, some of them none: what they had gathered stays so
+        parts = gathered_parts(model)
         own = {k: v.detach().clone() for k, v in model.state_dict().items()}
         model.load_state_dict(self.state_dict())
+        for part in parts:
+            part.unshard()
         try:
             yield model
         finally:
             model.load_state_dict(own)
+            for part in parts:
+                part.unshard()
