@@ -157,7 +157,7 @@ ALL = {name: [] for name in DENSE} | {
     "proposals": [
         "model.proposal_generator.pre_nms_topk=[99999,99999]",
         "model.proposal_generator.post_nms_topk=[99999,99999]",
-        "model.proposal_generator.nms_thresh=2.0",
+        "model.proposal_generator.nms_thresh=1.0",
     ]
 }
 for name in DENSE:
@@ -165,7 +165,7 @@ for name in DENSE:
         "model.head.norm=''",  # statistics of GroupNorm are taken over the padding, too
         "+model.test_topk_candidates=99999",
         "model.test_score_thresh=0.0",
-        "model.test_nms_thresh=2.0",
+        "model.test_nms_thresh=1.0",
         "model.max_detections_per_image=99999",
     ]
 
