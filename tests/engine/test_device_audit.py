@@ -7,6 +7,7 @@ it can't cover, see ``NOT_COVERED``.
 """
 
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,9 @@ ALLOWED: dict[str, dict[str, str]] = {
     "semantic_fpn": {},
     "classifier": {},
 }
+# Of other versions of torch and Detectron2 only our own waits are known.
+TESTED = torch.__version__ >= "2.15" and find_spec("detectron2.utils.panoptic_api") is not None
+OURS = ("itpn_d2/", "pretrain/")
 DETECTORS = sorted(
     p.stem
     for p in (CONFIGS / "Quickstart").glob("*.py")
@@ -144,7 +148,11 @@ def step(model, batch):
         trainer.run_step()
         getattr(model, "after_step", lambda epoch: None)(0.5)
     assert any(p.grad is not None for p in parameters)
-    return {waited.split(" ")[0] for waited in waits.places}
+    return known({waited.split(" ")[0] for waited in waits.places})
+
+
+def known(places):
+    return {place for place in places if TESTED or place.startswith(OURS)}
 
 
 def detector(name):
@@ -172,14 +180,15 @@ def kind_of(name):
 def test_detectors(name):
     model, batch = detector(name)
     found = step(model, batch)
-    assert found == ALLOWED[kind_of(name)].keys(), found ^ ALLOWED[kind_of(name)].keys()
+    allowed = known(ALLOWED[kind_of(name)])
+    assert found == allowed, found ^ allowed
 
 
 @pytest.mark.parametrize("name", ["fcos", "retinanet", "mask_rcnn", "dino", "panoptic_mask_dino"])
 def test_an_image_without_an_object(name):
     model, batch = detector(f"{name}_fast_itpn_nano")
     batch[0]["instances"] = batch[0]["instances"][[]]
-    assert step(model, batch) <= ALLOWED[name].keys()
+    assert step(model, batch) <= known(ALLOWED[name])
 
 
 def teacher():
