@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 
 from itpn_d2 import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
 from itpn_d2.backbone import Trunk
-from itpn_d2.checkpoint import Checkpointer, CheckpointError, last_checkpoint, load_state_file
+from itpn_d2.checkpoint import Checkpointer, last_checkpoint
+from itpn_d2.checkpoint.resume import stored_iteration
 from itpn_d2.data import labelled_source, read_once
 from itpn_d2.engine import BaseRun, Trainer, load_config
 from itpn_d2.engine.fingerprint import Fingerprint
@@ -88,9 +89,7 @@ class PretrainRun(BaseRun):
     def _prepare_model(self, resume: bool) -> None:
         """Images may have grown when the run was interrupted: its state is of their size then."""
         last = last_checkpoint(self.output_dir) if resume else None
-        done = -1 if last is None else load_state_file(last).get("iteration")
-        if not isinstance(done, int):
-            raise CheckpointError(f"{last}: it does not say after how many iterations it was saved")
+        done = -1 if last is None else stored_iteration(last)
         size = self.clock.segment(done + 1).size
         for follower in (self.method, self.average.module if self.average is not None else None):
             if isinstance(follower, Method):
@@ -102,6 +101,7 @@ class PretrainRun(BaseRun):
             self.method,
             str(self.output_dir),
             self.cfg.train.checkpointer.max_to_keep,
+            sharded=self.cfg.train.checkpointer.sharded,
             **({} if trainer is None else {"trainer": trainer}),
             pretraining=self.origin,
             fingerprint=Fingerprint(self.cfg, images=len(self.source)),

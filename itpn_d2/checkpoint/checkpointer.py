@@ -18,8 +18,10 @@ from .completeness import require_all
 from .finite import check_finite
 from .loading import load_contents
 from .report import LoadReport
-from .resume import FINAL, NUMBERED, TAG, check_trainer, instead_of, last_checkpoint
+from .resume import FINAL, TAG, check_trainer, instead_of, last_checkpoint, numbered_in
 from .safe_load import load_state_file
+from .shard_files import SUFFIX, is_shards, load_shards
+from .sharded import ShardWriter, remove_shards
 from .write import atomic_save
 
 logger = logging.getLogger(__name__)
@@ -32,9 +34,11 @@ class Checkpointer(FvcoreCheckpointer):
     any other is loaded as by :func:`load_pretrained`, with a report in the log.
 
     Args:
-        max_to_keep: how many ``model_<iteration>.pth``, the newest, stay in ``save_dir``; they are counted in
-            the folder, so that it holds over restarts. None: all.
+        max_to_keep: how many ``model_<iteration>``, files and folders, the newest, stay in ``save_dir``; they
+            are counted there, so that it holds over restarts. None: all.
         classes: the names of the classes, which every file gets and a complete load compares.
+        sharded: of a sharded model, the checkpoints of iterations are folders of shards, which are written
+            while the training goes on: :meth:`poll` and :meth:`wait` finish them.
     """
 
     def __init__(
@@ -43,25 +47,50 @@ class Checkpointer(FvcoreCheckpointer):
         save_dir: str = "",
         max_to_keep: int | None = None,
         classes: Classes | None = None,
+        sharded: bool = False,
         **checkpointables: Any,
     ):
         super().__init__(model, save_dir, save_to_disk=comm.is_main_process(), **checkpointables)
         self.max_to_keep, self.classes = max_to_keep, classes or Classes()
+        self._shards = ShardWriter() if sharded and is_sharded(model) else None
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """All processes call it; the main one writes."""
+        """All processes call it; the main one writes, or all write their shards."""
+        path = Path(self.save_dir) / f"{name}.pth"
+        if self._shards is not None and self.save_dir and path.name != FINAL:
+            self._save_shards(self._shards, path.with_suffix(SUFFIX), kwargs)
+            return
+        self.wait()
         if not self.save_dir or not (self.save_to_disk or is_sharded(self.model)):
             return
-        content = self._weights(kwargs)
-        content.update({key: item.state_dict() for key, item in self.checkpointables.items()})
-        content = whole(content, self.save_to_disk)
+        content = whole(self._content(kwargs), self.save_to_disk)
         if not self.save_to_disk:
             return
-        path = Path(self.save_dir) / f"{name}.pth"
         logger.info("Saving checkpoint to %s", path)
         atomic_save(content, path)
         self.tag_last_checkpoint(path.name)
         self._remove_old(path)
+
+    def _save_shards(self, shards: ShardWriter, path: Path, beside: dict[str, Any]) -> None:
+        if path != shards.path:
+            self.wait()
+        logger.info("Saving checkpoint to %s", path)
+        shards.begin(path, self._content(beside))
+
+    def poll(self) -> None:
+        """Finish the checkpoint that is being written, if all is written; does not wait."""
+        if self._shards is not None and self._shards.ready:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for the checkpoint that is being written, and make it the one to resume from; at once where
+        there is none."""
+        if self._shards is None or not self._shards.busy:
+            return
+        self._shards.finish()
+        if self.save_to_disk and self._shards.path is not None:
+            self.tag_last_checkpoint(self._shards.path.name)
+            self._remove_old(self._shards.path)
 
     def save_weights(self, name: str, **kwargs: Any) -> None:
         """Write the weights alone, without making them the checkpoint to resume from; of a sharded model, all
@@ -70,6 +99,10 @@ class Checkpointer(FvcoreCheckpointer):
             content = whole(self._weights(kwargs), self.save_to_disk)
             if self.save_to_disk:
                 atomic_save(content, Path(self.save_dir) / f"{name}.pth")
+
+    def _content(self, beside: dict[str, Any]) -> dict[str, Any]:
+        parts = {key: item.state_dict() for key, item in self.checkpointables.items()}
+        return {**self._weights(beside), **parts}
 
     def _weights(self, beside: dict[str, Any]) -> dict[str, Any]:
         return {"model": self.model.state_dict(), **self.classes.entry(), **beside}
@@ -86,10 +119,9 @@ class Checkpointer(FvcoreCheckpointer):
     def _remove_old(self, newest: Path) -> None:
         if self.max_to_keep is None:
             return
-        numbered = sorted(p for p in newest.parent.iterdir() if NUMBERED.fullmatch(p.name))
-        for path in numbered[: -self.max_to_keep]:
+        for path in numbered_in(newest.parent)[: -self.max_to_keep]:
             if path != newest:
-                path.unlink(missing_ok=True)
+                remove_shards(path) if is_shards(path) else path.unlink(missing_ok=True)
 
     def load_foreign(self, content: dict[str, Any], path: str) -> LoadReport:
         """Load what is not a checkpoint of this very model."""
@@ -127,7 +159,7 @@ class Checkpointer(FvcoreCheckpointer):
             return {}
         wanted = self.checkpointables if checkpointables is None else checkpointables
         try:
-            content = load_state_file(local_path(path))
+            content = self._read(local_path(path), bool(wanted))
         except CheckpointError as error:
             raise CheckpointError(f"{error}{instead_of(path) if wanted else ''}") from error
         if complete:
@@ -149,6 +181,13 @@ class Checkpointer(FvcoreCheckpointer):
         for key in wanted:
             self._load_part(key, content, path)
         return {k: v for k, v in content.items() if k not in {"model", *self.checkpointables}}
+
+    def _read(self, path: str, resume: bool) -> dict[str, Any]:
+        """The content of a file; to resume from a folder of shards, this process's where it has a shard."""
+        if not (resume and is_shards(path)):
+            return load_state_file(path)
+        parts = {k: item.like() for k, item in self.checkpointables.items() if hasattr(item, "like")}
+        return load_shards(path, {"model": self.model.state_dict(), **parts})
 
     def _load_exactly(self, state: dict[str, Any], own: dict[str, torch.Tensor], path: str) -> None:
         try:

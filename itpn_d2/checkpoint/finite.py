@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from ..errors import CheckpointError
 
@@ -37,7 +38,8 @@ def check_finite(chosen: Mapping[str, Tensor], stored: Mapping[str, Tensor] | No
 
 
 def is_finite(value: Tensor) -> bool:
-    """Whether all elements of a tensor are; without a copy of it."""
+    """Whether all elements of a tensor are, of a sharded one those that this process has; without a copy."""
+    value = value.to_local() if isinstance(value, DTensor) else value
     if not value.is_floating_point() or not value.numel():
         return True
     if value.dtype.itemsize == 1:  # types without a minimum

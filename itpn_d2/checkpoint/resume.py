@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from .safe_load import load_state_file
+from .shard_files import is_shards, load_rest
 
 logger = logging.getLogger(__name__)
 TAG = "last_checkpoint"  # the file that names the one to resume from
 FINAL = "model_final.pth"
-NUMBERED = re.compile(r"model_\d{7,}\.pth")
+NUMBERED = re.compile(r"model_\d{7,}\.(pth|dcp)")  # files, and folders of shards
 _LONGEST = 255  # bytes of a file name
 
 
@@ -27,9 +29,9 @@ def last_checkpoint(folder: str | Path) -> Path | None:
     """
     folder = Path(folder)
     tag = folder / TAG
-    numbered = sorted(p for p in folder.glob("model_*.pth") if NUMBERED.fullmatch(p.name))
+    numbered = numbered_in(folder)
     if not tag.is_file():
-        models = sorted(folder.glob("model_*.pth"))
+        models = sorted({*folder.glob("model_*.pth"), *numbered})
         if tag.exists():
             raise CheckpointError(f"{tag}: not a file; {_remedy(folder, numbered)}")
         if not models:
@@ -43,12 +45,29 @@ def last_checkpoint(folder: str | Path) -> Path | None:
         )
     name = _name_in(tag, numbered)
     path = folder / name
-    if path.is_file():
+    if path.is_file() or is_shards(path):
         return path
     if name == FINAL and numbered:
         logger.warning("%s is missing: resuming from %s, which precedes it", path, numbered[-1].name)
         return numbered[-1]
     raise CheckpointError(f"{tag}: names {name}, which is not there; {_remedy(folder, numbered)}")
+
+
+def stored_iteration(path: Path) -> int:
+    """The iteration after which a checkpoint was written.
+
+    Raises:
+        CheckpointError: it does not say, or can't be read.
+    """
+    done = (load_rest(path) if is_shards(path) else load_state_file(path)).get("iteration")
+    if type(done) is not int:
+        raise CheckpointError(f"{path}: it does not say after how many iterations it was saved")
+    return done
+
+
+def numbered_in(folder: Path) -> list[Path]:
+    """The checkpoints of iterations in a folder, whole files or folders of shards, oldest first."""
+    return sorted(p for p in folder.glob("model_*") if NUMBERED.fullmatch(p.name))
 
 
 def _name_in(tag: Path, numbered: list[Path]) -> str:
@@ -81,7 +100,7 @@ def instead_of(path: str | Path) -> str:
     """What to do where the file to resume from is damaged: a clause with the newest other checkpoint of its
     folder, '' where there is none."""
     path = Path(path)
-    others = sorted(p for p in path.parent.glob("model_*.pth") if NUMBERED.fullmatch(p.name) and p != path)
+    others = [p for p in numbered_in(path.parent) if p != path]
     if not others:
         return ""
     return f"; to go on from an earlier one, write {others[-1].name} into {path.parent / TAG}"

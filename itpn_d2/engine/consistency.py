@@ -57,6 +57,11 @@ def _check_ways(train: Mapping[str, Any]) -> None:
             f"train.parallel={parallel} with train.compile=blocks: blocks that gather their weights are not "
             f"compiled; set train.compile=none, or train.parallel=ddp"
         )
+    if parallel == "ddp" and (train.get("checkpointer") or {}).get("sharded"):
+        raise ConfigError(
+            "train.checkpointer.sharded=True with train.parallel=ddp: each process has the whole model, and "
+            "one of them writes it; set train.parallel=fsdp or hsdp, or leave the key out"
+        )
     if parallel != "ddp" and train.get("progressive"):
         raise ConfigError(
             f"train.parallel={parallel} with train.progressive: growing images change parameters, and those "

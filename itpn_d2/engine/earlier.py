@@ -6,7 +6,7 @@ from pathlib import Path
 
 from detectron2.utils import comm
 
-from ..checkpoint.resume import FINAL, NUMBERED, TAG
+from ..checkpoint.resume import FINAL, TAG, numbered_in
 from ..errors import ConfigError
 from ..files import writing
 
@@ -59,13 +59,12 @@ def _last(folder: Path) -> str | None:
     """The name of the last checkpoint as the folder states it, else of the newest numbered one."""
     if (folder / TAG).is_file():
         return (folder / TAG).read_bytes()[:200].decode(errors="replace").strip() or f"named in {TAG}"
-    return max((p.name for p in folder.glob("model_*.pth") if NUMBERED.fullmatch(p.name)), default=None)
+    return max((p.name for p in numbered_in(folder)), default=None)
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.glob("model_*.pth")):
-        if NUMBERED.fullmatch(path.name) or path.name in (FINAL, _BEST):
-            yield path
+    yield from numbered_in(folder)
+    yield from (folder / name for name in (_BEST, FINAL) if (folder / name).is_file())
 
 
 def _move(folder: Path) -> None:

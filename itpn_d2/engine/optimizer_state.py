@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from ..checkpoint.finite import is_finite
 from ..errors import ConfigError
 from ..sharded import shard_like
 
@@ -53,7 +54,7 @@ def _check(values: dict[str, Any], parameter: torch.Tensor) -> None:
                 f"--resume: {name} of the optimizer has the shape {tuple(value.shape)}, its parameter "
                 f"{tuple(parameter.shape)}: the checkpoint is of another run; {_ANOTHER}"
             )
-        if not value.isfinite().all():
+        if not is_finite(value):
             raise ConfigError(
                 f"--resume: {name} of the optimizer, of a parameter of shape {tuple(parameter.shape)}, has "
                 f"values that are not finite: resume from an earlier checkpoint, or {_ANOTHER}"

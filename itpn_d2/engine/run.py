@@ -38,7 +38,7 @@ from .prefetch import prefetched
 from .prepare import prepare, say_where, without_sync_bn, writers
 from .profiling import Profile
 from .progress import ProgressBar
-from .saving import SaveOnSignal
+from .saving import FinishSaving, SaveOnSignal
 from .start import start_weights
 from .trainer import Trainer
 
@@ -234,7 +234,7 @@ class BaseRun:
             found.append(hooks.PeriodicWriter([ProgressBar(train.max_iter)], period=1))
             found.append(Curves(self._curves_period(), str(self.output_dir)))
         # last, so that what a checkpoint holds includes what the other hooks remember of this iteration
-        return [*found, self._periodic_checkpoints(checkpointer)]
+        return [*found, FinishSaving(checkpointer), self._periodic_checkpoints(checkpointer)]
 
     def _schedule(self) -> ParamScheduler:
         """The multiplier of the learning rate over the run."""

@@ -38,6 +38,20 @@ class SaveBeforeEvaluation(HookBase):
             self.checkpointer.save(name, iteration=done)
 
 
+class FinishSaving(HookBase):
+    """Checkpoints that are written while the training goes on are finished as soon as all of it is written,
+    and in any case at the end."""
+
+    def __init__(self, checkpointer: Checkpointer):
+        self.checkpointer = checkpointer
+
+    def after_step(self) -> None:
+        self.checkpointer.poll()
+
+    def after_train(self) -> None:
+        self.checkpointer.wait()
+
+
 class BestCheckpoint(HookBase):
     """Keep ``model_best.pth``: the weights with the best value so far of a named metric.
 

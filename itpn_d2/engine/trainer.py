@@ -241,6 +241,13 @@ class Trainer(TrainerBase):
             state["average"] = self.average.state_dict()
         return state
 
+    def like(self) -> dict[str, Any]:
+        """Tensors whose shards say which ones this process needs of those in a state: the average's, and a
+        parameter for all that an optimizer keeps of it."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        average = {} if self.average is None else self.average.state_dict()
+        return {"optimizer": {"state": dict(enumerate(parameters))}, "average": average}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what a run has learnt so far. Its settings are not restored: those of the config hold, of
         the optimizer's groups, too. A moving average that the run had not begins at the model's weights.

@@ -73,6 +73,7 @@ class Run(BaseRun):
             str(self.output_dir),
             self.cfg.train.checkpointer.max_to_keep,
             self._classes(),
+            self.cfg.train.checkpointer.sharded,
             **({} if trainer is None else {"trainer": trainer}),
             fingerprint=Fingerprint(self.cfg),
         )

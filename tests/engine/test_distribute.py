@@ -62,3 +62,10 @@ def test_one_process_needs_no_wrapper():
 def test_static_graphs_and_accumulation_exclude_each_other(tmp_path):
     with pytest.raises(ConfigError, match="train.ddp.static_graph=True with train.accumulate=2"):
         small(tmp_path, "train.ddp.static_graph=True", "train.accumulate=2")
+
+
+def test_shards_are_saved_of_shards(tmp_path):
+    with pytest.raises(ConfigError, match="checkpointer.sharded=True with train.parallel=ddp.*fsdp"):
+        small(tmp_path, "train.checkpointer.sharded=True")
+    for parallel in ("fsdp", "hsdp"):
+        small(tmp_path, "train.checkpointer.sharded=True", f"train.parallel={parallel}")

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from itpn_d2.checkpoint import Checkpointer, load_state_file
 from itpn_d2.engine.hooks import ValidationLoss
 from itpn_d2.engine.parallel import distribute
-from itpn_d2.engine.saving import BestCheckpoint
+from itpn_d2.engine.saving import BestCheckpoint, FinishSaving
 from itpn_d2.engine.schema import Training
 from itpn_d2.engine.trainer import Trainer
 from itpn_d2.errors import ConfigError
@@ -31,8 +31,19 @@ def settings(parallel, **fsdp):
     return OmegaConf.create({"train": Training(parallel=parallel, fsdp=fsdp).model_dump()})
 
 
-def train(name, folder, start=0, stop=6, parallel="fsdp", accumulate=1, dtype=torch.float32, **fsdp):
-    """Iterations of a run that saves after each; its weights, whole, and those of its average."""
+def train(
+    name,
+    folder,
+    start=0,
+    stop=6,
+    parallel="fsdp",
+    accumulate=1,
+    dtype=torch.float32,
+    sharded=False,
+    more=(),
+    **fsdp,
+):
+    """Iterations of a run that saves after each second one; its weights, whole, and those of its average."""
     torch.manual_seed(comm.get_rank())  # the first process's weights are everybody's
     model = MODELS[name]().train()
     average = WeightAverage(model, 0.9)
@@ -41,13 +52,14 @@ def train(name, folder, start=0, stop=6, parallel="fsdp", accumulate=1, dtype=to
     trainer = Trainer(
         wrapped, KINDS[name == "mask_rcnn"](groups), dtype, accumulate, 1.0, average, log_period=2
     )
-    checkpointer = Checkpointer(model, str(folder), trainer=trainer)
+    checkpointer = Checkpointer(model, str(folder), sharded=sharded, trainer=trainer)
     share = [[picture(position)] for position in range(comm.get_rank(), 3, comm.get_world_size())]
     known = [AfterStep()]
     if name == "mask_rcnn":
         known.append(ValidationLoss(3, share, model, dtype))
         known.append(BestCheckpoint(3, "val_loss", checkpointer, mode="min"))
-    trainer.register_hooks([*known, hooks.PeriodicCheckpointer(checkpointer, 2)])
+    saving = [FinishSaving(checkpointer), hooks.PeriodicCheckpointer(checkpointer, 2)]
+    trainer.register_hooks([*known, *saving, *more])
     checkpointer.resume_or_load("", resume=True)
     trainer.set_data(batches(name, accumulate, start))
     trainer.train(start, stop)

@@ -50,6 +50,10 @@ class Profile(Section):
 class Checkpoints(Section):
     period: Count = Field(default=5000, description="iterations")
     max_to_keep: Count | None = Field(default=3, description="null: all")
+    sharded: bool = Field(
+        default=False,
+        description="with parallel=fsdp or hsdp: each process writes its shards, while the training goes on",
+    )
 
 
 class Pictures(Section):
@@ -125,6 +129,10 @@ class Training(_Run):
 class EpochCheckpoints(Section):
     epochs: Annotated[float, Field(ge=0)] = Field(default=20, description="0: at the end only")
     max_to_keep: Count | None = Field(default=3, description="null: all")
+    sharded: bool = Field(
+        default=False,
+        description="with parallel=fsdp or hsdp: each process writes its shards, while the training goes on",
+    )
 
 
 class EpochPictures(Section):
