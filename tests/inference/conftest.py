@@ -51,4 +51,4 @@ def write_bad(folder):
     whole.unlink()
     (folder / "empty.jpg").touch()
     (folder / "text.png").write_text("not an image")
-    return {"cut.png": "truncated", "empty.jpg": "cannot identify", "text.png": "cannot identify"}
+    return {"cut.png": "truncated", "empty.jpg": "it is empty", "text.png": "cannot identify"}
