@@ -133,6 +133,7 @@ def losses(folder):
     return [[row[k] for k in sorted(row) if k.startswith(("loss_", "total_loss"))] for row in rows]
 
 
+@pytest.mark.slow  # tests/engine/test_same_run.py compares more within one command
 def test_two_processes_train_as_one(tmp_path):
     # Everything is sampled and every image gives as many proposals, so that a mean of two means is the mean
     # of all. A # mask loss is a mean over objects, of which images have different numbers: boxes only.
