@@ -12,8 +12,8 @@ from .key_maps import Mapped, from_native, to_native
 from .loading import load_pretrained
 from .report import LoadReport
 from .resume import last_checkpoint
-from .safe_load import load_state_file
 from .state import find_state, unwrap
+from .state_file import load_state_file
 from .write import atomic_save
 
 __all__ = [

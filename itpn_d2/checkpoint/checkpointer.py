@@ -19,9 +19,9 @@ from .finite import check_finite
 from .loading import load_contents
 from .report import LoadReport
 from .resume import FINAL, TAG, check_trainer, instead_of, last_checkpoint, numbered_in
-from .safe_load import load_state_file
 from .shard_files import SUFFIX, is_shards, load_shards
 from .sharded import ShardWriter, remove_shards
+from .state_file import load_state_file
 from .write import atomic_save
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from .detector_models import detector_sizes
 from .detectors import detector_layout, from_native_detector, to_native_detector
 from .key_maps import OURS, Mapped, from_native, to_native
 from .report import summary
-from .safe_load import load_state_file
 from .state import WRAPPERS, Stored, find_state
+from .state_file import load_state_file
 from .write import save_safetensors, save_torch
 
 State = dict[str, Tensor]

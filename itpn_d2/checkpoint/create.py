@@ -13,8 +13,8 @@ from .detector_models import create_detector
 from .detectors import detector_layout
 from .key_maps import to_native
 from .loading import load_contents
-from .safe_load import load_state_file
 from .state import find_state, unwrap
+from .state_file import load_state_file
 
 
 def create_from_checkpoint(

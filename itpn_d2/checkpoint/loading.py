@@ -20,8 +20,8 @@ from .detectors import detector_layout
 from .finite import check_finite
 from .key_maps import OURS, Mapped, of_timm, to_native
 from .report import LoadReport
-from .safe_load import load_state_file
 from .state import Stored, find_state
+from .state_file import load_state_file
 from .timm_trunks import SIX_HEADS, adapt_timm, lacking, match_timm, own_names, surplus
 
 logger = logging.getLogger(__name__)

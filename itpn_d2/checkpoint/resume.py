@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from .safe_load import load_state_file
 from .shard_files import is_shards, load_rest
+from .state_file import load_state_file
 
 logger = logging.getLogger(__name__)
 TAG = "last_checkpoint"  # the file that names the one to resume from

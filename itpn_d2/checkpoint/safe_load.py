@@ -36,20 +36,15 @@ _OTHERS = (
 )
 
 
-def load_state_file(path: str | Path) -> dict[str, Any]:
+def load_file(path: str | Path) -> dict[str, Any]:
     """The contents of a ``.safetensors`` or torch checkpoint, or of a pickle of numpy arrays like those of
     Detectron2's model zoo, on the CPU; the format is told by the content. Numpy's arrays become tensors.
-    Of a folder of shards, a ``.dcp``, the optimizer's moments are left out.
 
     Raises:
         CheckpointError: no such file; not a checkpoint; truncated or damaged; larger unpacked than it is; or
             it holds objects that could run code.
     """
     path = Path(path)
-    if path.is_dir() and path.suffix == ".dcp":
-        from .shard_files import load_shards  # which reads a part of the folder by this function
-
-        return load_shards(path)
     check_file(path)
     try:
         content = _read(path)

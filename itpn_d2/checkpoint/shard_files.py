@@ -29,7 +29,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.tensor import DTensor, zeros
 
 from ..errors import CheckpointError
-from .safe_load import load_state_file
+from .safe_load import load_file
 from .write import atomic_save
 
 SUFFIX = ".dcp"
@@ -222,7 +222,7 @@ def _contents(folder: Path) -> tuple[dict[str, Any], list[Entry]]:
             f"program wrote the folder and you trust its origin, make one file of it: "
             f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} FILE"
         )
-    content = load_state_file(path)
+    content = load_file(path)
     try:
         rest, entries = content["rest"], _entries(content)
         if not isinstance(rest, dict):
