@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -102,3 +103,10 @@ def errors_of_use(debug: bool = False) -> Iterator[None]:
         message = masked(f"{type(error).__name__}: {error}")
         print(message, file=sys.stderr)
         sys.exit(ExitCode(message))
+
+
+def where_it_failed(error: BaseException) -> str:
+    """What a program of the user's raised, in one line, with its file and line."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    return f"{reason} ({frame.filename}:{frame.lineno})"

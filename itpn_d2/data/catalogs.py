@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
 from detectron2.utils import comm
 
-from ..errors import DatasetError, UseError
+from ..errors import DatasetError, UseError, where_it_failed
 from ..files import cache_root, write_text
 from ..lazy.texts import Texts
 from .coco_check import check_coco
@@ -83,11 +82,8 @@ def call(name: str, load: Callable[[], Any]) -> Any:
     except UseError:
         raise
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         raise DatasetError(
-            f"dataset {name!r}: the function that it was registered with fails: {reason} "
-            f"({frame.filename}:{frame.lineno})"
+            f"dataset {name!r}: the function that it was registered with fails: {where_it_failed(error)}"
         ) from error
 
 

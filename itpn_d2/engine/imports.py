@@ -4,11 +4,10 @@ import importlib
 import importlib.util
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import ConfigError, UseError
+from ..errors import ConfigError, UseError, where_it_failed
 
 
 def import_all(names: Sequence[str]) -> None:
@@ -25,11 +24,7 @@ def import_all(names: Sequence[str]) -> None:
         except UseError:
             raise
         except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-            raise ConfigError(
-                f"--import {name}: it fails: {reason} ({frame.filename}:{frame.lineno})"
-            ) from error
+            raise ConfigError(f"--import {name}: it fails: {where_it_failed(error)}") from error
 
 
 def _import(name: str) -> None:
