@@ -2,6 +2,7 @@
 
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
+from torch import nn
 
 from itpn_d2 import create_model
 from itpn_d2.meta_arch.dino import DINO, Criterion, Decoder, Encoder, HungarianMatcher
@@ -73,3 +74,33 @@ def untrained(model):
     """Names of parameters that should have a finite gradient, and have none."""
     learnt = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     return [n for n, p in learnt if p.grad is None or not p.grad.isfinite().all()]
+
+
+def labelled(item, task):
+    """A record with ``sem_seg``: of the semantic task classes 0..2; of the panoptic one 0 for things, then
+    two kinds of stuff; and a corner that is ignored."""
+    height, width = item["image"].shape[-2:]
+    labels = torch.full((height, width), 1)
+    labels[:, width // 2 :] = 2
+    for mask, kind in zip(item["instances"].gt_masks.tensor, item["instances"].gt_classes, strict=True):
+        labels[mask] = 0 if task == "panoptic" else int(kind)
+    labels[:4, :4] = 255
+    found = {**item, "sem_seg": labels}
+    if task == "semantic":
+        del found["instances"]
+    return found
+
+
+def batch_of(task):
+    """Two records of a task, of different sizes."""
+    items = [record(), record((48, 64), [[4, 4, 30, 30]], [0], seed=1)]
+    return items if task == "instance" else [labelled(item, task) for item in items]
+
+
+def lively(model):
+    """The model with heads whose outputs differ from query to query, in place."""
+    torch.manual_seed(5)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("class_head.weight", "box_head.6.weight", "offsets.weight")):
+            nn.init.normal_(parameter, std=0.1)
+    return model
