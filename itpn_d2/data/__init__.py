@@ -1,6 +1,8 @@
 """Datasets, mappers and loaders."""
 
 from ..errors import DatasetError
+from .arrow import hf_images
+from .arrow_objects import register_hf
 from .augmentation import (
     OneOf,
     custom_augmentations,
@@ -12,9 +14,10 @@ from .augmentation import (
 )
 from .broken import BrokenImages
 from .builtin import register_builtin, register_together
-from .catalogs import has_annotations, has_masks, register_coco
+from .catalogs import has_annotations, has_masks
 from .classification import LabelledImageMapper, LabelledRecords, register_labelled_images
 from .coco_check import CheckedCoco, check_coco
+from .custom import register_coco
 from .labels import Labelling, read_labels
 from .loader import build_test_loader, build_train_loader, build_val_loss_loader
 from .mapper import TestMapper, TrainMapper
@@ -53,6 +56,7 @@ __all__ = [
     "generate_scenes",
     "has_annotations",
     "has_masks",
+    "hf_images",
     "labelled_source",
     "lsj_augmentations",
     "multiscale_crop_augmentations",
@@ -62,6 +66,7 @@ __all__ = [
     "register_ade20k",
     "register_builtin",
     "register_coco",
+    "register_hf",
     "register_labelled_images",
     "register_panoptic",
     "register_scenes",

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,7 @@ from detectron2.utils import comm
 from ..errors import DatasetError, UseError, where_it_failed
 from ..files import cache_root, write_text
 from ..lazy.texts import Texts
-from .coco_check import check_coco
 from .once import read_once
-from .picture_check import VerifyImages
 from .record_table import RecordTable
 from .records import CocoSet, Record, as_dicts, as_json
 
@@ -108,28 +105,6 @@ def require_paths(name: str, **paths: str) -> None:
                     "annotations" if key == "json" else "images"
                 )
             raise DatasetError(f"dataset.{split}.{key}={path}: {what}")
-
-
-def register_coco(
-    name: str,
-    json: str,
-    images: str,
-    skip_bad_records: bool = False,
-    verify_images: VerifyImages = "decode",
-) -> str:
-    """Check a COCO json and register it under ``name``; classes come from the json.
-
-    Raises:
-        DatasetError: no path was given, or :func:`check_coco` refuses.
-    """
-    require_paths(name, json=json, images=images)
-    arguments = (str(json), str(images), skip_bad_records, verify_images, os.path.getmtime(json))
-    if is_registered(name, arguments):
-        return name
-    coco = check_coco(json, images, skip_bad_records, verify_images).coco
-    if not coco.annotated:
-        logger.warning("%s: it has no annotations; predictions can be made for it, nothing else", json)
-    return register_detections(name, arguments, coco, str(json), str(images), coco.keypoints)
 
 
 def register_detections(

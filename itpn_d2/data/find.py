@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import unquote
 
+from .members import file_of, is_url
+
 T = TypeVar("T")
 _WINDOWS = re.compile(r"^[A-Za-z]:|\\")
 _ADDRESS = re.compile(r"^(\w{2,}://|/data/)")  # of the web, or of an annotation tool's own server
@@ -108,6 +110,15 @@ class ImageFinder:
     @cached_property
     def _files(self) -> SuffixTable[str]:
         return SuffixTable((path, path) for path in self._paths)
+
+
+class AsItIs(ImageFinder):
+    """Who names the files knows where they are: nothing is looked for. A name may be an address within a file
+    (:mod:`.members`)."""
+
+    def find(self, name: str) -> str | None:
+        holder = file_of(name) if not os.path.exists(name) else name
+        return name if holder is not None and (is_url(holder) or os.path.isfile(holder)) else None
 
 
 def what_name_is(name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from ..errors import DatasetError
-from .find import ImageFinder
+from .find import AsItIs, ImageFinder
 from .json_checker import JsonChecker
 from .problems import Problem
 from .records import Annotation, Category, CocoSet, Picture, Record, as_dicts
@@ -111,7 +111,7 @@ class GivenChecker(JsonChecker):
         return found
 
     def _finder(self) -> ImageFinder:
-        return ImageFinder(self._folder) if self._folder else _AsItIs("")
+        return ImageFinder(self._folder) if self._folder else AsItIs("")
 
     def hints(self) -> list[str]:
         ids = [a.get("category_id") for a in self.data["annotations"]]
@@ -145,13 +145,6 @@ class GivenChecker(JsonChecker):
             with suppress(BadValue):
                 found.append((record, identity(key, "image_id")))
         return found
-
-
-class _AsItIs(ImageFinder):
-    """A function names its files itself: nothing is looked for."""
-
-    def find(self, name: str) -> str | None:
-        return name if os.path.isfile(name) else None
 
 
 def require_records(name: str, records: Any) -> Sequence[Any]:
@@ -200,7 +193,7 @@ def _annotation(given: Any) -> Record:
         raise BadValue("no object", f"{shown(given)} is no dict with bbox, bbox_mode, category_id")
     fields = {k: plain(given[k]) for k in _OF_ANNOTATIONS - {"area", "bbox_mode"} if k in given}
     if "bbox" in fields:
-        fields["bbox"] = _box(fields["bbox"], given.get("bbox_mode"))
+        fields["bbox"] = read_box(fields["bbox"], given.get("bbox_mode"))
     points = fields.get("keypoints")
     if isinstance(points, list):
         with suppress(BadValue):  # it is said as of any json
@@ -210,7 +203,12 @@ def _annotation(given: Any) -> Record:
     return {**fields, "original": given}
 
 
-def _box(value: Any, mode: Any) -> Any:
+def read_box(value: Any, mode: Any) -> Any:
+    """A box of a mode of Detectron2's as x, y, width, height; what is no box, as it is.
+
+    Raises:
+        BadValue: the mode can't be read, or the corners have no area between them.
+    """
     if absent(mode):
         raise BadValue("missing key", f"no bbox_mode: {_MODES}")
     try:

@@ -38,7 +38,7 @@ R = TypeVar("R", Category, Picture)
 class JsonChecker:
     """Collects the problems of a json with images, annotations and categories, and keeps its good records."""
 
-    def __init__(self, path: Path, root: Path, data: dict[str, Any]):
+    def __init__(self, path: Path | str, root: Path, data: dict[str, Any]):
         self.path, self.root, self.data = path, root, data
         self.problems: list[Problem] = []
         self.notes = Notes()

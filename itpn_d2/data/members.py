@@ -1,4 +1,5 @@
-"""Addresses of pictures within tar files, ``TAR#OFFSET+SIZE``: what takes a path of a picture takes one."""
+"""Addresses of pictures within other files (tar, arrow), ``FILE#OFFSET+SIZE``: what takes a path of a picture
+takes one."""
 
 import io
 import os
@@ -12,8 +13,14 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def member_address(tar: str, offset: int, size: int) -> str:
-    """The address of ``size`` bytes from ``offset`` of a tar file."""
+    """The address of ``size`` bytes from ``offset`` of a file."""
     return f"{tar}#{offset}+{size}"
+
+
+def file_of(address: str) -> str | None:
+    """The file that an address is in; None where it is no address."""
+    found = _ADDRESS.fullmatch(address)
+    return None if found is None else found["tar"]
 
 
 def is_url(place: str) -> bool:

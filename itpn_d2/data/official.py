@@ -70,7 +70,7 @@ class OfficialChecker(JsonChecker):
 
     def _repeated(self, own: Any, where: str) -> None:
         """The minival files of 2014, which others have made of COCO's, repeat some ids."""
-        if "minival" not in self.path.name:
+        if "minival" not in Path(self.path).name:
             super()._repeated(own, where)
         self.notes.add("an annotation whose id another has too: all are numbered anew", where, quiet=True)
 

@@ -11,6 +11,7 @@ from detectron2.data.datasets.builtin_meta import ADE20K_SEM_SEG_CATEGORIES
 from tqdm import tqdm
 
 from ..errors import DatasetError
+from .arrow import is_arrow, open_arrow
 from .catalogs import is_registered, register, require_paths
 from .decode import BrokenImageError, decode, open_image, upright_size
 from .image_sources import image_folder
@@ -18,6 +19,7 @@ from .labels import IGNORED, MAX_CLASSES, Labelling
 from .picture_check import VerifyImages
 from .problems import Notes, Problem, read_text, settle
 
+_LABEL_COLUMNS = ("annotation", "label", "labels", "mask")  # of pictures of a set of Hugging Face's
 _LABEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm")  # those that lose nothing
 
 
@@ -60,7 +62,8 @@ def register_semantic(
     An image and its label image have the same path below their folders, but for the ending.
 
     Args:
-        images, labels: the folders.
+        images, labels: the folders; or a set of Hugging Face's ``datasets`` (:mod:`.arrow`) with a column of
+            label images beside that of the images, and "".
         classes: see :func:`class_names`.
         zero_is_other, ignore_label: see :class:`Labelling`.
         skip_bad_records: leave out pairs with a problem, and log them, instead of refusing.
@@ -71,13 +74,16 @@ def register_semantic(
         DatasetError: something is not given or not there, or a pair can't be used; the message names them
             all.
     """
-    require_paths(name, images=images, labels=labels)
+    together = not labels and is_arrow(images)
+    if not together:
+        require_paths(name, images=images, labels=labels)
     names = class_names(classes)
     labelling = Labelling(len(names), zero_is_other, ignore_label)
     arguments = (images, labels, tuple(names), labelling, skip_bad_records, verify_images)
     if is_registered(name, arguments):
         return name
-    records, problems = _pairs(images, labels)
+    records, problems = _rows(images) if together else _pairs(images, labels)
+    labels = labels or images
     if verify_images != "none":
         empty: list[str] = []
         with ThreadPoolExecutor() as pool:
@@ -130,6 +136,22 @@ def register_ade20k(name: str, split: str, root: str = "", verify_images: Verify
 def _stem(path: str) -> str:
     """What an image and its labels have in common: file systems differ in how they compose letters."""
     return unicodedata.normalize("NFC", os.path.splitext(path)[0])
+
+
+def _rows(place: str) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """A record for each row of a set, and the rows that lack one of their two pictures."""
+    found = open_arrow(place)
+    column = found.image_column(others=_LABEL_COLUMNS)
+    pictures, labels = (found.pictures(c) for c in (column, found.label_image_column("", column)))
+    records, problems = [], []
+    for row in range(len(found)):
+        if pictures[row] and labels[row]:
+            record = {"file_name": pictures[row], "sem_seg_file_name": labels[row], "image_id": row}
+            records.append(record)
+        else:
+            why = f"it has no {'label image' if pictures[row] else 'image'}"
+            problems.append(Problem("image without labels", f"row {row} of {found.place}", why))
+    return records, problems
 
 
 def _pairs(images: str, labels: str) -> tuple[list[dict[str, Any]], list[Problem]]:

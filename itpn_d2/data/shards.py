@@ -60,7 +60,7 @@ def image_shards(shards: str, labelled: bool = False) -> ImageSource:
     tars = _expand(shards)
     key = json.dumps([[tar, *_state(tar)] for tar in tars] + [list(EXTENSIONS)])
     index = cache_root() / "shards" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
-    classes = _known(index)
+    classes = kept_index(index)
     if classes is None:
         classes = _write_index(index, tars)
     table = ShardTable(tars, index)
@@ -118,7 +118,7 @@ def _state(tar: str) -> list[Any]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _known(index: Path) -> list[str] | None:
+def kept_index(index: Path) -> list[str] | None:
     """The classes of an index that is there and whole; else None."""
     try:
         rows = np.load(index, mmap_mode="r")
@@ -144,12 +144,17 @@ def _write_index(index: Path, tars: Sequence[str]) -> list[str]:
     classes = sorted(given, key=int if all(name.isdecimal() for name in given) else None)
     order = {name: i for i, name in enumerate(classes)}
     labels = np.array([order.get(name, -1) for name in names], np.int64).reshape(-1, 1)
-    table = np.hstack((np.array(rows, np.int64).reshape(-1, 3), labels))
+    write_index(index, np.hstack((np.array(rows, np.int64).reshape(-1, 3), labels)), classes)
+    return classes
+
+
+def write_index(index: Path, table: np.ndarray, classes: Sequence[str]) -> None:
+    """Write the index of a :class:`ShardTable`, int64 ``(N, 4)``: number of the file, offset and size of each
+    picture, and its class or -1."""
     with written_whole(index) as partial, open(partial, "wb") as file:
         np.save(file, table)
     digest = hashlib.sha256(table.tobytes()).hexdigest()
-    write_json(index.with_suffix(".json"), {"images": len(table), "classes": classes, "digest": digest})
-    return classes
+    write_json(index.with_suffix(".json"), {"images": len(table), "classes": list(classes), "digest": digest})
 
 
 def _members(tar: str) -> Iterator[tuple[int, int, str]]:

@@ -7,17 +7,22 @@ import torch
 from torch import Tensor
 
 from ..errors import DatasetError
+from .arrow import hf_images, is_arrow
 from .image_sources import ImageSource, image_folder, text_list
 from .shards import are_shards, image_shards
 
 
 def labelled_source(place: str, root: str = "") -> ImageSource:
-    """A folder of class folders, a text file of ``path,label`` lines relative to ``root``, or tar files with
-    ``.cls`` members: a folder of them, one, a pattern or an address.
+    """A folder of class folders, a text file of ``path,label`` lines relative to ``root``, tar files with
+    ``.cls`` members (a folder of them, one, a pattern or an address), or a set of Hugging Face's ``datasets``
+    (see :mod:`.arrow`).
 
     Raises:
-        DatasetError: see :func:`.image_folder`, :func:`.text_list` and :func:`.image_shards`.
+        DatasetError: see :func:`.image_folder`, :func:`.text_list`, :func:`.image_shards` and
+            :func:`.hf_images`.
     """
+    if is_arrow(place):
+        return hf_images(place, labelled=True)
     if are_shards(place):
         return image_shards(place, labelled=True)
     if Path(place).is_file():
@@ -42,7 +47,7 @@ def as_classes(labels: Tensor, source: ImageSource, classes: tuple[str, ...]) ->
     unknown = [name for name in seen if name not in number]
     if unknown:
         raise DatasetError(
-            f"{source.summary.get('file', source.root)}: class {', '.join(unknown[:5])} has no training "
-            f"image; add some, or leave it out of the test"
+            f"{source.summary.get('file') or source.summary['root']}: class {', '.join(unknown[:5])} has no "
+            f"training image; add some, or leave it out of the test"
         )
     return torch.from_numpy(np.array([number.get(name, -1) for name in source.classes]))[labels]

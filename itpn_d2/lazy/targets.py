@@ -60,12 +60,15 @@ _FUNCTIONS = {
         "coco_images",
         "custom_augmentations",
         "detectron2_augmentations",
+        "hf_images",
         "image_folder",
+        "image_shards",
         "lsj_augmentations",
         "multiscale_crop_augmentations",
         "register_ade20k",
         "register_builtin",
         "register_coco",
+        "register_hf",
         "register_labelled_images",
         "register_panoptic",
         "register_scenes",
@@ -85,10 +88,11 @@ _FUNCTIONS = {
     "pretrain.encoders": ("build_backbone",),
     "timm.data": ("create_transform",),
 }
-# Modules that have another name now; configs that earlier versions wrote have the old one.
+# Modules and functions that have another name now; configs that earlier versions wrote have the old one.
 _RENAMED = {
     "itpn_d2.data.paths": "itpn_d2.data.image_sources",
     "itpn_d2.data.registry": "itpn_d2.data.catalogs",
+    "itpn_d2.data.catalogs.register_coco": "itpn_d2.data.custom.register_coco",
 }
 _NOT = ("detectron2.modeling.mmdet_wrapper",)  # another library's loader of checkpoints
 _trusted: set[str] = set()
@@ -107,7 +111,8 @@ def name_of(target: Any) -> str:
 def present_name(name: str) -> str:
     """The name that a class or function has today, of one that a file of an earlier version gives."""
     module, dot, rest = name.rpartition(".")
-    return f"{_RENAMED.get(module, module)}{dot}{rest}"
+    found = f"{_RENAMED.get(module, module)}{dot}{rest}"
+    return _RENAMED.get(found, found)
 
 
 def find(target: Any, key: str) -> Callable[..., Any]:

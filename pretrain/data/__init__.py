@@ -1,6 +1,6 @@
 """Images for pre-training: sources, views and loaders."""
 
-from itpn_d2.data import BrokenImages
+from itpn_d2.data import BrokenImages, hf_images
 from itpn_d2.data.decode import BrokenImageError
 from itpn_d2.data.image_sources import ImageSource, PathTable, coco_images, image_folder, scenes, text_list
 from itpn_d2.data.shards import image_shards
@@ -21,6 +21,7 @@ __all__ = [
     "build_pretrain_loader",
     "coco_images",
     "collate",
+    "hf_images",
     "image_folder",
     "image_shards",
     "scenes",

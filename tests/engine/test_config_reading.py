@@ -14,6 +14,7 @@ from itpn_d2.errors import ConfigError
 from itpn_d2.lazy.targets import find, find_harmless
 from itpn_d2.lazy.texts import Texts
 
+SOURCES = ("coco_images", "hf_images", "image_folder", "image_shards", "scenes", "text_list")
 ROOT = Path(__file__).resolve().parents[2] / "configs"
 QUICKSTART = ROOT / "Quickstart" / "mask_rcnn_fast_itpn_nano.py"
 YACS = ROOT / "yacs" / "mask_rcnn_fast_itpn_tiny_1x.yaml"
@@ -190,7 +191,9 @@ def test_a_yaml_names_no_code(tmp_path, foreign, target, place):
 @pytest.mark.parametrize(
     "target", ["torch.nn.Conv2d", "torch.optim.SGD", "timm.optim.Lars", "detectron2.layers.ShapeSpec",
                "torchvision.ops.DeformConv2d", "fvcore.common.param_scheduler.ConstantParamScheduler",
-               "itpn_d2.data.paths.image_folder", "itpn_d2.data.paths.text_list"],  # of an earlier version
+               "itpn_d2.data.paths.image_folder", "itpn_d2.data.paths.text_list",
+               "itpn_d2.data.catalogs.register_coco", "itpn_d2.data.registry.register_coco",  # earlier names
+               *(f"pretrain.data.{name}" for name in SOURCES)],
 )  # fmt: skip
 def test_a_yaml_names_parts(target):
     found = find_harmless(target, "model._target_")

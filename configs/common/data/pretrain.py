@@ -4,8 +4,8 @@ from detectron2.config import LazyCall as L
 
 from pretrain.data import TrainView, image_folder
 
-# other sources: image_shards(shards) of tar files, coco_images(json, images), text_list(file, root),
-# scenes(split, num_images, size, seed)
+# other sources: image_shards(shards) of tar files, hf_images(place) of Hugging Face's datasets,
+# coco_images(json, images), text_list(file, root), scenes(split, num_images, size, seed)
 dataset = dict(train=L(image_folder)(root=""))
 
 dataloader = dict(

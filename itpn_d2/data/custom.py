@@ -1,0 +1,40 @@
+"""A set of one's own: a COCO json with its folder of images."""
+
+import logging
+import os
+
+from .arrow import is_arrow
+from .arrow_objects import register_hf
+from .catalogs import is_registered, register_detections, require_paths
+from .coco_check import check_coco
+from .picture_check import VerifyImages
+
+logger = logging.getLogger(__name__)
+
+
+def register_coco(
+    name: str,
+    json: str,
+    images: str,
+    skip_bad_records: bool = False,
+    verify_images: VerifyImages = "decode",
+) -> str:
+    """Check a COCO json and register it under ``name``; classes come from the json.
+
+    Args:
+        json: "" where ``images`` is a set of Hugging Face's ``datasets`` (:mod:`.arrow`): it has the objects
+            beside its pictures, see :func:`.register_hf`.
+
+    Raises:
+        DatasetError: no path was given, or :func:`check_coco` refuses.
+    """
+    if not json and is_arrow(images):
+        return register_hf(name, images, skip_bad_records=skip_bad_records, verify_images=verify_images)
+    require_paths(name, json=json, images=images)
+    arguments = (str(json), str(images), skip_bad_records, verify_images, os.path.getmtime(json))
+    if is_registered(name, arguments):
+        return name
+    coco = check_coco(json, images, skip_bad_records, verify_images).coco
+    if not coco.annotated:
+        logger.warning("%s: it has no annotations; predictions can be made for it, nothing else", json)
+    return register_detections(name, arguments, coco, str(json), str(images), coco.keypoints)
