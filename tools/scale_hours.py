@@ -26,9 +26,8 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.structures import ImageList
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
-from itpn_d2.engine.flops import peak_tflops
+from itpn_d2.engine.flops import flop_counter, peak_tflops
 from itpn_d2.errors import UseError, add_debug, errors_of_use
 from pages import rewrite_section
 
@@ -95,7 +94,7 @@ def step_flops(method: nn.Module, view: Any) -> int:
     if view.get("teacher_size"):
         side = view.teacher_size
         images["teacher_image"] = torch.zeros(batch, 3, side, side, dtype=torch.uint8, device="meta")
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         losses = method.train()(images)
         sum(losses.values()).backward()
     return counter.get_total_flops() // batch
@@ -114,7 +113,7 @@ def detection_flops(model: Any) -> int:
     padded = [-(-side // divisor) * divisor for side in (height, width)]
     pixels = fake.from_tensor(torch.zeros(1, 3, *padded))
     images = ImageList(pixels, [(padded[0], padded[1])])
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), flop_counter() as counter:
         model.detect(images)
     return counter.get_total_flops()
 

@@ -123,4 +123,9 @@ class IntegralPyramid(nn.Module):
     def _halve(self, x: Tensor) -> Tensor:
         # a map of one row or column stays that long: floor would leave nothing
         kernel = (min(2, x.shape[-2]), min(2, x.shape[-1]))
+        if torch.compiler.is_compiling():
+            # the same by views: in a graph of torch 2.10, pooling makes sizes hold for even, or for odd,
+            # numbers of rows alone
+            cells = x.unfold(-2, kernel[0], kernel[0]).unfold(-2, kernel[1], kernel[1])
+            return cells.amax((-2, -1)) if self.concat_trunk else cells.mean((-2, -1))
         return F.max_pool2d(x, kernel, kernel) if self.concat_trunk else F.avg_pool2d(x, kernel, kernel)

@@ -13,14 +13,13 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.distributed.tensor import DTensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..layers import Draws, draw_by_sample, drawing
 from ..seed import seed_step
 from ..sharded import is_sharded
 from ..solver import WeightAverage
 from .finite import FiniteCheck, contagious, divergence_named, drops_by_itself
-from .flops import throughput
+from .flops import flop_counter, throughput
 from .hooks import due
 from .optimizer_state import load_optimizer
 from .parallel import gradients_stay_local
@@ -180,7 +179,7 @@ class Trainer(TrainerBase):
         if not self.count_flops or self.steps or micro:
             yield
             return
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             yield
         self.flops = counter.get_total_flops() * self.accumulate
 

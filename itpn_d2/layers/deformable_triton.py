@@ -58,9 +58,9 @@ def _forward(  # type: ignore[no-untyped-def]
             x = tl.load(locations + place * 2, mask=inside, other=-1.0).to(tl.float32) * w - 0.5
             y = tl.load(locations + place * 2 + 1, mask=inside, other=-1.0).to(tl.float32) * h - 0.5
             share = tl.load(weights + place, mask=inside, other=0.0).to(tl.float32)
-            # far outside, an integer could not hold the cell's number
-            x = tl.minimum(tl.maximum(x, -2.0), w + 1.0)
-            y = tl.minimum(tl.maximum(y, -2.0), h + 1.0)
+            # far outside, an integer could not hold the cell's number; nan compares as false
+            x = tl.where(x > -2.0, tl.minimum(x, w + 1.0), -2.0)
+            y = tl.where(y > -2.0, tl.minimum(y, h + 1.0), -2.0)
             left, top = tl.floor(x), tl.floor(y)
             fx, fy = x - left, y - top
             x0, y0 = left.to(tl.int32), top.to(tl.int32)
@@ -98,8 +98,8 @@ def _backward(  # type: ignore[no-untyped-def]
             x = tl.load(locations + place * 2, mask=inside, other=-1.0).to(tl.float32) * w - 0.5
             y = tl.load(locations + place * 2 + 1, mask=inside, other=-1.0).to(tl.float32) * h - 0.5
             share = tl.load(weights + place, mask=inside, other=0.0).to(tl.float32)
-            x = tl.minimum(tl.maximum(x, -2.0), w + 1.0)
-            y = tl.minimum(tl.maximum(y, -2.0), h + 1.0)
+            x = tl.where(x > -2.0, tl.minimum(x, w + 1.0), -2.0)
+            y = tl.where(y > -2.0, tl.minimum(y, h + 1.0), -2.0)
             left, top = tl.floor(x), tl.floor(y)
             fx, fy = x - left, y - top
             x0, y0 = left.to(tl.int32), top.to(tl.int32)

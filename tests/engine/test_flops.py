@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from itpn_d2.engine.flops import peak_tflops, throughput
+from itpn_d2.engine.flops import flop_counter, peak_tflops, throughput
 from itpn_d2.errors import ConfigError
 from tests.engine.test_nothing_is_lost import small
 from tests.engine.test_trainer import batches, build
@@ -50,3 +50,15 @@ def test_peaks(name, peak, monkeypatch):
 def test_compiled_blocks_are_not_counted(tmp_path):
     with pytest.raises(ConfigError, match="train.count_flops=True with train.compile=blocks"):
         small(tmp_path, "train.count_flops=True", "train.compile=blocks")
+
+
+def test_attention_counts_on_a_cpu():
+    """Two products of 8 x 8 with 4 channels in each of two heads; backward takes five such ones."""
+    query, key, value = (torch.randn(1, 2, 8, 4, requires_grad=True) for _ in range(3))
+    with flop_counter() as counter:
+        out = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    one = 2 * 2 * 8 * 8 * 4
+    assert counter.get_total_flops() == 2 * one
+    with flop_counter() as counter:
+        out.sum().backward()
+    assert counter.get_total_flops() == 5 * one

@@ -42,6 +42,7 @@ def frames(terminal):
 def test_shows_loss_rate_and_the_end(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.delenv("COLUMNS", raising=False)  # a width, at which the bar would be cut off
     assert train(ProgressBar(30), 0, 30) == 30
     last = frames(terminal)[-1]
     assert "30/30" in last and "31/" not in terminal.getvalue()

@@ -6,8 +6,8 @@ from math import ceil
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
+from itpn_d2.engine.flops import flop_counter
 from itpn_d2.layers import WindowLayout, cut_windows, window_attention
 from itpn_d2.layers.windows import Windows, keep_count
 
@@ -107,7 +107,7 @@ def test_products_grow_with_the_number_of_windows(shared):
     for columns in (2, 4, 8):
         windows, _ = cut_windows((4, 4 * columns), 4, CPU)
         qkv = torch.randn(1, windows.total + shared, 3, 2, 8)
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             window_attention(qkv, WindowLayout.of(windows, shared, 1))
         counts.append(counter.get_total_flops())
     assert counts[2] - counts[1] == 2 * (counts[1] - counts[0]) > 0

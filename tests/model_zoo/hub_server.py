@@ -3,11 +3,17 @@
 import base64
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import huggingface_hub.file_download
+import huggingface_hub.hf_api  # noqa: F401
+import pytest
 
 
 class HubServer:
@@ -100,3 +106,20 @@ def serving() -> Iterator[HubServer]:
     yield hub
     server.shutdown()
     server.server_close()
+
+
+def redirect_client(monkeypatch: pytest.MonkeyPatch, address: str, cache: Path) -> None:
+    """The hub's client talks to the server at ``address``, and keeps its files below ``cache``.
+
+    Earlier versions of the client hold copies of the constants in several modules.
+    """
+    changed = {
+        "ENDPOINT": address,
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_OFFLINE": False,
+        "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
+    }
+    modules = [m for name, m in list(sys.modules.items()) if name.split(".")[0] == "huggingface_hub"]
+    for module in modules:
+        for name in changed.keys() & vars(module).keys():
+            monkeypatch.setattr(module, name, changed[name])

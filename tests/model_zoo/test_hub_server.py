@@ -3,30 +3,22 @@
 import json
 from collections.abc import Iterator
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants
 
 from itpn_d2 import Predictor, create_model, model_zoo
 from itpn_d2.errors import ZooError
 from itpn_d2.model_zoo import Card
 
-from .hub_server import HubServer, serving
+from .hub_server import HubServer, redirect_client, serving
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Iterator[HubServer]:
     """The client of the hub talks to a server of the test, and has a cache of its own."""
     with serving() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.address)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
-        for module in (constants, huggingface_hub.file_download):
-            if hasattr(module, "HUGGINGFACE_CO_URL_TEMPLATE"):
-                monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        redirect_client(monkeypatch, server.address, tmp_path / "hub")
         yield server
 
 

@@ -3,11 +3,9 @@
 import hashlib
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import torch
 from detectron2.utils.file_io import PathManager
-from huggingface_hub import constants
 
 from itpn_d2 import create_model, model_zoo
 from itpn_d2.checkpoint import Checkpointer, convert, create_from_checkpoint, inspect, load_pretrained
@@ -15,6 +13,8 @@ from itpn_d2.model_zoo import Weights, ZooError
 from itpn_d2.model_zoo.__main__ import main
 from itpn_d2.model_zoo.entries import WEIGHTS
 from itpn_d2.model_zoo.path_handlers import HubHandler, ZooHandler, register_path_handlers
+
+from .hub_server import redirect_client
 
 MICRO = dict(channels=(8, 16, 32), depths=(1, 1, 1), num_heads=2, pos_grid=(4, 4))
 OFFICIAL = "fast_itpn_tiny_1600e_1k.pt"
@@ -161,13 +161,7 @@ HUB_FILE = "/org/repo/resolve/main/folder/model.safetensors"
 @pytest.fixture
 def hub(site, tmp_path, monkeypatch):
     """The client of the hub talks to the test's server."""
-    monkeypatch.setattr(constants, "ENDPOINT", site.address)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    template = site.address + "/{repo_id}/resolve/{revision}/{filename}"
-    for module in (constants, huggingface_hub.file_download):
-        if hasattr(module, "HUGGINGFACE_CO_URL_TEMPLATE"):
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    redirect_client(monkeypatch, site.address, tmp_path / "hub")
 
     def serve(body, path=HUB_FILE, digest=None):
         site.files[path] = body

@@ -10,10 +10,10 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import INPUTS, Setting, step_of, total
 from itpn_d2 import create_model
+from itpn_d2.engine.flops import flop_counter
 from itpn_d2.engine.timing import Step
 from itpn_d2.seed import seed_step
 
@@ -199,6 +199,6 @@ def step_for(side: Side, size: Size, training: bool, setting: BackboneSetting) -
 def count_macs(side: Side, size: Size, setting: BackboneSetting) -> int:
     """Multiply-accumulates of one image in products, convolutions and attention, counted by torch without
     computing."""
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.device("meta"), torch.no_grad(), flop_counter() as counter:
         build(side, size, setting).eval()(torch.zeros(1, 3, *size.padded))
     return counter.get_total_flops() // 2
