@@ -17,6 +17,9 @@ from tests.engine.forked import forked
 from tests.meta_arch.small_dino import dino, mask_dino
 
 STEPS, BATCH = 20, 4
+# Rounding differs by the number of processes, and the difference grows by a third a step, until it decides
+# which box is kept: with torch 2.10 that is in the 19th step.
+FEWER = {"mask_rcnn": 12}
 NETWORK = dict(channels=[8, 16, 32], depths=[1, 1, 2], num_heads=2)
 SMALL = dict(decoder_dim=16, decoder_heads=2)
 REGIONS = [
@@ -108,7 +111,7 @@ def train(name, accumulate=1):
     )
     trainer.register_hooks([AfterStep()])
     trainer.set_data(batches(name, accumulate))
-    trainer.train(0, STEPS)
+    trainer.train(0, FEWER.get(name, STEPS))
     weights = torch.cat([p.detach().flatten() for p in parameters])
     assert (weights - start).abs().max() > 1e-3
     return weights
