@@ -1,14 +1,16 @@
 """The records of a json with images, annotations and categories, each good or with a problem of its own."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from .collector import uncollected
 from .find import ImageFinder, what_name_is
 from .masks import Box, Mask, disagree, read_mask
 from .noticed import keypoint_outside, note_alike_names, note_repeated, note_unused
@@ -29,6 +31,7 @@ from .records import (
 from .values import BadValue, Identity, absent, alike, flag, identity, reals, shown
 
 _TOLERANCE = 1.0  # pixels a box may stand out of its image: exporters round
+_CHUNK = 32  # images that a thread looks at, one after the other
 _MANY_CROWDS = 0.2  # of the annotations; COCO has one in a hundred
 _CORNERS = "as corners x1, y1, x2, y2 it would fit"
 _SHARES = "they look like shares of the image's width and height; COCO's bbox is in pixels"
@@ -51,7 +54,8 @@ class JsonChecker:
         categories = self._without_other_keypoints(self.categories())
         pictures = self.pictures(verify)
         listed = self.data.get("annotations") or []
-        annotations = self._annotations(listed, pictures, {c.id: c for c in categories})
+        with uncollected():
+            annotations = self._annotations(listed, pictures, {c.id: c for c in categories})
         if listed:
             note_unused(self.notes, categories, annotations)
         return CocoSet(categories, list(pictures.values()), annotations, annotated=bool(listed))
@@ -129,9 +133,14 @@ class JsonChecker:
                 return name, error
             return name, None
 
+        def look_at(some: Sequence[Picture]) -> list[tuple[str | None, BadValue | None]]:
+            return [look(picture) for picture in some]
+
+        chunks = [pictures[i : i + _CHUNK] for i in range(0, len(pictures), _CHUNK)]
         without_size = {p.id for p in pictures if p.width is None or p.height is None}
         with ThreadPoolExecutor() as pool:
-            found = tqdm(pool.map(look, pictures), "checking images", len(pictures), delay=1.0, leave=False)
+            looked = chain.from_iterable(pool.map(look_at, chunks))
+            found = tqdm(looked, "checking images", len(pictures), delay=1.0, leave=False)
             good: dict[Identity, Picture] = {}
             files: dict[str, Identity] = {}
             for picture, (name, problem) in zip(pictures, found, strict=True):

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import DatasetError, printable
 from . import recognise
+from .collector import uncollected
 
 logger = logging.getLogger(__name__)
 _SHOWN = 20
@@ -114,7 +115,8 @@ def read_json(path: Path, keys: Sequence[str], kind: str, optional: Sequence[str
     content = b""
     try:
         content = path.read_bytes()
-        data = json.loads(content, object_pairs_hook=_without_repeats)
+        with uncollected():
+            data = json.loads(content, object_pairs_hook=_without_repeats)
     except UnicodeDecodeError as error:
         remedy = recognise.text_file(content) or "; save it with that encoding"
         raise DatasetError(f"{path}: not a json file in UTF-8 ({error}){remedy}") from error

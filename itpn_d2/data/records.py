@@ -12,6 +12,7 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 
+from .collector import uncollected
 from .masks import Box, Mask, plausible_area
 from .values import BadValue, Identity, absent, encodable, flag, identity, real, reals, text, whole
 
@@ -213,6 +214,7 @@ def _fields(record: Any, *needed: str) -> Mapping[str, Any]:
 required = _fields
 
 
+@uncollected()
 def as_dicts(coco: CocoSet, root: str) -> list[Record]:
     """Detectron2's dataset dicts, in the order of the ids, with contiguous classes. Keypoints count from the
     corner of a pixel there, from its middle in a json."""
@@ -244,6 +246,7 @@ def as_dicts(coco: CocoSet, root: str) -> list[Record]:
     return found
 
 
+@uncollected()
 def as_json(coco: CocoSet) -> str:
     """The set as a COCO json for evaluation: annotations count from 1, since pycocotools takes the id 0 for
     no match, and have all fields. A set without annotations has no list of them."""

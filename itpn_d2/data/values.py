@@ -43,6 +43,8 @@ def absent(value: Any) -> bool:
 
 def real(value: Any, name: str) -> float:
     """A finite number, or a text of one."""
+    if type(value) is float and math.isfinite(value):  # nearly all
+        return value
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -58,6 +60,8 @@ def real(value: Any, name: str) -> float:
 def reals(value: Any, name: str, count: int, what: str) -> list[float]:
     """A list of so many finite numbers; ``what`` they are is said where it is another."""
     if isinstance(value, list) and len(value) == count:
+        if all(type(v) is float and math.isfinite(v) for v in value):
+            return list(value)
         try:
             return [real(v, name) for v in value]
         except BadValue:
@@ -110,6 +114,8 @@ def encodable(value: str) -> str:
 def identity(value: Any, name: str) -> Identity:
     """What an id is known by: a number and a text of the same number are one id, and so is what MongoDB's
     exports wrap as ``{"$oid": ...}``."""
+    if type(value) is int:  # nearly all
+        return value
     if isinstance(value, Mapping) and len(value) == 1:
         ((key, inner),) = value.items()
         if str(key).startswith("$") and isinstance(inner, str | int):
