@@ -3,12 +3,14 @@
 import copy
 import logging
 import shutil
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.data import MetadataCatalog
+from detectron2.data.datasets.coco import convert_to_coco_json
 from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils import comm
@@ -17,6 +19,7 @@ from ..data import has_masks
 from ..files import written_whole
 from .matching import average_precision, own_images
 from .spill import Spill, write_list
+from .truth import Truth, read_truth
 
 logger = logging.getLogger(__name__)
 _NAN = float("nan")
@@ -58,14 +61,22 @@ class DetectionEvaluator(COCOEvaluator):
             raise ValueError(
                 f"dataset {dataset_name!r} has {count} keypoints, keypoint_sigmas has {len(keypoint_sigmas)}"
             )
-        super().__init__(
-            dataset_name,
-            distributed=True,
-            output_dir=output_dir,
-            max_dets_per_image=max_dets_per_image,
-            kpt_oks_sigmas=tuple(keypoint_sigmas),
-            use_fast_impl=False,  # the compiled one isn't in every Detectron2, and its numbers are unofficial
+        # Not by COCOEvaluator's constructor, which parses the json in every process. What it sets:
+        self._logger, self._cpu_device = logger, torch.device("cpu")
+        self._metadata, self._output_dir = MetadataCatalog.get(dataset_name), output_dir
+        self._distributed, self._tasks = True, None
+        self._use_fast_impl = (
+            False  # the compiled one isn't in every Detectron2, and its numbers are unofficial
         )
+        self._max_dets_per_image = [1, 10, 100 if max_dets_per_image is None else max_dets_per_image]
+        self._kpt_oks_sigmas = tuple(keypoint_sigmas)
+        if not hasattr(self._metadata, "json_file"):
+            if output_dir is None:
+                raise ValueError(
+                    f"dataset {dataset_name!r} has no json_file, and there is no output_dir for one"
+                )
+            self._metadata.json_file = str(Path(output_dir) / f"{dataset_name}_coco_format.json")
+            convert_to_coco_json(dataset_name, self._metadata.json_file)
         unknown = sorted(set(tasks or ()) - {"bbox", *_PARTS})
         if unknown:
             raise ValueError(
@@ -139,6 +150,8 @@ class DetectionEvaluator(COCOEvaluator):
             ValueError: masks or keypoints were asked for by name and the model has none.
             OutputError: the results can't be written.
         """
+        truth = read_truth(self._metadata.json_file)
+        self._do_evaluation = truth.annotated
         # a process without an image of its own can't know
         known = [flags for flags in comm.all_gather(self._model_has) if flags is not None]
         self._model_has = known[0] if known else None
@@ -149,9 +162,10 @@ class DetectionEvaluator(COCOEvaluator):
                     f"tasks={list(self._chosen or ())}: the model predicts no {what}, leave {task} out"
                 )
         if any(comm.all_gather(bool(self._predictions))):
+            self._coco_api = truth.of(None if comm.is_main_process() else ())
             return OrderedDict(super().evaluate(img_ids))  # of a proposal network
         self._results: OrderedDict[str, dict[str, float]] = OrderedDict()
-        images = own_images(self._seen, self._coco_api.getImgIds() if img_ids is None else img_ids)
+        images = own_images(self._seen, truth.image_ids.tolist() if img_ids is None else img_ids)
         mine = set(images) & set(self._seen)
         if self._output_dir and known:
             self._write(Path(self._output_dir), mine)
@@ -160,33 +174,32 @@ class DetectionEvaluator(COCOEvaluator):
             if not known:
                 logger.warning("%s: no image was processed", self._metadata.name)
             if sum(comm.all_gather(len(found))):
-                self._measure(found, images)
+                self._measure(truth, found, images)
         if not comm.is_main_process():
             return OrderedDict()
         if self._do_evaluation:
-            self._say_limit()
+            self._say_limit(truth)
             for task in self._tasks_from_predictions():
                 if all(value != value for value in self._results.get(task, {}).values()):
-                    self._results[task] = self._of_no_detection(task, img_ids)
+                    self._results[task] = self._of_no_detection(truth, task, img_ids)
         return copy.deepcopy(self._results)
 
-    def _measure(self, found: list[dict[str, Any]], images: list[int]) -> None:
+    def _measure(self, truth: Truth, found: list[dict[str, Any]], images: list[int]) -> None:
         """Put the metrics of all tasks into the results of the main process."""
         logger.info("Evaluating predictions with pycocotools, on %d process(es)", comm.get_world_size())
         names = self._metadata.get("thing_classes", None)
+        own = truth.of(images)
         for task in sorted(self._tasks_from_predictions()):
             evaluation = average_precision(
-                self._coco_api, found, task, images, self._max_dets_per_image, self._kpt_oks_sigmas
+                own, found, task, images, self._max_dets_per_image, self._kpt_oks_sigmas, truth.keypoints
             )
             if evaluation is not None:
                 self._results[task] = self._derive_coco_results(evaluation, task, class_names=names)
 
-    def _say_limit(self) -> None:
+    def _say_limit(self, truth: Truth) -> None:
         """Warn of images with more objects of a class than detections are counted."""
         limit = self._max_dets_per_image[-1]
-        objects = [a for a in self._coco_api.anns.values() if not a.get("iscrowd", 0)]
-        counts = Counter((a["image_id"], a["category_id"]) for a in objects)
-        over = [count for count in counts.values() if count > limit]
+        over = [count for count in truth.counts().values() if count > limit]
         if over:
             logger.warning(
                 "%s: %d x an image with more objects of a class than the %d detections that are counted, up "
@@ -226,10 +239,9 @@ class DetectionEvaluator(COCOEvaluator):
         model = self._model_has or {"segm": True, "keypoints": False}  # an untold model has masks as well
         return ["bbox", *(task for task in ("keypoints", "segm") if self._dataset_has[task] and model[task])]
 
-    def _of_no_detection(self, task: str, img_ids: Sequence[int] | None) -> dict[str, float]:
+    def _of_no_detection(self, truth: Truth, task: str, img_ids: Sequence[int] | None) -> dict[str, float]:
         """What COCO's evaluation gives for no detection at all, which pycocotools can't take."""
-        found = self._coco_api.loadAnns(self._coco_api.getAnnIds(imgIds=img_ids or []))
-        annotations = [a for a in found if not a.get("iscrowd", 0)]
+        annotations = list(truth.objects(img_ids or None))
         if task == "keypoints":
             annotations = [a for a in annotations if a.get("num_keypoints", 0)]
         overall = 0.0 if annotations else _NAN

@@ -46,17 +46,20 @@ def average_precision(
     images: Sequence[int],
     limits: Sequence[int],
     sigmas: Sequence[float] = (),
+    keypoints: int = 0,
 ) -> COCOeval | None:
     """The evaluation, accumulated and summed up, in the main process, None in the others; collective.
 
     Args:
+        truth: what there is in this process's images, with all categories.
         results: of this process, with the ids of the json.
         images: this process's, see :func:`own_images`; what ``results`` hold of others doesn't count.
         limits: three numbers of detections of a class in an image that count.
         sigmas: of keypoints; () for those of COCO.
+        keypoints: how many an annotation has.
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        part = _match(truth, results, task, images, limits, sigmas)
+        part = _match(truth, results, task, images, limits, sigmas, keypoints)
     parts = comm.gather(part)
     if not comm.is_main_process():
         return None
@@ -87,6 +90,7 @@ def _match(
     images: Sequence[int],
     limits: Sequence[int],
     sigmas: Sequence[float],
+    keypoints: int,
 ) -> Part:
     if not images:  # to COCOeval, none are all
         return [], []
@@ -96,7 +100,7 @@ def _match(
     found = truth.loadRes(results) if results else _nothing(truth)
     evaluation = _evaluation(truth, found, task, limits, sigmas)
     if task == "keypoints" and results:
-        _check_keypoints(truth, results[0], evaluation)
+        _check_keypoints(keypoints, results[0], evaluation)
     evaluation.params.imgIds = list(images)
     evaluation.evaluate()
     return list(evaluation.params.imgIds), [_compact(e) for e in evaluation.evalImgs]
@@ -109,9 +113,8 @@ def _nothing(truth: COCO) -> COCO:
     return found
 
 
-def _check_keypoints(truth: COCO, result: dict[str, Any], evaluation: COCOeval) -> None:
+def _check_keypoints(annotated: int, result: dict[str, Any], evaluation: COCOeval) -> None:
     predicted = len(result["keypoints"]) // 3
-    annotated = len(next(iter(truth.anns.values()))["keypoints"]) // 3
     sigmas = len(evaluation.params.kpt_oks_sigmas)
     if not predicted == annotated == sigmas:
         raise ValueError(
