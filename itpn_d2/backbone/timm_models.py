@@ -123,10 +123,6 @@ def _entrypoint(name: str) -> Callable[..., nn.Module]:
                 f"{name}: feature_cls {kwargs['feature_cls']!r} runs a model's parts one after the other, "
                 f"which does not do here: choose getter, fx or hook"
             )
-        if kwargs.get("in_chans", 3) != 3:
-            # _fitted changes the bands; before 1.0.27, timm fails to do it again to what is no convolution
-            overlay = kwargs.get("pretrained_cfg_overlay") or {}
-            kwargs["pretrained_cfg_overlay"] = {**overlay, "first_conv": None}
         return build_model_with_cfg(
             partial(_classifier, name),
             name,

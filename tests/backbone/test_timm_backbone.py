@@ -26,7 +26,6 @@ from itpn_d2.engine.prepare import without_sync_bn
 from itpn_d2.solver import parameter_rules
 from pretrain.encoders import SwinEncoder, TimmEncoder
 
-RECENT = tuple(int(part) for part in timm.__version__.split(".")[:3]) >= (1, 0, 31)
 SWIN = {"embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 4, 8), "window_size": 4}
 VIT = {"embed_dim": 32, "depth": 4, "num_heads": 2}
 CONVNEXT = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)}
@@ -252,8 +251,7 @@ def test_recomputed_activations_change_nothing(name):
     part.register_forward_pre_hook(lambda *_: calls.append(1))
     for model in (whole, cheap):
         sum(v.square().mean() for v in model.train()(image).values()).backward()
-    if name != "resnet18" or RECENT:  # earlier, timm keeps the activations of a ResNet that gives features
-        assert len(calls) == 2
+    assert len(calls) == 2
     for (key, a), (_, b) in zip(whole.named_parameters(), cheap.named_parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, msg=key)
 
@@ -304,7 +302,6 @@ def test_layers_of_networks_with_stages_agree_with_fastmim():
     assert min(r.lr_scale for _, r in with_merges) == 0.5**12
 
 
-@pytest.mark.skipif(not RECENT, reason="before 1.0.31, timm tells no layers of a VGG that gives features")
 def test_unusual_names_take_timms_own_layers():
     model = TimmBackbone("vgg11")
     rules = [r.lr_scale for _, r in parameter_rules(torch.nn.ModuleDict({"b": model}), 0.05, 0.5)]
