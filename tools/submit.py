@@ -5,7 +5,7 @@
     python tools/submit.py --cluster local --processes 2 -- -m pretrain --config-file F
 
 What stands behind -- is run by this Python on each of ``processes`` tasks of each node, which are one run.
-Before its time is over, or when it is pre-empted, the run saves a checkpoint, is queued again and goes on
+Before its time is over, or when it is preempted, the run saves a checkpoint, is queued again and goes on
 with ``--resume``. Needs submitit: pip install "itpn-d2[cluster]".
 """
 
