@@ -20,6 +20,7 @@ def adapt_bands(kernel: Tensor, bands: int) -> Tensor:
 
 
 def describe_bands(old: int, new: int) -> str:
+    """What :func:`adapt` did with the input bands of a patch embedding, for the load report."""
     return f"input bands {old} -> {new}, " + ("summed" if new == 1 else f"repeated, times {old}/{new}")
 
 

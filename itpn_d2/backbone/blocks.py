@@ -15,6 +15,7 @@ def drop_path(rate: float) -> nn.Module:
 
 
 def layer_scale_vector(dim: int, value: float | None) -> nn.Parameter | None:
+    """The factors ``(dim,)`` of a residual branch, all ``value`` at first; None for no layer scale."""
     return None if value is None else nn.Parameter(torch.full((dim,), value))
 
 

@@ -18,6 +18,7 @@ _GROUPS = {"s": r"[12]", "i": r"\d+", "k": r"\d+", "p": "weight|bias", "f": r"\w
 
 
 def same(w: Tensor) -> Tensor:
+    """A tensor that both layouts hold alike."""
     return w
 
 
@@ -27,10 +28,12 @@ def flat(w: Tensor) -> Tensor:
 
 
 def point_kernel(w: Tensor) -> Tensor:
+    """Linear weight (out, in) to kernel (out, in, 1, 1)."""
     return w[:, :, None, None]
 
 
 def stem_kernel(w: Tensor) -> Tensor:
+    """Linear weight (out, in * 16) over (in, row, column) to kernel (out, in, 4, 4)."""
     return w.unflatten(1, (-1, 4, 4))
 
 
@@ -40,6 +43,7 @@ def merge_weight(w: Tensor) -> Tensor:
 
 
 def merge_kernel(w: Tensor) -> Tensor:
+    """The inverse of :func:`merge_weight`: kernel (out, in, 2, 2)."""
     return w.unflatten(1, (2, 2, -1)).permute(0, 3, 1, 2)
 
 
@@ -49,6 +53,7 @@ def split_weight(w: Tensor) -> Tensor:
 
 
 def split_kernel(w: Tensor) -> Tensor:
+    """The inverse of :func:`split_weight`: kernel (in, out, 2, 2)."""
     return w.unflatten(0, (2, 2, -1)).permute(3, 2, 0, 1)
 
 
@@ -72,6 +77,7 @@ def square_grid(table: Tensor) -> Tensor:
 
 
 def grid_tokens(table: Tensor) -> Tensor:
+    """Position table (1, rows, columns, C) to (1, rows * columns, C)."""
     return table.flatten(1, 2)
 
 

@@ -22,6 +22,7 @@ from ..errors import ConfigError, add_debug, errors_of_use
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command's options."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument(
         "--config-file",

@@ -21,6 +21,7 @@ from ..errors import add_debug, errors_of_use
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command's options."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("source", help="a file, itpn://..., hf://...")
     p.add_argument("target", type=Path, nargs="?", help=".pth, .pt or .safetensors; none: only show SOURCE")
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
     args = parser().parse_args(arguments)
     with errors_of_use(args.debug):
         if args.target is None:

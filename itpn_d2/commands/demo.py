@@ -23,6 +23,7 @@ from ..inference.opening import open_predictor
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command's options."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument(
         "--config-file",

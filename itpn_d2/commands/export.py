@@ -28,6 +28,7 @@ from ..inference import Predictor, read_image
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command's options."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--config-file", required=True, metavar="FILE|NAME", help="config, or name of a zoo entry")
     p.add_argument(

@@ -20,6 +20,7 @@ from ..files import make_folder, written_whole
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command's options."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", help="with images, at any depth")
     p.add_argument("out", type=Path, help="folder for the tar files; made where it is missing")
@@ -71,6 +72,7 @@ def _add(archive: tarfile.TarFile, source: ImageSource, number: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
     args = parser().parse_args(arguments)
     with errors_of_use(args.debug):
         source = image_folder(args.folder, labelled=args.labelled)

@@ -16,6 +16,7 @@ from ..engine import Run, base_parser, load_config, run_command
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command's options."""
     p = base_parser(__doc__)
     p.add_argument("--eval-only", action="store_true", help="evaluate train.init_checkpoint")
     p.add_argument("--skip-bad-records", action="store_true", help="drop and count bad records of a dataset")

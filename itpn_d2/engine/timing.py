@@ -12,6 +12,7 @@ Step = Callable[[int], None]  # gets the number of the input to run on
 
 
 def synchronize(device: torch.device) -> None:
+    """Wait for what a GPU still computes; other devices have nothing to wait for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -63,6 +63,7 @@ def write_program(features: nn.Module, image: Tensor, path: Path) -> None:
 
 
 def load_program(path: Path) -> Call:
+    """What :func:`write_program` wrote, as a function of an image."""
     module = torch.export.load(path).module()
     return lambda image: list(module(image))
 
@@ -74,6 +75,7 @@ def write_compiled(features: nn.Module, image: Tensor, path: Path) -> None:
 
 
 def load_compiled(path: Path) -> Call:
+    """What :func:`write_compiled` wrote, as a function of an image."""
     package = torch._inductor.aoti_load_package(str(path))
     return lambda image: list(package(image))
 
@@ -96,6 +98,7 @@ def write_onnx(features: nn.Module, image: Tensor, path: Path) -> None:
 
 
 def load_onnx(path: Path) -> Call:
+    """An ONNX file as a function of an image, by onnxruntime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -124,6 +127,7 @@ def _traced(detector: nn.Module, image: Tensor) -> Any:
 
 
 def load_torchscript(path: Path) -> Call:
+    """A TorchScript file as a function of an image."""
     module = torch.jit.load(str(path))
     return lambda image: list(module(image))
 

@@ -99,4 +99,5 @@ def plain(node: Any, key: str) -> Any:
 
 
 def is_call(value: Any) -> bool:
+    """Whether a node of a config stands for a call: a mapping with ``_target_``."""
     return isinstance(value, Mapping) and "_target_" in value

@@ -36,6 +36,7 @@ from .zoo import get
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command's options."""
     p = argparse.ArgumentParser(
         prog="python -m itpn_d2.model_zoo",
         description=__doc__,
@@ -85,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
     args = parser().parse_args(arguments)
     with errors_of_use(args.debug):
         if args.command == "list":

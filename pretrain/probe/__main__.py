@@ -24,6 +24,7 @@ from .run import DTYPES, report
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command's options."""
     p = start_parser("python -m pretrain.probe", __doc__)
     p.add_argument("--config-file", metavar="F", help="classifier's config that says the other required ones")
     p.add_argument("--opts", metavar="key=value", help="overrides of the config, after all other options")
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     with errors_of_use("--debug" in given):
         with config_errors():

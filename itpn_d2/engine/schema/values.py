@@ -18,6 +18,7 @@ def _integral(value: Any) -> Any:
 
 
 def metric(name: str) -> str:
+    """A name of a metric, as a schema takes it; ValueError if it can't be one."""
     if name and name != "val_loss" and "/" not in name.removeprefix("ema/").strip("/"):
         raise ValueError("write it as in metrics.json: segm/AP, ema/segm/AP or val_loss; empty for none")
     return name
