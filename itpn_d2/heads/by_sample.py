@@ -10,23 +10,12 @@ from typing import Any
 import torch
 from detectron2.modeling.proposal_generator import RPN as Detectron2RPN
 from detectron2.modeling.roi_heads import CascadeROIHeads as Detectron2CascadeROIHeads
+from detectron2.modeling.roi_heads import KRCNNConvDeconvUpsampleHead
 from detectron2.modeling.roi_heads import StandardROIHeads as Detectron2StandardROIHeads
 from detectron2.structures import Instances
-from detectron2.utils import comm
 from torch import Tensor
 
-from ..layers import Reseeded
-
-
-def shares(counts: Tensor) -> Tensor | None:
-    """What a mean over this process's ``counts`` examples is multiplied with, so that the mean over processes
-    is one over all examples; None where there is one process, or where others may not come, as in a
-    validation loss."""
-    if comm.get_world_size() == 1 or not torch.is_grad_enabled():
-        return None
-    everywhere = counts.clone()
-    torch.distributed.all_reduce(everywhere)
-    return counts * comm.get_world_size() / everywhere.clamp(min=1)
+from ..layers import Reseeded, shares, upload
 
 
 class RPN(Detectron2RPN):
@@ -51,8 +40,8 @@ class _BySample:
         found = super().label_and_sample_proposals(proposals, targets)  # type: ignore[misc]
         classes = torch.cat([p.gt_classes for p in found])
         foreground = (classes >= 0) & (classes < self.num_classes)  # type: ignore[attr-defined]
-        total = torch.full((), float(len(classes)), device=classes.device)
-        self._shares = shares(torch.stack((total, foreground.sum().float())))
+        total = torch.full((), len(classes), device=classes.device)
+        self._shares = shares(torch.stack((total, foreground.sum())))
         return found
 
     def _sample_proposals(self, *arguments: Tensor) -> Any:
@@ -60,15 +49,22 @@ class _BySample:
         return super()._sample_proposals(*arguments)  # type: ignore[misc]
 
     def _forward_box(self, *arguments: Any) -> Any:
-        return self._weighted(super()._forward_box(*arguments), 0)  # type: ignore[misc]
+        return self._weigh_boxes(super()._forward_box(*arguments))  # type: ignore[misc]
 
     def _forward_mask(self, *arguments: Any) -> Any:
         return self._weighted(super()._forward_mask(*arguments), 1)  # type: ignore[misc]
 
+    def _weigh_boxes(self, losses: Any) -> Any:
+        return self._weighted(losses, 0)
+
     def _weighted(self, losses: Any, which: int) -> Any:
         if not self.training or self._shares is None:  # type: ignore[attr-defined]
             return losses
-        return {name: loss * self._shares[which] for name, loss in losses.items()}
+        return {name: _times(loss, self._shares[which]) for name, loss in losses.items()}
+
+
+def _times(loss: Tensor, share: Tensor) -> Tensor:
+    return loss * share.to(loss.dtype)
 
 
 class StandardROIHeads(_BySample, Detectron2StandardROIHeads):
@@ -77,4 +73,42 @@ class StandardROIHeads(_BySample, Detectron2StandardROIHeads):
 
 
 class CascadeROIHeads(_BySample, Detectron2CascadeROIHeads):
-    """Detectron2's, as :class:`StandardROIHeads`."""
+    """Detectron2's, as :class:`StandardROIHeads`. A stage keeps the boxes of the one before that are not
+    empty, so that each has examples of its own number."""
+
+    def _forward_box(self, *arguments: Any) -> Any:
+        self._kept: list[int] = []  # examples of the stages after the first
+        return super()._forward_box(*arguments)
+
+    def _match_and_label_boxes(self, proposals: list[Instances], stage: int, targets: Any) -> Any:
+        found = super()._match_and_label_boxes(proposals, stage, targets)
+        self._kept.append(sum(len(one) for one in found))
+        return found
+
+    def _weigh_boxes(self, losses: Any) -> Any:
+        if not self.training or self._shares is None:
+            return losses
+        later = shares(upload(torch.tensor(self._kept), self._shares.device))
+        assert later is not None
+        stages = [self._shares[0], *later]
+        return {name: _times(loss, stages[int(name.rpartition("stage")[2])]) for name, loss in losses.items()}
+
+
+class KeypointHead(KRCNNConvDeconvUpsampleHead):
+    """Detectron2's; with ``loss_normalizer="visible"`` the loss is a mean over the visible keypoints of all
+    processes."""
+
+    def forward(self, x: Tensor, instances: list[Instances]) -> Any:
+        found = super().forward(x, instances)
+        if not (self.training and self.loss_normalizer == "visible"):
+            return found
+        share = shares(self._visible(instances, 4 * x.shape[-1]).to(x.device))
+        return found if share is None else {name: _times(loss, share) for name, loss in found.items()}
+
+    @staticmethod
+    def _visible(instances: list[Instances], side: int) -> Tensor:
+        """Keypoints that the loss counts: those within the boxes."""
+        seen = [
+            i.gt_keypoints.to_heatmap(i.proposal_boxes.tensor, side)[1].sum() for i in instances if len(i)
+        ]
+        return torch.stack(seen).sum() if seen else torch.zeros((), dtype=torch.int64)

@@ -6,6 +6,8 @@ from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..layers import everywhere
+
 
 def conv(in_channels: int, out_channels: int, kernel: int, norm: str) -> Conv2d:
     """Convolution of the same size, norm and ReLU; a bias where there is no norm. He's initialisation."""
@@ -73,7 +75,8 @@ class SemanticHead(nn.Module):
             targets: ``(B, H, W)`` int64, needed in training.
 
         Returns:
-            In training None and the loss, a mean over the pixels that are not ignored (0 where all are); else
+            In training None and the loss, a mean over the pixels of all processes that are not ignored (0
+            where all are); else
             logits ``(B, num_classes, H, W)`` of the padded image and no losses.
         """
         logits = self.predictor(self.dropout(self.layers(features)))
@@ -84,8 +87,8 @@ class SemanticHead(nn.Module):
         assert targets is not None, "a semantic head needs targets in training"
         logits = resize(logits.float(), (targets.shape[-2], targets.shape[-1]))
         total = F.cross_entropy(logits, targets, ignore_index=self.ignore_value, reduction="sum")
-        counted = (targets != self.ignore_value).sum().clamp(min=1)
-        return None, {self.loss_name: self.loss_weight * total / counted}
+        counted = everywhere((targets != self.ignore_value).sum()).clamp(min=1)
+        return None, {self.loss_name: self.loss_weight * total / counted.to(total.dtype)}
 
 
 def sorted_features(input_shape: Mapping[str, ShapeSpec]) -> tuple[list[str], list[int]]:

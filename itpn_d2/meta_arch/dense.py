@@ -11,10 +11,12 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
+from ..layers import everywhere
 from .rcnn import Batch, result_size
 from .sized import Sized
 
 Predictions = Sequence[Sequence[Tensor]]  # of each kind, of each level
+_USUAL = 2  # images of a process in Detectron2's recipes, which its first normalisers are meant for
 _FAR = -1e6  # pixels: no location lies within a box there
 
 
@@ -24,7 +26,10 @@ def _full(predictions: Predictions) -> list[list[Tensor]]:
 
 class _Dense(Sized):
     """The backbone is told where images end. Losses and boxes are in float32, whatever the head predicts in:
-    bfloat16 has no exact pixels above 256."""
+    bfloat16 has no exact pixels above 256. Losses are divided by a moving average of the positive anchors of
+    an image, over all processes; Detectron2's is of a process."""
+
+    num_classes: int
 
     def forward(self, batched_inputs: Batch) -> Any:
         """As of Detectron2's: losses in training, else ``{"instances": ...}`` of each image."""
@@ -47,6 +52,21 @@ class _Dense(Sized):
 
     def forward_inference(self, images: Any, features: Any, predictions: Predictions) -> Any:
         return super().forward_inference(images, features, _full(predictions))  # type: ignore[misc]
+
+    def losses(self, anchors: Any, pred_logits: Any, gt_labels: list[Tensor], *rest: Any) -> Any:
+        labels = torch.stack(gt_labels)
+        positive = ((labels >= 0) & (labels != self.num_classes)).sum()
+        images = torch.full_like(positive, len(labels))
+        self._counts = everywhere(torch.stack((positive, images))).tolist()  # Detectron2 waits here as well
+        return super().losses(anchors, pred_logits, gt_labels, *rest)  # type: ignore[misc]
+
+    def _ema_update(self, name: str, value: float, initial_value: float, momentum: float = 0.9) -> float:
+        """Detectron2's for an image, times the images of a process."""
+        positive, images = self._counts
+        found = super()._ema_update(  # type: ignore[misc]
+            name, max(positive, 1) / images, initial_value / _USUAL, momentum
+        )
+        return float(found * images)
 
 
 class RetinaNet(_Dense, Detectron2RetinaNet):

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itpn_d2.layers import everywhere
 from itpn_d2.normalisation import IMAGENET
 
 
@@ -55,5 +56,6 @@ class Method(nn.Module):
 
 
 def masked_mean(error: Tensor, mask: Tensor) -> Tensor:
-    """Mean of ``error (B, N)`` over the True places of ``mask (B, N)``; 0 if there are none."""
-    return (error * mask).sum() / mask.sum().clamp(min=1)
+    """Mean of ``error`` over the True places of ``mask``, of its shape, in the batches of all processes; 0 if
+    there are none."""
+    return (error * mask).sum() / everywhere(mask.sum()).clamp(min=1).to(error.dtype)

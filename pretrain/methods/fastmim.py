@@ -15,7 +15,7 @@ from itpn_d2.normalisation import IMAGENET
 from ..encoders import Encoder, xavier_linears
 from ..masking import GridMasking, Masking, draw
 from ..targets import HOG, Target
-from .base import Method
+from .base import Method, masked_mean
 
 
 class FastMIM(Method):
@@ -139,7 +139,7 @@ class FastMIM(Method):
         else:
             error = error.mean(-1)
             weight = mask.repeat_interleave(times, 1).repeat_interleave(times, 2).flatten(1)
-        return (error * weight).sum() / weight.sum().clamp(min=1)
+        return masked_mean(error, weight)
 
     def _run(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         image = self.normalise(batch["image"])

@@ -3,7 +3,8 @@
 from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
-from detectron2.modeling.roi_heads import KRCNNConvDeconvUpsampleHead
+
+from itpn_d2.heads import KeypointHead
 
 
 def keypoints(model, dim=512, convs=8):
@@ -15,7 +16,7 @@ def keypoints(model, dim=512, convs=8):
     heads.keypoint_pooler = L(ROIPooler)(
         output_size=14, scales=(1 / 4, 1 / 8, 1 / 16, 1 / 32), sampling_ratio=0, pooler_type="ROIAlignV2"
     )
-    heads.keypoint_head = L(KRCNNConvDeconvUpsampleHead)(
+    heads.keypoint_head = L(KeypointHead)(
         input_shape=L(ShapeSpec)(channels="${model.backbone.fpn_dim}", width=14, height=14),
         num_keypoints="${dataset.num_keypoints}",
         conv_dims=[dim] * convs,

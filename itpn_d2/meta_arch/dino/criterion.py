@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
-from detectron2.utils import comm
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert, sigmoid_focal_loss
 
+from ...layers import everywhere
 from .assignment import Assignment, gather_targets
 from .denoising import NoisyQueries
 from .matcher import HungarianMatcher
@@ -127,10 +127,7 @@ class Criterion:
         """Objects of a batch, at least 1; in training the mean over processes, which for a validation loss
         may have different numbers of batches."""
         count = torch.full((), float(sum(len(t) for t in targets)), device=device)
-        if comm.get_world_size() > 1 and torch.is_grad_enabled():
-            torch.distributed.all_reduce(count)
-            count = count / comm.get_world_size()
-        return count.clamp(min=1)
+        return everywhere(count).to(count.dtype).clamp(min=1)
 
     def losses(
         self,
@@ -182,7 +179,7 @@ class Criterion:
         if counted is not None:
             importance = importance * counted
         entropy = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
-        return (entropy * importance).sum(1) / importance.sum(1).clamp(min=1e-6)
+        return (entropy * importance).sum(1) / everywhere(importance.sum(1)).clamp(min=1e-6).to(entropy.dtype)
 
     def has_box(self, classes: Tensor) -> Tensor:
         """1 for objects of these classes whose boxes mean something, here all; else 0; in float32."""
