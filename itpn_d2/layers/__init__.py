@@ -5,7 +5,7 @@ from .deformable import DeformableAttention, deformable_samples
 from .deformable_torch import grid_levels, sample_levels
 from .draws import Draws, Reseeded, drawing, draws_of
 from .drop import DropPath, draw_by_sample
-from .everywhere import everywhere, shares
+from .everywhere import apart, everywhere, shares
 from .mlp import Mlp, SwiGLU
 from .padding import ImageSizes, content_sizes, token_grids, token_mask
 from .patch import PatchEmbed, PatchMerge, PatchSplit
@@ -40,6 +40,7 @@ __all__ = [
     "draw_by_sample",
     "drawing",
     "draws_of",
+    "apart",
     "everywhere",
     "grid_levels",
     "in_stripes",

@@ -11,7 +11,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from ..layers import everywhere
+from ..layers import apart, everywhere
 from .rcnn import Batch, result_size
 from .sized import Sized
 
@@ -30,6 +30,7 @@ class _Dense(Sized):
     an image, over all processes; Detectron2's is of a process."""
 
     num_classes: int
+    _counts: tuple[float | None, float]  # positive anchors and images, means of the processes
 
     def forward(self, batched_inputs: Batch) -> Any:
         """As of Detectron2's: losses in training, else ``{"instances": ...}`` of each image."""
@@ -54,18 +55,20 @@ class _Dense(Sized):
         return super().forward_inference(images, features, _full(predictions))  # type: ignore[misc]
 
     def losses(self, anchors: Any, pred_logits: Any, gt_labels: list[Tensor], *rest: Any) -> Any:
-        labels = torch.stack(gt_labels)
-        positive = ((labels >= 0) & (labels != self.num_classes)).sum()
-        images = torch.full_like(positive, len(labels))
-        self._counts = everywhere(torch.stack((positive, images))).tolist()  # Detectron2 waits here as well
+        self._counts = None, len(gt_labels)
+        if apart():  # only then does the host wait once more than Detectron2's
+            labels = torch.stack(gt_labels)
+            positive = ((labels >= 0) & (labels != self.num_classes)).sum()
+            images = torch.full_like(positive, len(labels))
+            found = everywhere(torch.stack((positive, images))).tolist()
+            self._counts = found[0], found[1]
         return super().losses(anchors, pred_logits, gt_labels, *rest)  # type: ignore[misc]
 
     def _ema_update(self, name: str, value: float, initial_value: float, momentum: float = 0.9) -> float:
-        """Detectron2's for an image, times the images of a process."""
+        """Detectron2's for an image, times the images of a process; ``value`` counts those of this one."""
         positive, images = self._counts
-        found = super()._ema_update(  # type: ignore[misc]
-            name, max(positive, 1) / images, initial_value / _USUAL, momentum
-        )
+        each = (value if positive is None else max(positive, 1)) / images
+        found = super()._ema_update(name, each, initial_value / _USUAL, momentum)  # type: ignore[misc]
         return float(found * images)
 
 

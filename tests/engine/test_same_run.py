@@ -20,9 +20,10 @@ from tests.engine.in_float64 import use_float64
 from tests.meta_arch.small_dino import dino, mask_dino
 
 STEPS, BATCH = 20, 4
-# Rounding differs by the number of processes, and the difference grows by a third a step, until it decides
-# which box is kept: with torch 2.10 that is in the 19th step.
-FEWER = {"mask_rcnn": 12}
+# With torch 2.10 the difference of rounding grows by a third a step, to 8e-6 in the 18th, and jumps to 6e-5
+# in the 19th; with torch 2.15 it stays at 1e-7.
+OLD = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 15)
+FEWER = {"mask_rcnn": 12} if OLD else {}
 NETWORK = dict(channels=[8, 16, 32], depths=[1, 1, 2], num_heads=2)
 SMALL = dict(decoder_dim=16, decoder_heads=2)
 BACKBONE = [
