@@ -39,6 +39,7 @@ class MaskAddresses(logging.Filter):
     takes."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Mask and escape the record's message and traceback in place; always True."""
         message = record.getMessage()
         # a file of UTF-8 takes no names in other encodings
         shown = masked(message).encode("utf-8", "backslashreplace").decode("utf-8")

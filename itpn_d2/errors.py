@@ -78,6 +78,7 @@ class ExitCode(int):
     of a ``SystemExit``."""
 
     def __new__(cls, message: str) -> "ExitCode":
+        """The exit code of an error of use, with ``message`` as its text."""
         code = super().__new__(cls, EXIT_CODE)
         code.message = message
         return code

@@ -64,6 +64,7 @@ class TokenDecoder(nn.Module):
         return tokens + table
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, ...]:
+        """Tokens ``(B, N, dim)`` of ``grid``, row-major, to ``(B, N, out)`` for each of ``out_dims``."""
         x = self.place(tokens, grid)
         for block in self.blocks:
             x = block(x)

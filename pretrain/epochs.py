@@ -93,6 +93,7 @@ class ClockedScheduler(ParamScheduler):
         self.over_epochs, self.clock = over_epochs, clock
 
     def __call__(self, where: float) -> float:
+        """The value at ``where``, the share of the run's iterations that are done."""
         iteration = round(where * self.clock.max_iter)
         share = min(self.clock.epoch(iteration) / self.clock.epochs, 1.0)
         return self.over_epochs(share) * self.clock.segment(iteration).lr_scale

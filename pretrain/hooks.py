@@ -35,6 +35,7 @@ class MethodSteps(HookBase):
         self.method, self.clock = method, clock
 
     def after_step(self) -> None:
+        """Tell the method the epochs done, and put them into the metrics as ``epoch``."""
         epoch = self.clock.epoch(self.trainer.iter + 1)
         self.method.after_step(epoch)
         self.trainer.storage.put_scalar("epoch", epoch, smoothing_hint=False)
@@ -62,6 +63,7 @@ class FollowSize(HookBase):
         self.distribute = distribute
 
     def before_step(self) -> None:
+        """Before the first step of a later stage, fit method, average, optimizer and wrapper to its size."""
         segment = self.clock.segment(self.trainer.iter)
         if segment.start != self.trainer.iter or segment is self.clock.segments[0]:
             return
@@ -97,6 +99,7 @@ class EpochCheckpoints(HookBase):
         self.writer = PeriodicCheckpointer(checkpointer, 1, clock.max_iter)
 
     def after_step(self) -> None:
+        """Write a checkpoint where one is due: after each period (0: none) and after the last step."""
         if self.clock.due(self.trainer.iter, self.period or self.clock.epochs):
             self.writer.step(self.trainer.iter)
 
@@ -110,6 +113,7 @@ class Origin:
         self.epochs = 0.0
 
     def state_dict(self) -> dict[str, Any]:
+        """The facts, and ``epochs_done``."""
         return {**self.facts, "epochs_done": self.epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -123,6 +127,7 @@ class OriginEpochs(HookBase):
         self.origin, self.clock = origin, clock
 
     def after_step(self) -> None:
+        """Note the epochs done."""
         self.origin.epochs = self.clock.epoch(self.trainer.iter + 1)
 
 
@@ -137,6 +142,7 @@ class Pictures(HookBase):
         self.count, self.output_dir = min(images, len(source)), output_dir
 
     def after_step(self) -> None:
+        """Draw the pictures where they are due, in the main process; collective."""
         if not (self.count and self.clock.due(self.trainer.iter, self.period)):
             return
         with gathered(self.trainer):
@@ -192,6 +198,7 @@ class NearestNeighbours(HookBase):
         self.neighbours, self.dtype = neighbours, dtype
 
     def after_step(self) -> None:
+        """Measure the accuracy where it is due, and put it into the metrics and the log; collective."""
         if not self.clock.due(self.trainer.iter, self.period):
             return
         with gathered(self.trainer):

@@ -20,6 +20,12 @@ class MethodCheckpointer(Checkpointer):
     """
 
     def load_foreign(self, content: dict[str, Any], path: str) -> LoadReport:
+        """Load what is not a checkpoint of this very method, its heads included.
+
+        Raises:
+            CheckpointError: the trunk or a head doesn't fit, or weights are not finite.
+        """
+
         def heads(state: State, mapped: Mapped) -> None:
             restore_heads(self.model, state, mapped)
 

@@ -24,7 +24,14 @@ class Masking(Protocol):
         grid: tuple[int, int],
         generator: Generator | None = None,
         device: torch.device | str = "cpu",
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """Masks ``(B, N)`` of bool, True where a cell is masked, for ``batch`` images; N row-major.
+
+        Args:
+            grid: rows and columns of cells.
+            generator: of the random numbers; None for torch's global one.
+            device: of the result.
+        """
 
 
 def draw(masking: Masking, batch: int, grid: tuple[int, int]) -> Tensor:
@@ -56,6 +63,7 @@ class RandomMasking:
         generator: Generator | None = None,
         device: torch.device | str = "cpu",
     ) -> Tensor:
+        """Masks ``(B, N)`` as in :class:`Masking`."""
         count = grid[0] * grid[1]
         kept = int(count * (1 - self.ratio))
         order = torch.rand(batch, count, generator=generator).argsort(dim=1)

@@ -42,6 +42,7 @@ class MlpBlock(Block):
         self.gamma_2 = layer_scale_vector(dim, layer_scale)
 
     def compute(self, x: Tensor) -> Tensor:
+        """``(..., C)`` to the same shape."""
         update = self.mlp(self.norm(x))
         return x + self.drop_path(update if self.gamma_2 is None else update * self.gamma_2)
 

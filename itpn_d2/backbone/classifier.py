@@ -129,6 +129,7 @@ class TrunkClassifier(nn.Module):
         return self.forward_head(self.forward_features(image), pre_logits=True)
 
     def forward(self, image: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to logits ``(B, num_classes)``; without a head, what it would get."""
         return self.forward_head(self.forward_features(image))
 
     def forward_intermediates(
@@ -183,6 +184,7 @@ class TrunkClassifier(nn.Module):
         return chosen
 
     def get_classifier(self) -> nn.Module:
+        """The linear head; an Identity where there are no classes."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:

@@ -49,9 +49,11 @@ class TokenGathering(nn.Module):
         self.rows = next(r for r in range(math.isqrt(max(tokens, 1)), 0, -1) if max(tokens, 1) % r == 0)
 
     def no_weight_decay(self) -> set[str]:
+        """The tokens' offset, where there is one: it is not decayed."""
         return {"offset"} if self.tokens else set()
 
     def extra_repr(self) -> str:
+        """Settings for the printed model."""
         return f"window={self.window}, tokens={self.tokens}, global_blocks={sorted(self.global_blocks)}"
 
     def start(self, tokens: Tensor, grid: tuple[int, int], grids: Tensor | None = None) -> Tensor:

@@ -90,9 +90,11 @@ class TokenMigration(nn.Module):
         self.shift = nn.Parameter(torch.zeros(len(at), dim)) if affine else None
 
     def no_weight_decay(self) -> set[str]:
+        """Scale and shift, where they are learned: they are not decayed."""
         return set() if self.scale is None else {"scale", "shift"}
 
     def extra_repr(self) -> str:
+        """Settings for the printed model."""
         return f"keep={self.ratios}, before blocks {self.blocks}, metric={self.metric}"
 
     def drops_before(self, block: int) -> list[int]:

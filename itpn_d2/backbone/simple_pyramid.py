@@ -86,15 +86,18 @@ class SimplePyramid(Backbone):
 
     @property
     def size_divisibility(self) -> int:
+        """What images are padded to multiples of, in pixels: the net's, or the coarsest stride up to 32."""
         coarsest = max(shape.stride for shape in self._shapes.values() if shape.stride <= 32)
         return max(self.net.size_divisibility, coarsest)
 
     @property
     def padding_constraints(self) -> dict[str, int]:
+        """What Detectron2 pads a batch by: multiples, and the side of a square (0 for none), in pixels."""
         square = self._square_pad or getattr(self.net, "padding_constraints", {}).get("square_size", 0)
         return {"size_divisibility": self.size_divisibility, "square_size": square}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of each level by name, those of ``top_block`` included."""
         return dict(self._shapes)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -152,14 +155,17 @@ class ScaledLevels(Backbone):
 
     @property
     def size_divisibility(self) -> int:
+        """What images are padded to multiples of, in pixels: 32 or the net's."""
         return max(self.net.size_divisibility, 32)
 
     @property
     def padding_constraints(self) -> dict[str, int]:
+        """What Detectron2 pads a batch by: multiples, and the net's square (0 for none), in pixels."""
         square = getattr(self.net, "padding_constraints", {}).get("square_size", 0)
         return {"size_divisibility": self.size_divisibility, "square_size": square}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of ``p2`` to ``p5``."""
         return dict(self._shapes)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

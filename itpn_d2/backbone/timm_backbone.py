@@ -133,15 +133,19 @@ class TimmBackbone(Backbone):
 
     @property
     def size_divisibility(self) -> int:
+        """What images are padded to multiples of, in pixels."""
         return self._sizes.multiple
 
     @property
     def padding_constraints(self) -> dict[str, int]:
+        """What Detectron2 pads a batch by, in pixels: multiples, and the side of a square for a network of
+        one square size (0 for others)."""
         fixed = self._sizes.fixed
         square = fixed[0] if fixed and fixed[0] == fixed[1] else 0
         return {"size_divisibility": self.size_divisibility, "square_size": square}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of each map by name."""
         return dict(self._shapes)
 
     def _padded(self, images: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ class Variant:
 
     @property
     def trunk_class(self) -> type[Trunk]:
+        """The class of the family's trunk."""
         return _TRUNKS[self.family]
 
     def trunk(self, **options: Any) -> Trunk:

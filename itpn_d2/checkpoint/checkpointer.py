@@ -128,6 +128,7 @@ class Checkpointer(FvcoreCheckpointer):
         return load_contents(self.model, content, path)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Name the checkpoint to resume from, by its name in ``save_dir``."""
         write_text(Path(self.save_dir) / TAG, last_filename_basename)
 
     def has_checkpoint(self) -> bool:

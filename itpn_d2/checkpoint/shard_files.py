@@ -70,6 +70,7 @@ class Entry:
 
     @property
     def name(self) -> str:
+        """The parts of its path, joined by dots."""
         return name_of(self.path)
 
 

@@ -52,6 +52,7 @@ class Node:
         pass
 
     def set_state(self, state: Any) -> None:
+        """Take the state that the pickle has for this object; each subclass has its own."""
         raise NotImplementedError
 
 
@@ -62,6 +63,7 @@ class NumberType(Node):
         self.code, self.order, self.value = code, "<", Unread()
 
     def set_state(self, state: Any) -> None:
+        """Take the byte order from numpy's state; little-endian where it names no other."""
         self.order = ">" if isinstance(state, tuple) and len(state) > 1 and state[1] == ">" else "<"
 
 
@@ -69,6 +71,7 @@ class OmegaNode(Node):
     """A node of an OmegaConf config, which older runs left in the state of their optimizer."""
 
     def set_state(self, state: Any) -> None:
+        """Take the content of a container, or the value of a leaf; None where there is neither."""
         self.value = state.get("_content", state.get("_val")) if isinstance(state, dict) else None
 
 
@@ -79,6 +82,7 @@ class Array:
         self.value: Any = Unread()
 
     def set_state(self, state: Any) -> None:
+        """Make the tensor of numpy's (version, shape, type, Fortran order, bytes); skip any other state."""
         if isinstance(state, tuple) and len(state) == 5:
             _, shape, kind, fortran, raw = state
             # Python 2 wrote bytes as text

@@ -21,6 +21,7 @@ class OneOf(T.Augmentation):
         self.recipes = [T.AugmentationList(list(recipe)) for recipe in recipes]
 
     def __call__(self, aug_input: T.AugInput) -> Transform:
+        """Change ``aug_input`` by the recipe that is drawn, and return what was done as one transform."""
         return self.recipes[np.random.randint(len(self.recipes))](aug_input)
 
 
@@ -29,6 +30,7 @@ class ResizeShortestEdge(T.ResizeShortestEdge):
     here at least one row and one column."""
 
     def get_transform(self, image: np.ndarray) -> Transform:
+        """The resize for an image ``(H, W, ...)``, to at least one pixel per side."""
         found = super().get_transform(image)
         if isinstance(found, T.ResizeTransform) and min(found.new_h, found.new_w) < 1:
             return T.ResizeTransform(found.h, found.w, max(found.new_h, 1), max(found.new_w, 1), found.interp)

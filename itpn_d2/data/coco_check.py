@@ -21,9 +21,11 @@ class CheckedCoco:
     notes: Notes = field(default_factory=Notes)
 
     def counts(self) -> Counter[str]:
+        """How many problems there are of each kind."""
         return Counter(p.kind for p in self.problems)
 
     def summary(self) -> str:
+        """The problems as text: how many there are of each kind, and the first ones in full."""
         return summary(self.problems)
 
 

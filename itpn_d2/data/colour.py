@@ -15,6 +15,7 @@ class RandomContrast(T.RandomContrast):
     """Detectron2's, whose mean of all pixels is taken by OpenCV."""
 
     def get_transform(self, image: np.ndarray) -> Transform:
+        """A blend of the image with its mean, by a weight that is drawn."""
         weight = np.random.uniform(self.intensity_min, self.intensity_max)
         summed = image.dtype == np.uint8 and image.flags.c_contiguous
         mean = sum(cv2.sumElems(image)) / image.size if summed else image.mean()
@@ -25,6 +26,11 @@ class RandomSaturation(T.RandomSaturation):
     """Detectron2's, which makes a grey image of floats to blend with."""
 
     def get_transform(self, image: np.ndarray) -> Transform:
+        """A blend of an image ``(H, W, 3)`` with its grey self, by a weight that is drawn.
+
+        Raises:
+            ValueError: the image does not have three channels.
+        """
         if image.shape[-1] != 3:
             raise ValueError(f"saturation is of three channels, the image has {image.shape[-1]}")
         return SaturationTransform(np.random.uniform(self.intensity_min, self.intensity_max))
@@ -54,10 +60,17 @@ class SaturationTransform(Transform):
         return cv2.transform(img, np.hstack((matrix, np.full((3, 1), -0.5))))
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        """The same coordinates: nothing moves."""
         return coords
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        """The same segmentation: labels have no colour."""
         return segmentation
 
     def inverse(self) -> Any:
+        """There is none.
+
+        Raises:
+            NotImplementedError: always.
+        """
         raise NotImplementedError("the colours that were there can't be told from those that are")

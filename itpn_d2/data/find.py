@@ -117,6 +117,7 @@ class AsItIs(ImageFinder):
     (:mod:`.members`)."""
 
     def find(self, name: str) -> str | None:
+        """``name`` itself, if it is a web address or the file that it is in exists; else None."""
         holder = file_of(name) if not os.path.exists(name) else name
         return name if holder is not None and (is_url(holder) or os.path.isfile(holder)) else None
 

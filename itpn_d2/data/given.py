@@ -114,6 +114,7 @@ class GivenChecker(JsonChecker):
         return ImageFinder(self._folder) if self._folder else AsItIs("")
 
     def hints(self) -> list[str]:
+        """What problems have in common; also class numbers that seem to count from 1."""
         ids = [a.get("category_id") for a in self.data["annotations"]]
         count = len(self.data["categories"])
         if ids and all(isinstance(i, int) for i in ids) and min(ids) >= 1 and max(ids) == count:

@@ -48,9 +48,11 @@ class JsonChecker:
         self._shares = 0  # boxes that look like shares of the image's sides
 
     def bad(self, kind: str, where: str, why: str) -> None:
+        """Note a problem of ``kind`` in the record that ``where`` names."""
         self.problems.append(Problem(kind, where, why))
 
     def run(self, verify: VerifyImages) -> CocoSet:
+        """Check everything and return the good records; ``verify`` says how images are looked at."""
         categories = self._without_other_keypoints(self.categories())
         pictures = self.pictures(verify)
         listed = self.data.get("annotations") or []

@@ -50,6 +50,7 @@ class Notes:
             self.quiet.add(what)
 
     def log(self, place: str | Path) -> None:
+        """Log a line for each kind, with its count and the first; it begins with ``place``."""
         for what, count in self.counts.items():
             level = logging.INFO if what in self.quiet else logging.WARNING
             first = printable(self.firsts[what])

@@ -74,9 +74,11 @@ class PanopticMapper(SemanticMapper):
     """
 
     def read(self, record: dict[str, Any]) -> np.ndarray:
+        """The image ``(H, W, 3)`` uint8 whose colours are the ids of segments."""
         return read_segment_colours(record["pan_seg_file_name"])
 
     def targets(self, record: dict[str, Any], labels: np.ndarray) -> dict[str, Any]:
+        """The record with ``sem_seg`` ``(H, W)`` and ``instances`` in place of segments and annotations."""
         ids = segment_ids(labels)
         semantic = np.full(ids.shape, IGNORED, np.int64)
         masks, classes = [], []

@@ -34,6 +34,7 @@ class Reporting:
     folder: str
 
     def __call__(self, *args: Any) -> Any:
+        """What ``main`` returns; an exception is written into ``folder`` and raised again."""
         try:
             return self.main(*args)
         except Exception as error:

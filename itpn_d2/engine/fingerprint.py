@@ -52,6 +52,7 @@ class Fingerprint:
             self.settings.update(_flat(key, value))
 
     def state_dict(self) -> dict[str, Any]:
+        """The settings by name, as a checkpoint keeps them."""
         return dict(self.settings)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

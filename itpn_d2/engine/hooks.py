@@ -47,6 +47,7 @@ class ScheduledRate(hooks.LRScheduler):
     place in the schedule is the iteration, whatever a checkpoint holds."""
 
     def before_train(self) -> None:
+        """Set the rates of the optimizer to the config's for the iteration that the run starts at."""
         super().before_train()
         self.scheduler.last_epoch = self.trainer.start_iter
         rates = self.scheduler.get_lr()
@@ -54,6 +55,7 @@ class ScheduledRate(hooks.LRScheduler):
             group["lr"] = rate
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the place in the schedule from a checkpoint, and nothing else."""
         # a run that is at its end already is saved without training
         self.scheduler.last_epoch = state_dict["last_epoch"]
 
@@ -70,6 +72,7 @@ class Evaluation(HookBase):
         self.period, self.evaluate = period, evaluate
 
     def after_step(self) -> None:
+        """When it is due, evaluate and put the metrics into the storage."""
         if due(self.trainer.iter, self.period, self.trainer.max_iter):
             with gathered(self.trainer):
                 metrics = flatten(self.evaluate())
@@ -88,6 +91,7 @@ class ValidationLoss(HookBase):
         self.period, self.loader, self.model, self.dtype = period, loader, model, dtype
 
     def after_step(self) -> None:
+        """When it is due, put the losses into the storage: means over the images of all processes."""
         if not due(self.trainer.iter, self.period, self.trainer.max_iter):
             return
         quiet = [m for m in self.model.modules() if type(m).__name__ in _RANDOM_LAYERS and m.training]
@@ -132,6 +136,7 @@ class Curves(HookBase):
         self.period, self.output_dir = period, Path(output_dir)
 
     def after_step(self) -> None:
+        """When it is due, draw the curves from ``metrics.json``, in the main process."""
         if due(self.trainer.iter, self.period, self.trainer.max_iter) and comm.is_main_process():
             with not_worth_a_run("curves"):
                 plot_curves(self.output_dir / "metrics.json", self.output_dir / "curves.png")

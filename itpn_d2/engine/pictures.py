@@ -46,6 +46,7 @@ class VisualizePredictions(HookBase):
         self.images, self.average = images, average
 
     def after_step(self) -> None:
+        """When it is due, write the pictures, in the main process."""
         if not due(self.trainer.iter, self.period, self.trainer.max_iter):
             return
         with gathered(self.trainer):

@@ -66,9 +66,11 @@ class SideStream:
         self.device, self.stream = device, torch.cuda.Stream(device)
 
     def within(self) -> AbstractContextManager[Any]:
+        """A context whose work for the GPU is queued on this stream."""
         return torch.cuda.stream(self.stream)
 
     def join(self, tensors: Iterable[Tensor]) -> None:
+        """Let the current stream wait for this one, and keep ``tensors`` in memory until it is done."""
         current = torch.cuda.current_stream(self.device)
         current.wait_stream(self.stream)
         for tensor in tensors:

@@ -29,6 +29,7 @@ class Profile(HookBase):
         self._profile: profile | None = None
 
     def before_step(self) -> None:
+        """Start the record before its first iteration, and write it before the one after its last."""
         done = self.trainer.iter - self.trainer.start_iter
         if self._profile is not None and done >= self.start + self.steps:
             self._finish()
@@ -42,6 +43,7 @@ class Profile(HookBase):
             self._profile.start()
 
     def after_train(self) -> None:
+        """Write the record of a training that ended within it."""
         self._finish()
 
     def _finish(self) -> None:

@@ -29,6 +29,7 @@ class ProgressBar(EventWriter):
         self._redirected = ExitStack()
 
     def write(self) -> None:
+        """Move the bar to the last iteration that the storage knows of; the first call opens it."""
         if not (comm.is_main_process() and sys.stderr.isatty()):
             return
         storage = get_event_storage()
@@ -50,6 +51,7 @@ class ProgressBar(EventWriter):
         return self._bar
 
     def close(self) -> None:
+        """Close the bar, and give the console back to the log."""
         self._redirected.close()
         if self._bar is not None:
             self._bar.close()

@@ -54,14 +54,17 @@ class Record:
 
     @property
     def losses(self) -> dict[str, float]:
+        """The losses by name; waits until they are there."""
         return dict(zip(self.names, self.values()[:-1], strict=True))
 
     @property
     def norm(self) -> float:
+        """The L2 norm of the gradients, before clipping; waits until it is there."""
         return self.values()[-1]
 
     @property
     def loss_is_finite(self) -> bool:
+        """Whether the sum of the losses is finite; waits until they are there."""
         return math.isfinite(sum(self.losses.values()))
 
 

@@ -32,6 +32,7 @@ class SaveBeforeEvaluation(HookBase):
         self.period, self.checkpointer = period, checkpointer
 
     def after_step(self) -> None:
+        """Save a checkpoint when an evaluation is due."""
         done, end = self.trainer.iter, self.trainer.max_iter
         if due(done, self.period, end):
             name = "model_final" if done + 1 >= end else f"model_{done:07d}"
@@ -46,9 +47,11 @@ class FinishSaving(HookBase):
         self.checkpointer = checkpointer
 
     def after_step(self) -> None:
+        """Finish the checkpoint that is being written, if all of it is written; does not wait."""
         self.checkpointer.poll()
 
     def after_train(self) -> None:
+        """Wait for the checkpoint that is being written."""
         self.checkpointer.wait()
 
 
@@ -75,6 +78,7 @@ class BestCheckpoint(HookBase):
         self.best_iteration = -1
 
     def after_step(self) -> None:
+        """When it is due, save the weights if this iteration's value of the metric is the best so far."""
         if not due(self.trainer.iter, self.period, self.trainer.max_iter):
             return
         better = comm.is_main_process() and self._is_better()
@@ -106,9 +110,11 @@ class BestCheckpoint(HookBase):
             self.checkpointer.save_weights("model_best", metric=self.metric, value=self.best)
 
     def state_dict(self) -> dict[str, Any]:
+        """The best value so far and its iteration, None and -1 before there is one."""
         return {"best": self.best, "best_iteration": self.best_iteration}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the best value so far and its iteration from a checkpoint."""
         self.best, self.best_iteration = state["best"], state["best_iteration"]
 
 
@@ -132,6 +138,7 @@ class SaveOnSignal(HookBase):
         self._previous: dict[int, Any] = {}
 
     def before_train(self) -> None:
+        """Install the handlers of the signals, in the main thread only."""
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread of a process can have handlers
         for number in REQUESTS:
@@ -146,6 +153,7 @@ class SaveOnSignal(HookBase):
             raise KeyboardInterrupt
 
     def after_step(self) -> None:
+        """If any process has got a signal, all save a checkpoint and training stops."""
         received = self._received is not None
         if comm.get_world_size() > 1:
             # Here the processes also wait for what the main one has done alone, with patience, before the
@@ -158,5 +166,6 @@ class SaveOnSignal(HookBase):
             self.trainer.stop_requested = True
 
     def after_train(self) -> None:
+        """Put the earlier handlers of the signals back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)

@@ -139,6 +139,11 @@ class Trainer(TrainerBase):
                 hook.after_train()
 
     def run_step(self) -> None:
+        """One optimizer step, over ``accumulate`` micro-batches.
+
+        Raises:
+            DivergenceError: the run should not go on, see :class:`.FiniteCheck`.
+        """
         assert self._batches is not None, "call set_data before train"
         assert self.model.training, "the model was switched to evaluation mode"
         totals: dict[str, torch.Tensor] = {}
@@ -233,6 +238,7 @@ class Trainer(TrainerBase):
         self.storage.put_scalars(smoothing_hint=False, **beside)
 
     def state_dict(self) -> dict[str, Any]:
+        """State besides the model: iteration, hooks, optimizer, loss scale and moving average."""
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
         state["scaler"] = self.scaler.state_dict()

@@ -46,6 +46,7 @@ class SemanticViews(_Views):
     """The mean of the views' probabilities, as its logarithm."""
 
     def merge(self, item: dict[str, Any], views: list[dict[str, Any]]) -> dict[str, Any]:
+        """``sem_seg`` ``(classes, H, W)``: logarithms of the mean probabilities."""
         total: Any = 0
         for view in views:
             probabilities = self.model([view])[0]["sem_seg"].float().softmax(0)
@@ -59,6 +60,7 @@ class DenseViews(_Views):
     model: Any
 
     def merge(self, item: dict[str, Any], views: list[dict[str, Any]]) -> dict[str, Any]:
+        """``instances`` of the image, best first, at most the model's ``max_detections_per_image``."""
         found = []
         for view in views:
             instances = self.model([view])[0]["instances"]
@@ -95,6 +97,7 @@ class TwoStageViews(nn.Module):
         self.views = GeneralizedRCNNWithTTA(cfg, model, mapper, batch_size=1)
 
     def forward(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The predictions for each image of the batch, merged from its views."""
         return self.views(batch)
 
 

@@ -42,9 +42,15 @@ class ClassificationEvaluator(DatasetEvaluator):
         return [f"classification/{name}" for name in names]
 
     def reset(self) -> None:
+        """Forget the images counted so far."""
         self._rows: dict[int, Row] = {}
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        """Note the best classes and the loss of each image; one that was seen before is replaced.
+
+        Raises:
+            ValueError: the model scores another number of classes than the dataset has.
+        """
         for given, found in zip(inputs, outputs, strict=True):
             scores = found["scores"].detach().float().cpu()
             if len(scores) != len(self.classes):

@@ -104,6 +104,7 @@ class DetectionEvaluator(COCOEvaluator):
         return found
 
     def reset(self) -> None:
+        """Forget all results, and what the model was seen to predict."""
         super().reset()
         self._model_has = None
         self._seen: list[int] = []

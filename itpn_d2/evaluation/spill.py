@@ -36,6 +36,11 @@ class Spill:
         self.count = 0
 
     def add(self, results: Iterable[dict[str, Any]]) -> None:
+        """Append results to the file.
+
+        Raises:
+            OutputError: the disk is full, or the like.
+        """
         lines = [json.dumps(result) for result in results]
         self.count += len(lines)
         with writing(self._place / "predictions"):

@@ -36,6 +36,7 @@ class Features(nn.Module):
             self.register_buffer(name, getattr(model, name).detach().clone(), persistent=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The levels of the pyramid, finest first, each ``(1, C, H / stride, W / stride)``."""
         return tuple(self.backbone((image - self.pixel_mean) / self.pixel_std).values())
 
 
@@ -51,6 +52,7 @@ class Queries(nn.Module):
         self.names = ["logits", "boxes"] + ["masks"] * hasattr(model, "mask_head")
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """``logits``, ``boxes`` and, where the model has them, ``masks`` of an image ``(1, 3, H, W)``."""
         size = (image.shape[-2], image.shape[-1])
         normalised = (image - self.model.pixel_mean) / self.model.pixel_std
         found = self.model.detect(ImageList(normalised, [size]))
@@ -70,6 +72,7 @@ class Detector(nn.Module):
         self.fields = sorted(found.get_fields())
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """One tensor for each of ``fields`` of what is found in an image ``(3, H, W)``."""
         # the last output is the size of the image
         return self.adapter(image)[: len(self.fields)]
 

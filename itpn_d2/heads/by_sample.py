@@ -22,6 +22,8 @@ class RPN(Detectron2RPN):
     """Detectron2's, whose anchors of an image are picked by the image's own numbers."""
 
     def label_and_sample_anchors(self, anchors: Any, gt_instances: list[Instances]) -> Any:
+        """Of each image, labels ``(A,)`` of its anchors (1 object, 0 background, -1 left out) and the boxes
+        ``(A, 4)`` that they match."""
         self._turns = Reseeded("anchors", len(gt_instances))
         return super().label_and_sample_anchors(anchors, gt_instances)
 
@@ -99,6 +101,8 @@ class KeypointHead(KRCNNConvDeconvUpsampleHead):
     processes."""
 
     def forward(self, x: Tensor, instances: list[Instances]) -> Any:
+        """Features ``(N, C, h, w)`` of boxes to losses by name in training, else to ``instances`` with
+        ``pred_keypoints``."""
         found = super().forward(x, instances)
         if not (self.training and self.loss_normalizer == "visible"):
             return found

@@ -41,4 +41,5 @@ class FCNHead(SemanticHead):
         self.convs = nn.Sequential(*(conv(a, b, 3, norm) for a, b in zip(steps, steps[1:], strict=False)))
 
     def layers(self, features: Mapping[str, Tensor]) -> Tensor:
+        """The finest map ``(B, C, h, w)`` to ``(B, channels, h, w)``."""
         return self.convs(features[self.in_feature])

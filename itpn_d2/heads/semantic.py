@@ -64,6 +64,7 @@ class SemanticHead(nn.Module):
         nn.init.zeros_(self.predictor.get_parameter("bias"))
 
     def layers(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Maps by name to features ``(B, width, H/s, W/s)``; NotImplementedError here."""
         raise NotImplementedError
 
     def forward(

@@ -24,6 +24,7 @@ class PyramidPooling(nn.Module):
         self.fuse = conv(in_channels + len(self.pools) * channels, channels, 3, norm)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, h, w)`` to ``(B, channels, h, w)``."""
         size = (x.shape[-2], x.shape[-1])
         parts = [
             resize(reduce(F.adaptive_avg_pool2d(x, pool)), size).to(x.dtype)
@@ -85,6 +86,7 @@ class UPerNetHead(SemanticHead):
         }
 
     def layers(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Maps by name to all levels fused, ``(B, channels, h, w)`` of the finest map's size."""
         maps = [features[name] for name in self.in_features]
         levels = [lateral(x) for lateral, x in zip(self.laterals, maps[:-1], strict=True)]
         levels.append(self.pooling(maps[-1]))

@@ -24,6 +24,7 @@ class DropPath(nn.Module):
         self.column: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Updates ``(B, ...)`` to the same shape; unchanged in evaluation and at rate 0."""
         if self.drop_prob == 0.0 or not self.training:
             return x
         keep = 1 - self.drop_prob
@@ -43,6 +44,7 @@ class DropPath(nn.Module):
         return (table[:, self.column] < keep).to(like.dtype)
 
     def extra_repr(self) -> str:
+        """The rate for the printed model."""
         return f"drop_prob={self.drop_prob:.3f}"
 
 
@@ -50,6 +52,7 @@ class Dropout(nn.Dropout):
     """torch's, with choices that belong to the samples; of ``(B, ...)``."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, ...)`` to the same shape; unchanged in evaluation."""
         draws = draws_of(len(x)) if self.training and self.p else None
         return super().forward(x) if draws is None else _dropped(x, x.shape, self.p, draws)
 
@@ -58,6 +61,7 @@ class Dropout2d(nn.Dropout2d):
     """torch's, which drops whole channels of ``(B, C, H, W)``, with choices that belong to the samples."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the same shape; unchanged in evaluation."""
         draws = draws_of(len(x)) if self.training and self.p else None
         return super().forward(x) if draws is None else _dropped(x, x.shape[:2], self.p, draws)
 

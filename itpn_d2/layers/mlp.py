@@ -17,6 +17,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(..., C)`` to ``(..., C)``."""
         return self.fc2(self.norm(F.gelu(self.fc1(x))))
 
 
@@ -31,4 +32,5 @@ class SwiGLU(nn.Module):
         self.w3 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(..., C)`` to ``(..., C)``."""
         return self.w3(self.norm(F.silu(self.w1(x)) * self.w2(x)))

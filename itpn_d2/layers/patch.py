@@ -26,6 +26,7 @@ class PatchEmbed(nn.Module):
         return self.norm(self.proj(cells))
 
     def forward(self, image: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to ``(B, H/size, W/size, dim)``."""
         return self.project(image_to_cells(image, self.size))
 
 
@@ -43,6 +44,7 @@ class PatchMerge(nn.Module):
         self.reduction = nn.Linear(4 * dim, out_dim, bias=not joint_norm)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(..., 2h, 2w, C)`` to ``(..., h, w, out)``."""
         x = self.norm(merge_cells(x)) if self.joint_norm else merge_cells(self.norm(x))
         return self.reduction(x)
 
@@ -62,6 +64,7 @@ class PatchSplit(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_dim)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(..., h, w, C)`` to ``(..., 2h, 2w, out)``."""
         # within the product the bias needs no pass of its own over the largest maps, nor a cast for autocast
         bias = None if self.bias is None else self.bias.repeat(4)
         return split_cells(F.linear(self.norm(x), self.reduction.weight, bias))

@@ -117,6 +117,7 @@ class PositionCache:
         self.capacity = 0
 
     def __call__(self, table: nn.Parameter, grid: tuple[int, int]) -> Tensor:
+        """The table ``(1, h, w, C)`` resampled to ``(1, *grid, C)``, from the cache where possible."""
         if is_stand_in(table):
             return resample_grid(table, grid, self.rule)
         needs_gradient = torch.is_grad_enabled() and table.requires_grad

@@ -60,6 +60,7 @@ class TableBias(nn.Module):
             return torch.einsum("bsn,brnh->brsh", columns, lines)
 
     def no_weight_decay(self) -> set[str]:
+        """The table: it is not decayed."""
         return {"table"}
 
 
@@ -93,6 +94,7 @@ class DecomposedBias(nn.Module):
         return (by_row + by_column).reshape(b, heads, n, n)
 
     def no_weight_decay(self) -> set[str]:
+        """Both tables: they are not decayed."""
         return {"rows", "columns"}
 
 

@@ -65,14 +65,17 @@ class Windows:
 
     @property
     def longest(self) -> int:
+        """L, the tokens of the largest window."""
         return max(length for _, length in self.kinds)
 
     @property
     def total(self) -> int:
+        """T, the tokens of all windows together."""
         return sum(count * length for count, length in self.kinds)
 
     @property
     def count(self) -> int:
+        """W, the number of windows."""
         return sum(count for count, _ in self.kinds)
 
     def keep(self, ratio: float) -> "Windows":

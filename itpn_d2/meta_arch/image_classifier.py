@@ -82,6 +82,8 @@ class ImageClassifier(nn.Module):
         return [network.get_classifier(), getattr(network, "fc_norm", nn.Identity())]
 
     def train(self, mode: bool = True) -> "ImageClassifier":
+        """Switch between training and evaluation; with ``head_only`` all but the head and ``fc_norm`` stays
+        in evaluation mode."""
         super().train(mode)
         if self.head_only:
             self.network.eval()
@@ -91,6 +93,7 @@ class ImageClassifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the model is, and where batches are sent."""
         return self.pixel_mean.device
 
     def forward(self, batch: list[dict[str, Any]]) -> Any:

@@ -114,6 +114,11 @@ class ZooHandler(_ReadOnly):
         super().__init__(PREFIX)
 
     def find(self, path: str) -> Path:
+        """The local file, fetched when the cache lacks it.
+
+        Raises:
+            ZooError: no such weights, they can't be fetched, or the file has another digest.
+        """
         return weights_file(find_weights(path.removeprefix(PREFIX)))
 
 
@@ -124,6 +129,11 @@ class DriveHandler(_ReadOnly):
         super().__init__(gdrive.PREFIX)
 
     def find(self, path: str) -> Path:
+        """The local file in the zoo's cache, fetched when that lacks it.
+
+        Raises:
+            ZooError: it can't be fetched, or is another file than the first time.
+        """
         name = f"gdrive/{path.removeprefix(gdrive.PREFIX)}"
         found = gdrive.fetch(path, cache_folder() / name)
         trust_on_first_use(name, found)
@@ -137,6 +147,11 @@ class HubHandler(_ReadOnly):
         super().__init__("hf://")
 
     def find(self, path: str) -> Path:
+        """The local file, fetched when the cache lacks it.
+
+        Raises:
+            ZooError: not such a path, it can't be fetched, or it is damaged.
+        """
         return hub_file(path)
 
 

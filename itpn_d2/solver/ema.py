@@ -28,9 +28,11 @@ class WeightAverage:
         self.average.update(model, step=step + 1)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
+        """The state of the averaged model, in the names of the original."""
         return self.module.state_dict()
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take the average from a state of whole tensors, whether the model is sharded or not."""
         load_whole(self.module, state)
 
     @contextmanager

@@ -80,6 +80,7 @@ class ViTEncoder(Encoder):
         self._fix_positions()
 
     def forward(self, image: Tensor) -> Tensor:
+        """``(B, 3, H, W)``, normalised, to ``(B, 1 + N, width)``: the class token, then N row-major."""
         return self.backbone.forward_features(image)
 
 
@@ -138,6 +139,7 @@ class SwinEncoder(Encoder):
         self.backbone.set_input_size(img_size=size)
 
     def forward(self, image: Tensor) -> Tensor:
+        """``(B, 3, H, W)``, normalised, to ``(B, N, width)``, N row-major."""
         return map_to_tokens(self.backbone.forward_features(image))
 
 
@@ -200,6 +202,11 @@ class TimmEncoder(Encoder):
         self.backbone = new
 
     def forward(self, image: Tensor) -> Tensor:
+        """``(B, 3, H, W)``, normalised, to ``(B, N, width)``, N row-major.
+
+        Raises:
+            ValueError: the network is built for images of another size.
+        """
         fixed = self._sizes.fixed
         if fixed is not None and tuple(image.shape[-2:]) != fixed:
             raise ValueError(

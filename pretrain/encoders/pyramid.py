@@ -38,6 +38,7 @@ class PyramidEncoder(Encoder):
         self.norm = nn.LayerNorm(self.width, eps=norm_eps)
 
     def forward(self, image: Tensor) -> Tensor:
+        """``(B, 3, H, W)``, normalised, to ``(B, N, width)``, N row-major."""
         p4, p3, p2 = (
             map_to_units(x, unit) for x, unit in zip(self.backbone.top_down(image), UNITS, strict=True)
         )

@@ -49,6 +49,7 @@ class TrunkFeatures(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
+        """Images ``(B, 3, H, W)`` in 0..255, of any size, to float32 ``(B, C)``."""
         size = (image.shape[-2], image.shape[-1])
         x = pad_to_multiple((image.float() - self.pixel_mean) / self.pixel_std, TOKEN_STRIDE)
         maps = self.trunk(x, None if x.shape[-2:] == size else [size] * len(x))

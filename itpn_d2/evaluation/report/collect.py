@@ -53,6 +53,7 @@ class ReportEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
+        """Forget what was collected, and read the records of the dataset again."""
         self._records = {r["file_name"]: r for r in DatasetCatalog.get(self.dataset_name)}
         self._results: list[dict[str, Any]] = []
         self._kinds: set[str] = set()
@@ -61,6 +62,7 @@ class ReportEvaluator(DatasetEvaluator):
         self._broken = False
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        """Collect what was found in some images; an error is logged, and ends the collecting."""
         if self._broken:
             return
         try:

@@ -19,6 +19,7 @@ class Ranking:
         self.worst: list[tuple[float, str, Any]] = []
 
     def add(self, score: float, file: str, drawn: Any) -> None:
+        """Rank an image: the higher ``score`` the better, equal ones by file name."""
         item = (score, file, drawn)
         self.best = sorted([*self.best, item], key=lambda i: (-i[0], i[1]))[: self.keep]
         self.worst = sorted([*self.worst, item], key=lambda i: (i[0], i[1]))[: self.keep]

@@ -38,6 +38,15 @@ class DecoderLayer(Block):
         blocked: Tensor | None,
         unused: Tensor | None,
     ) -> Tensor:
+        """Queries ``(B, Q, C)`` to the same shape.
+
+        Args:
+            position: ``(B, Q, C)``, added to the queries where they attend.
+            reference: ``(B, Q, L, 4)`` boxes (x, y, w, h) in fractions of each level.
+            memory: ``(B, S, C)``, the cells of levels ``shapes``.
+            padding: ``(B, S)``, True where a cell is no image.
+            blocked, unused: as in :meth:`Decoder.forward`.
+        """
         placed = x + position
         seen, _ = self.self_attention(
             placed, placed, x, key_padding_mask=unused, attn_mask=blocked, need_weights=False

@@ -133,6 +133,7 @@ class DINO(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the model is, and where batches are sent."""
         return self.pixel_mean.device
 
     def forward(self, batch: list[dict[str, Any]]) -> Any:

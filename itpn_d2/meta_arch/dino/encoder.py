@@ -22,6 +22,8 @@ class EncoderLayer(Block):
     def compute(
         self, x: Tensor, position: Tensor, around: Tensor, shapes: Shapes, padding: Tensor | None
     ) -> Tensor:
+        """Cells ``(B, S, C)`` of levels ``shapes`` to the same shape; ``position`` ``(B, S, C)`` is added
+        where they attend, ``around`` ``(B, S, L, 4)`` are the boxes that they look into."""
         x = self.norm1(x + self.attention(x + position, around, x, shapes, padding))
         return self.norm2(x + self.feed_forward(x))
 
@@ -62,9 +64,11 @@ class Encoder(nn.Module):
         )
 
     def no_weight_decay(self) -> set[str]:
+        """The embedding of the levels: it is not decayed."""
         return {"level"}
 
     def forward(self, levels: list[Tensor], geometry: Geometry) -> Tensor:
+        """Levels ``(B, C, h, w)``, the finest first, to memory ``(B, S, C)``."""
         x = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1)
         position = self.positions(geometry) + self.level[geometry.level_numbers()]
         around = geometry.around_cells(self.points)

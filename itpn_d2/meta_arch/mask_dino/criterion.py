@@ -56,6 +56,8 @@ class MaskCriterion(Criterion):
         count: Tensor,
         ignored: Tensor | None = None,
     ) -> dict[str, Tensor]:
+        """Those of :class:`~itpn_d2.meta_arch.dino.Criterion`, and ``mask`` and ``dice``: ``(P,)`` each,
+        without weights."""
         others = super().losses(layers, targets, assignment, count, ignored)
         pairs = [
             self._mask_losses(predictions, targets, queries, objects, assignment.counts)
@@ -104,5 +106,6 @@ class MaskCriterion(Criterion):
         )
 
     def has_box(self, classes: Tensor) -> Tensor:
+        """1 for objects of these classes whose boxes have a loss, else 0; in float32."""
         everything = super().has_box(classes)
         return everything if self.things is None else everything * (classes < self.things)

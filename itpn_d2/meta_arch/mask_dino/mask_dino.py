@@ -106,11 +106,14 @@ class MaskDINO(DINO):
         self.mask_head = MLP(dim, [dim, dim, mask_dim or dim])
 
     def finest(self, features: dict[str, Tensor], memory: Tensor, geometry: Geometry) -> Tensor | None:
+        """Features of the pixels ``(B, mask_dim, H/4, W/4)``, which masks are predicted on."""
         return self.pixel_features(features[self.mask_feature], memory, geometry)
 
     def select(
         self, memory: Tensor, geometry: Geometry, finest: Tensor | None, images: ImageList
     ) -> Selected:
+        """The cells that queries start from, with their masks, and with boxes around these by ``box_init``;
+        of one stage what is learnt."""
         assert finest is not None
         found = super().select(memory, geometry, finest, images)
         if found.predictions is None:
@@ -148,11 +151,13 @@ class MaskDINO(DINO):
         return bounded_logit(found, self.reference.logit_eps or _EPS)
 
     def initial(self, x: Tensor, anchors: Tensor, finest: Tensor | None) -> Predictions | None:
+        """What queries say before the first layer; None without ``initial_prediction``."""
         if not self.initial_prediction:
             return None
         return self._judge(self.decoder.norm(x), anchors.sigmoid(), finest)
 
     def predict(self, states: Tensor, boxes: Tensor, finest: Tensor | None, layer: int = -1) -> Predictions:
+        """What a layer's states ``(B, Q, C)`` say: classes, boxes and masks."""
         states = self.decoder.norm(states) if self.norm_twice else states
         return self._judge(states, boxes, finest, layer)
 
@@ -162,6 +167,8 @@ class MaskDINO(DINO):
         return replace(super().predict(states, boxes, finest, layer), masks=masks)
 
     def targets(self, batch: list[dict[str, Any]], images: ImageList) -> list[Targets]:
+        """The objects of each image, with masks of the padded batch's size; ValueError where a record lacks
+        what the task needs."""
         size = (images.tensor.shape[-2], images.tensor.shape[-1])
         options = (self.task, size, self.num_classes, self.things, self.device)
         return [make_targets(record, *options) for record in batch]
@@ -169,6 +176,8 @@ class MaskDINO(DINO):
     def inference(
         self, predictions: Predictions, batch: list[dict[str, Any]], images: ImageList
     ) -> list[dict[str, Any]]:
+        """For each image a dict of what the task gives, at the size of the results: ``instances``,
+        ``sem_seg`` ``(K, height, width)`` of votes, ``panoptic_seg``."""
         assert predictions.masks is not None
         padded = (images.tensor.shape[-2], images.tensor.shape[-1])
         temperature = self.temperature if self.transform_scores else None

@@ -46,6 +46,7 @@ class MaskMatcher(HungarianMatcher):
 
     @torch.no_grad()
     def __call__(self, layers: Sequence[Predictions], targets: Sequence[Targets]) -> list[list[Match]]:
+        """As of :class:`~itpn_d2.meta_arch.dino.HungarianMatcher`; predictions and targets need masks."""
         assert layers[0].masks is not None
         features = layers[0].masks.features
         self.points = upload(self.points, features.device)  # stays there: copied in the first step alone
@@ -61,6 +62,7 @@ class MaskMatcher(HungarianMatcher):
         return super().__call__(layers, seen)
 
     def costs(self, predictions: Predictions, image: int, targets: Targets) -> Tensor:
+        """``(Q, n)`` of one image of the batch, whose masks are sampled at points."""
         assert predictions.masks is not None and targets.masks is not None
         logits, wanted = predictions.masks.of(image).float(), targets.masks
         filled, empty = F.softplus(-logits), F.softplus(logits)
@@ -72,6 +74,7 @@ class MaskMatcher(HungarianMatcher):
         return others + self.mask_cost * entropy + self.dice_cost * dice
 
     def box_costs(self, costs: Tensor, targets: Targets) -> Tensor:
+        """``(Q, n)``; for objects that are no things, the mean over a query's costs of things."""
         if self.things is None:
             return costs
         thing = targets.classes < self.things
