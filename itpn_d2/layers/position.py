@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .recording import is_stand_in
+from .recording import is_recorded
 
 ResampleRule = Literal["size", "scale", "scale_always"]
 
@@ -29,7 +29,7 @@ def resample_grid(table: Tensor, grid: tuple[int, int], rule: str = "size") -> T
     # a graph for any size must not ask whether it is the table's; bicubic to that size is the identity
     any_size = False
     if not torch.jit.is_scripting():
-        any_size = rule == "size" and _is_exporting()
+        any_size = rule == "size" and (_is_exporting() or torch.jit.is_tracing())
     own = not any_size and table.shape[1] == rows and table.shape[2] == columns
     if own and rule != "scale_always":
         return table
@@ -118,10 +118,10 @@ class PositionCache:
 
     def __call__(self, table: nn.Parameter, grid: tuple[int, int]) -> Tensor:
         """The table ``(1, h, w, C)`` resampled to ``(1, *grid, C)``, from the cache where possible."""
-        if is_stand_in(table):
+        if is_recorded(table):  # a traced graph, too, would keep the table of its example for all sizes
             return resample_grid(table, grid, self.rule)
         needs_gradient = torch.is_grad_enabled() and table.requires_grad
-        if needs_gradient or torch.compiler.is_compiling() or torch.is_inference(table):
+        if needs_gradient or torch.is_inference(table):
             return resample_grid(table, grid, self.rule)
         key = (table.data_ptr(), table._version, table.device, table.dtype)
         if key != self._key or len(self._tables) >= self.capacity:

@@ -6,6 +6,7 @@ patch. Before stage 3, and in the whole pyramid, no layer mixes two units, so th
 layouts.
 """
 
+import torch
 from torch import Tensor
 
 
@@ -19,13 +20,21 @@ def image_to_cells(image: Tensor, size: int) -> Tensor:
 
 def merge_cells(x: Tensor) -> Tensor:
     """Join 2x2 neighbours: ``(..., 2h, 2w, C) -> (..., h, w, 4C)`` in (row, column, channel) order."""
-    x = x.unflatten(-2, (-1, 2)).unflatten(-4, (-1, 2))
+    if not torch.jit.is_scripting() and torch.jit.is_tracing():
+        *lead, h, w, c = x.shape
+        x = x.reshape(*lead, h // 2, 2, w // 2, 2, c)  # of unflatten, tracing takes the sizes for constants
+    else:
+        x = x.unflatten(-2, (-1, 2)).unflatten(-4, (-1, 2))
     return x.transpose(-4, -3).flatten(-3)
 
 
 def split_cells(x: Tensor) -> Tensor:
     """Inverse of :func:`merge_cells`: ``(..., h, w, 4C) -> (..., 2h, 2w, C)``."""
-    x = x.unflatten(-1, (2, 2, -1)).transpose(-4, -3)
+    if not torch.jit.is_scripting() and torch.jit.is_tracing():
+        *lead, h, w, c4 = x.shape
+        x = x.reshape(*lead, h, w, 2, 2, c4 // 4).transpose(-4, -3)  # as above
+    else:
+        x = x.unflatten(-1, (2, 2, -1)).transpose(-4, -3)
     return x.flatten(-5, -4).flatten(-3, -2)
 
 

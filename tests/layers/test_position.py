@@ -58,3 +58,14 @@ def test_cache_filled_under_inference_mode_serves_training_loops():
         kept = cache(table, (5, 5))
     (x * kept).sum().backward()  # an inference tensor would refuse to be saved for backward
     assert torch.equal(x.grad, kept)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("grid", [(4, 6), (8, 8)], ids=["another", "its own"])
+def test_a_traced_table_follows_the_size(grid):
+    """It is neither the cache's, of the example's size, nor taken as it is because it fits the example."""
+    cache, table = PositionCache(), torch.randn(1, 8, 8, 4)
+    cache(table, grid)  # as an earlier prediction leaves it
+    traced = torch.jit.trace(lambda x: x + cache(table, (x.shape[1], x.shape[2])), torch.rand(1, *grid, 4))
+    other = torch.rand(1, 5, 7, 4)
+    torch.testing.assert_close(traced(other), other + resample_grid(table, (5, 7)))

@@ -62,3 +62,12 @@ def test_patch_split_is_the_transposed_convolution(bias):
     x = torch.randn(2, 4, 8, 6)
     expected = conv(ours.norm(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     assert torch.allclose(ours(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("function", [merge_cells, split_cells])
+def test_no_size_of_the_example_is_traced(function):
+    """ONNX's exporter of traced graphs takes every size that unflatten meets for a constant."""
+    traced = torch.jit.trace(function, torch.rand(2, 4, 6, 8))
+    assert "unflatten" not in str(traced.graph)
+    other = torch.rand(1, 8, 2, 8)
+    assert torch.equal(traced(other), function(other))
