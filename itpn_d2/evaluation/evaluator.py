@@ -65,9 +65,8 @@ class DetectionEvaluator(COCOEvaluator):
         self._logger, self._cpu_device = logger, torch.device("cpu")
         self._metadata, self._output_dir = MetadataCatalog.get(dataset_name), output_dir
         self._distributed, self._tasks = True, None
-        self._use_fast_impl = (
-            False  # the compiled one isn't in every Detectron2, and its numbers are unofficial
-        )
+        # the compiled one isn't in every Detectron2, and its numbers are unofficial
+        self._use_fast_impl = False
         self._max_dets_per_image = [1, 10, 100 if max_dets_per_image is None else max_dets_per_image]
         self._kpt_oks_sigmas = tuple(keypoint_sigmas)
         if not hasattr(self._metadata, "json_file"):

@@ -15,7 +15,7 @@ from detectron2.modeling.roi_heads import StandardROIHeads as Detectron2Standard
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..layers import Reseeded, shares, upload
+from ..layers import Reseeded, apart, shares, upload
 
 
 class RPN(Detectron2RPN):
@@ -104,10 +104,11 @@ class KeypointHead(KRCNNConvDeconvUpsampleHead):
         """Features ``(N, C, h, w)`` of boxes to losses by name in training, else to ``instances`` with
         ``pred_keypoints``."""
         found = super().forward(x, instances)
-        if not (self.training and self.loss_normalizer == "visible"):
+        if not (self.training and self.loss_normalizer == "visible" and apart()):
             return found
         share = shares(self._visible(instances, 4 * x.shape[-1]).to(x.device))
-        return found if share is None else {name: _times(loss, share) for name, loss in found.items()}
+        assert share is not None
+        return {name: _times(loss, share) for name, loss in found.items()}
 
     @staticmethod
     def _visible(instances: list[Instances], side: int) -> Tensor:

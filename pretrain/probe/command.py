@@ -2,6 +2,7 @@
 
 import argparse
 
+from itpn_d2 import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
 from itpn_d2.errors import add_debug
 
 
@@ -11,7 +12,9 @@ def start_parser(program: str, description: str | None) -> argparse.ArgumentPars
         prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     start = p.add_mutually_exclusive_group(required=True)
-    start.add_argument("--weights", metavar="FILE", help="checkpoint of any known layout")
+    start.add_argument(
+        "--weights", metavar="FILE", help="checkpoint of any known layout, or its address (itpn://...)"
+    )
     start.add_argument("--random", action="store_true", help="no weights: what the random trunk gives")
     p.add_argument("--name", required=True, help="variant, such as fast_itpn_nano")
     add_debug(p)

@@ -10,7 +10,7 @@ import torch
 from detectron2.data import DatasetCatalog
 from PIL import Image
 
-from itpn_d2.data import ResumableBatchSampler, hf_images, labelled_source, register_labelled_images
+from itpn_d2.data import hf_images, labelled_source, register_labelled_images
 from itpn_d2.data.arrow import is_arrow, open_arrow
 from itpn_d2.data.image_sources import image_folder
 from itpn_d2.data.read import read_image
@@ -18,6 +18,7 @@ from itpn_d2.data.shards import ShardTable
 from itpn_d2.errors import DatasetError
 from pretrain.data import ImageDataset, TrainView, build_pretrain_loader
 from tests.data.arrow_sets import COUNT, made, pictures, rows
+from tests.data.orders import order
 
 datasets = pytest.importorskip("datasets")
 
@@ -86,15 +87,8 @@ def test_order_is_the_same_for_any_number_of_processes_and_after_a_resume(saved,
     for number, array in enumerate(pictures()):
         Image.fromarray(array).save(tmp_path / "plain" / f"{number:02}.png")
 
-    def order(world, start):
-        shares = [
-            itertools.islice(ResumableBatchSampler(len(source), 4, 3, rank, world, start), 6 - start)
-            for rank in range(world)
-        ]
-        return [[source.path(i) for share in batch for _, i in share] for batch in zip(*shares, strict=True)]
-
-    whole = order(1, 0)
-    assert order(2, 0) == order(4, 0) == whole and order(2, 3) == whole[3:]
+    whole = order(source, 1)
+    assert order(source, 2) == order(source, 4) == whole and order(source, 2, start=3) == whole[3:]
 
     def images(source, start, workers=0):
         loader = build_pretrain_loader(source, TrainView(size=16, seed=1), 4, workers, 3, start_iter=start)

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 
 from itpn_d2.commands.shards import main
-from itpn_d2.data import ResumableBatchSampler, labelled_source
+from itpn_d2.data import labelled_source
 from itpn_d2.data.image_sources import image_folder
 from itpn_d2.data.members import open_member
 from itpn_d2.data.read import read_image
 from itpn_d2.data.shards import image_shards
 from itpn_d2.errors import DatasetError
 from pretrain.data import ImageDataset, TrainView, build_pretrain_loader
+from tests.data.orders import order
 
 
 @pytest.fixture(autouse=True)
@@ -68,15 +69,8 @@ def test_one_file(packed):
 def test_order_is_the_same_for_any_number_of_processes_and_after_a_resume(folder, packed):
     source = image_shards(str(packed))
 
-    def order(world, start):
-        shares = [
-            itertools.islice(ResumableBatchSampler(len(source), 4, 3, rank, world, start), 6 - start)
-            for rank in range(world)
-        ]
-        return [[source.path(i) for share in batch for _, i in share] for batch in zip(*shares, strict=True)]
-
-    whole = order(1, 0)
-    assert order(2, 0) == order(4, 0) == whole and order(2, 3) == whole[3:]
+    whole = order(source, 1)
+    assert order(source, 2) == order(source, 4) == whole and order(source, 2, start=3) == whole[3:]
 
     def images(source, start):
         loader = build_pretrain_loader(source, TrainView(size=16, seed=1), 4, seed=3, start_iter=start)

@@ -14,7 +14,7 @@ from torch import nn
 from itpn_d2.checkpoint import Checkpointer
 from itpn_d2.meta_arch import DINO
 from itpn_d2.meta_arch.dino import Criterion, Decoder, Encoder, HungarianMatcher
-from tests.meta_arch.small_dino import CLASSES, dino, record, untrained
+from tests.meta_arch.small_dino import CLASSES, dino, lively, record, untrained
 
 LOSSES = {f"loss_{n}{s}" for n in ("class", "box", "giou") for s in ("", "_aux", "_encoder", "_denoising")}
 
@@ -29,15 +29,6 @@ def same(one, other, tolerance=1e-4):
     torch.testing.assert_close(one.scores, other.scores, atol=tolerance, rtol=0)
     assert torch.equal(one.pred_classes, other.pred_classes)
     torch.testing.assert_close(one.pred_boxes.tensor, other.pred_boxes.tensor, atol=1e-2, rtol=0)
-
-
-def lively(model):
-    """Away from the start, where all boxes and classes are alike."""
-    torch.manual_seed(5)
-    for name, parameter in model.named_parameters():
-        if name.endswith(("class_head.weight", "box_head.6.weight", "offsets.weight")):
-            nn.init.normal_(parameter, std=0.1)
-    return model
 
 
 @pytest.mark.parametrize("levels", [4, 5])

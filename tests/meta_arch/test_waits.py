@@ -8,8 +8,8 @@ import torch
 from itpn_d2.engine.trainer import Trainer
 from itpn_d2.layers import upload
 from tests.meta_arch.pretend_device import DEVICE, OnDevice, moved, waits_counted
-from tests.meta_arch.small_dino import dino, mask_dino, record
-from tests.meta_arch.test_mask_dino import TASKS, batch_of, lively, published_semantic
+from tests.meta_arch.small_dino import batch_of, dino, lively, mask_dino, record
+from tests.meta_arch.test_mask_dino import TASKS, published_semantic
 
 
 @pytest.fixture(autouse=True)
