@@ -101,7 +101,7 @@ lock: env
 	{ echo "# The tested stack: CPython 3.11 on Linux x86-64, CUDA build of torch (runs on the CPU as it is)."; \
 	  echo "# Written by \`make lock\` from pyproject.toml and from what the Detectron2 wheel requires."; \
 	  $(PY) -c "from itpn_d2.detectron2_wheel.wheel import REQUIREMENTS; print('\n'.join(REQUIREMENTS))" \
-	  | $(UV) pip compile --quiet --python-version 3.11 --no-annotate --no-header --extra dev --extra hf pyproject.toml - ; \
+	  | $(UV) pip compile --quiet --python-version 3.11 --no-annotate --no-header --extra dev --extra hf --extra export pyproject.toml - ; \
 	} > requirements.lock.partial
 	mv requirements.lock.partial requirements.lock
 
@@ -121,7 +121,7 @@ $(STAMPS)/requirements: requirements.lock pyproject.toml $(STAMPS)/venv
 	$(PY) -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
 	if $(PY) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11) or sys.platform != 'linux')"; \
 	  then $(UV) pip install --python $(PY) -r requirements.lock; \
-	  else $(UV) pip install --python $(PY) -r pyproject.toml --extra dev --extra hf; fi
+	  else $(UV) pip install --python $(PY) -r pyproject.toml --extra dev --extra hf --extra export; fi
 	touch $@
 
 DETECTRON2_SOURCES := tools/install_detectron2.py $(wildcard itpn_d2/detectron2_wheel/*.py itpn_d2/detectron2_wheel/*/*.py)

@@ -61,7 +61,6 @@ def test_program(command, tmp_path):
 
 
 @needs_onnx
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "detector-onnx"])
 def test_onnx(command, tmp_path, name):
     status, results = command(name)
@@ -76,7 +75,6 @@ def test_compiled_package(command, tmp_path):
     check(results["aoti"], tmp_path, 1e-4)
 
 
-@pytest.mark.slow
 def test_the_whole_detector(command, tmp_path):
     status, results = command("torchscript")
     assert status == 0
