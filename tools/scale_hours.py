@@ -163,8 +163,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--gpus", nargs="+", type=int, default=[8, 64])
     parser.add_argument("--gpu", default="H100", help="name of the GPU, as in itpn_d2/engine/flops.py")
-    parser.add_argument("--mfu", type=float, default=0.4, help="assumed share of the GPU's peak, 0 to 1, if none was measured")
-    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="also write the section into FOLDER/scale.md")
+    parser.add_argument(
+        "--mfu", type=float, default=0.4, help="assumed share of the GPU's peak, 0 to 1, if none was measured"
+    )
+    parser.add_argument(
+        "--docs", type=Path, metavar="FOLDER", help="also write the section into FOLDER/scale.md"
+    )
     add_debug(parser)
     return parser.parse_args(arguments)
 
@@ -190,10 +194,10 @@ def section(text: str, args: argparse.Namespace) -> str:
             "",
             "`python tools/scale_hours.py --docs docs` wrote this section.",
             "",
-            f"Hours are the counted operations of a recipe (a multiplication and an addition are two) over the "
-            f"peak of an {args.gpu} in half precision times the MFU. For a detector, the forward pass of one "
-            f"image of {DETECTOR_SIZE[0]}x{DETECTOR_SIZE[1]} is counted three times, which is an upper bound. "
-            f"Waiting for data and for other machines is not included; [the loading table]"
+            f"Hours are the counted operations of a recipe (a multiplication and an addition are two) over "
+            f"the peak of an {args.gpu} in half precision times the MFU. For a detector, the forward pass of "
+            f"one image of {DETECTOR_SIZE[0]}x{DETECTOR_SIZE[1]} is counted three times, which is an upper "
+            f"bound. Waiting for data and for other machines is not included; [the loading table]"
             f"(benchmarks.md#loading) shows how many cores are needed for so many images/s.",
             "",
             text,
