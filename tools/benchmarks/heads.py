@@ -92,10 +92,11 @@ def table(found: Mapping[str, Any]) -> str:
     setting = found["setting"]
     lines = [
         f"Quick-start heads after {setting['iterations']} iterations of 8 scenes of 128x128, on "
-        f"{found['machine']}, torch {found['torch']}. Score of the moving average (of the model), on 100 "
-        f"held-out scenes; asked for: what the head has to reach.",
+        f"{found['machine']}, torch {found['torch']}. Scores are those of the moving average, and in "
+        f"parentheses of the model, on 100 held-out scenes. A head meets its target if the score of the "
+        f"moving average reaches it.",
         "",
-        "| head | task | parameters, M | minutes | metric | score | asked for | met |",
+        "| head | task | parameters, M | minutes | metric | score | target | met |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, head in HEADS.items():

@@ -77,13 +77,13 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     where = machine(torch.device("cpu"))
     text = "\n".join(
         [
-            f"Milliseconds of one core an image, medians of {args.rounds} rounds of {args.images} generated "
+            f"Milliseconds per image on one core, medians of {args.rounds} rounds of {args.images} generated "
             f"JPEGs (quality 90) with {args.objects} objects each; {where}, torch {torch.__version__}. "
-            f"`pillow` and `auto` are `dataloader.decoder`; torchvision v2 makes no boxes. The last column "
-            f"is how many times as many images a second `auto` makes as Detectron2's mapper, or else as "
-            f"`pillow`, with its target.",
+            f"`pillow` and `auto` are values of `dataloader.decoder`; torchvision v2 transforms pixels only, "
+            f"not boxes. The last column is the throughput of `auto` over that of Detectron2's mapper, or "
+            f"over that of `pillow` if there is no such mapper, with its target.",
             "",
-            f"| recipe | picture | {' | '.join(_NAMES)} | gain of auto |",
+            f"| recipe | image | {' | '.join(_NAMES)} | gain of auto |",
             "|---" * (len(_NAMES) + 3) + "|",
             *lines,
         ]
