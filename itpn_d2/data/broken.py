@@ -44,11 +44,14 @@ class BrokenImages:
             f"{'; '.join(lines[:_SHOWN])}{rest}"
         )
 
-    def report(self, folder: Path) -> None:
-        """Of all processes: log them, and write them to ``broken_images.txt``; nothing where there are none.
-        Every process has to call it."""
+    def report(self, folder: Path, resumed: bool = False) -> None:
+        """Of all processes: log them, and write them to ``broken_images.txt``, with those that the run had
+        found there before it was ``resumed``; nothing where there are none. Every process has to call it."""
         for reasons in comm.gather(self.reasons):
             self.reasons = {**reasons, **self.reasons}
         if self.reasons and comm.is_main_process():
-            write_text(folder / "broken_images.txt", "".join(f"{line}\n" for line in self.lines()))
+            path = folder / "broken_images.txt"
+            earlier = path.read_text("utf-8", "replace").splitlines() if resumed and path.is_file() else []
+            lines = {line.partition("\t")[0]: line for line in [*self.lines(), *earlier]}
+            write_text(path, "".join(f"{line}\n" for _, line in sorted(lines.items())))
             logger.warning("%s (all in broken_images.txt)", self.summary())

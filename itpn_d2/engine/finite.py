@@ -50,6 +50,14 @@ class FiniteCheck:
         self.skipped, self._in_a_row = 0, 0
         self._pending: Record | None = None
 
+    def state_dict(self) -> dict[str, int]:
+        """The steps skipped so far, and those in a row."""
+        return {"skipped": self.skipped, "in_a_row": self._in_a_row}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on counting from there; from 0 where ``state`` is empty."""
+        self.skipped, self._in_a_row = int(state.get("skipped", 0)), int(state.get("in_a_row", 0))
+
     def now(self, record: Record) -> bool:
         """Whether the step that ``record`` tells of may be taken.
 

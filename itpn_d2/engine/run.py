@@ -120,7 +120,7 @@ class BaseRun:
         trainer.set_data(prefetched(self._batches(start), self.device, getattr(self.model, "on_host", ())))
         with self._first_step_named(trainer):
             trainer.train(start, max_iter)
-        self.broken.report(self.output_dir)
+        self.broken.report(self.output_dir, again)
         if trainer.stop_requested:
             logger.info("Stopped after iteration %d; go on with --resume", trainer.iter - 1)
             if self._on_signal.requeue:

@@ -21,6 +21,7 @@ from ..solver import WeightAverage
 from .finite import FiniteCheck, contagious, divergence_named, drops_by_itself
 from .flops import flop_counter, throughput
 from .hooks import due
+from .normalisers import load_normalisers, normalisers
 from .optimizer_state import load_optimizer
 from .parallel import gradients_stay_local
 from .precision import autocast
@@ -238,10 +239,12 @@ class Trainer(TrainerBase):
         self.storage.put_scalars(smoothing_hint=False, **beside)
 
     def state_dict(self) -> dict[str, Any]:
-        """State besides the model: iteration, hooks, optimizer, loss scale and moving average."""
+        """State besides the model: iteration, hooks, optimizer, loss scale, moving averages, bad steps."""
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
         state["scaler"] = self.scaler.state_dict()
+        state["normalisers"] = normalisers(self.bare_model)
+        state["check"] = self.check.state_dict()
         if self.average is not None:
             state["average"] = self.average.state_dict()
         return state
@@ -259,9 +262,13 @@ class Trainer(TrainerBase):
 
         Raises:
             ConfigError: the optimizer's state is that of other parameters, or is not finite.
+            ValueError: what losses are divided by can't be that.
         """
         super().load_state_dict(state)
         load_optimizer(self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        # earlier versions have written neither
+        load_normalisers(self.bare_model, state.get("normalisers", {}))
+        self.check.load_state_dict(state.get("check", {}))
         if self.average is not None:
             self.average.load_state_dict(state.get("average") or self.bare_model.state_dict())

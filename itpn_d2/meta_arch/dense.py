@@ -62,11 +62,17 @@ class _Dense(Sized):
             images = torch.full_like(positive, len(labels))
             found = everywhere(torch.stack((positive, images))).tolist()
             self._counts = found[0], found[1]
-        return super().losses(anchors, pred_logits, gt_labels, *rest)  # type: ignore[misc]
+        # TorchScript, in which the focal loss is, rounds otherwise once it has seen some calls: a run that
+        # goes on in a new process would not be the one that was never stopped
+        with torch.jit.optimized_execution(False):
+            return super().losses(anchors, pred_logits, gt_labels, *rest)  # type: ignore[misc]
 
     def _ema_update(self, name: str, value: float, initial_value: float, momentum: float = 0.9) -> float:
-        """Detectron2's for an image, times the images of a process; ``value`` counts those of this one."""
+        """Detectron2's for an image, times the images of a process; ``value`` counts those of this one. A
+        validation, which has no gradients, divides by it as it is."""
         positive, images = self._counts
+        if not torch.is_grad_enabled():
+            return float(getattr(self, name, initial_value / _USUAL) * images)
         each = (value if positive is None else max(positive, 1)) / images
         found = super()._ema_update(name, each, initial_value / _USUAL, momentum)  # type: ignore[misc]
         return float(found * images)

@@ -35,3 +35,14 @@ def test_a_strange_name_does_not_spoil_the_report(tmp_path):
     broken.report(tmp_path)
     text = (tmp_path / "broken_images.txt").read_text()
     assert text.count("\n") == 1 and "\\udcff" in text and "\\udcff" in broken.summary()
+
+
+def test_a_resumed_run_keeps_what_it_had_found(tmp_path):
+    for name, reason in (("2.png", "first"), ("1.png", "other")):
+        broken = BrokenImages()
+        broken.add([(name, reason), ("3.png", reason)])
+        broken.report(tmp_path, resumed=True)
+    lines = (tmp_path / "broken_images.txt").read_text().splitlines()
+    assert lines == ["1.png\tother", "2.png\tfirst", "3.png\tfirst"]
+    broken.report(tmp_path)
+    assert len((tmp_path / "broken_images.txt").read_text().splitlines()) == 2
