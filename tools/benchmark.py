@@ -1,12 +1,14 @@
 """Speed and memory: ``backbone`` alone, ``train`` for detectors, ``pretrain`` for masked image modelling,
-``deformable`` for the attention of DINO, ``loader`` from file to tensor, ``runs`` for whole iterations with
-their data; scores: ``heads`` on generated scenes; and ``values``: whether a device computes the right ones.
+``deformable`` for the attention of DINO, ``reading`` of annotations, ``loader`` from file to tensor, ``runs``
+for whole iterations with their data; scores: ``heads`` on generated scenes; and ``values``: whether a device
+computes the right ones.
 
     python tools/benchmark.py backbone --variant fast_itpn_tiny --sizes 224 512 --plot OUT.png
     python tools/benchmark.py backbone --docs docs
     python tools/benchmark.py train --variants fast_itpn_nano fast_itpn_tiny --sizes 256 512
     python tools/benchmark.py pretrain --variant fast_itpn_base --cases drop fastmim
     python tools/benchmark.py deformable --cases 4 5
+    python tools/benchmark.py reading --docs docs
     python tools/benchmark.py loader --docs docs
     python tools/benchmark.py heads --docs docs
     python tools/benchmark.py values
@@ -19,7 +21,7 @@ inputs are random or generated: no data set and no weights are needed.
 import argparse
 from pathlib import Path
 
-from benchmarks import backbone, deformable, heads, loader, pretraining, runs, training, values
+from benchmarks import backbone, deformable, heads, loader, pretraining, reading, runs, training, values
 from itpn_d2.errors import add_debug, errors_of_use
 from itpn_d2.files import write_json, write_text
 
@@ -28,6 +30,7 @@ MODES = {
     "train": training,
     "pretrain": pretraining,
     "deformable": deformable,
+    "reading": reading,
     "loader": loader,
     "heads": heads,
     "values": values,

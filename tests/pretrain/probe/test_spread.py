@@ -48,5 +48,7 @@ def test_command(tmp_path, capsys, refused):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["rms", "f3", "p2", "p3", "p4"]
     assert all(float(line.split()[2]) >= 1 for line in lines[1:])
+    assert main([*common, "--weights", "itpn://fast_itpn_nano"]) == 0  # addresses are known here too
+    assert capsys.readouterr().out.splitlines()[1:] != lines[1:]
     with refused("none.pth"):
         main([*common, "--weights", str(tmp_path / "none.pth")])
