@@ -1,8 +1,9 @@
 """What reading annotations costs: seconds until all processes of a machine have them, and their memory.
 
 A json in COCO's layout, with pictures, is generated and read by some processes in three ways: by Detectron2's
-``load_coco_json`` in each of them; with all checks of this project in each of them; and as in a run, where one process reads and the others map what it found. Each measurement has new processes.
-Memory is Linux's proportional set size, in which pages that several processes share count once for all.
+``load_coco_json`` in each of them; with all checks of this project in each of them; and as in a run, where
+one process reads and the others map what it found. Each measurement has new processes. Memory is Linux's
+proportional set size, in which pages that several processes share count once for all.
 """
 
 import argparse
