@@ -1,10 +1,12 @@
 """Two classifiers on frozen features: nearest neighbours that vote, and logistic regression."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .gathering import gather_rows, share_of
+from .gathering import add_up, gather_rows, share_of
 
 Accuracy = dict[str, float]
 _L2 = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # tried from strong to weak, each from the solution of the one before
@@ -24,10 +26,6 @@ def _shares(hits: Tensor, classes: int) -> Accuracy:
     if classes > 5:
         result["top5"] = percent[-1].item()
     return result
-
-
-def _accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
-    return _shares(_hits(scores, labels), scores.shape[1])
 
 
 def _num_classes(*labels: Tensor) -> int:
@@ -76,22 +74,39 @@ def knn_accuracy(
     return _shares(gather_rows(hits.to(torch.uint8)) if shared else hits, classes)
 
 
-def _fit(x: Tensor, y: Tensor, l2: float, weight: Tensor, bias: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Multinomial logistic regression from the given start: mean cross-entropy + l2 / 2 * |weight|^2."""
-    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
-    solver = torch.optim.LBFGS(
-        [weight, bias], max_iter=steps, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
-    )
+def _alone(*own: Tensor) -> tuple[Tensor, ...]:
+    return own
 
-    def loss() -> Tensor:
-        solver.zero_grad()
-        value = F.cross_entropy(x @ weight + bias, y) + l2 / 2 * weight.square().sum()
-        value.backward()
-        return value
 
-    with torch.enable_grad():
-        solver.step(loss)
-    return weight.detach(), bias.detach()
+class _Regression:
+    """Multinomial logistic regression on rows that may be shared out: each process computes the loss and the
+    gradient of its own, and takes the same steps by their sums.
+
+    Args:
+        x, y: vectors ``(n, C)`` and labels ``(n,)`` of this process, which may have none.
+        total: rows of all processes.
+        add: sums over the processes.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, total: int, add: Callable[..., tuple[Tensor, ...]]):
+        self.x, self.y, self.total, self.add = x, y, total, add
+
+    def fit(self, l2: float, weight: Tensor, bias: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy + l2 / 2 * |weight|^2, minimised by L-BFGS from the given start."""
+        weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+        solver = torch.optim.LBFGS(
+            [weight, bias], max_iter=steps, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
+        )
+
+        def loss() -> Tensor:
+            own = F.cross_entropy(self.x @ weight + bias, self.y, reduction="sum") / self.total
+            value, slope, bias.grad = self.add(own.detach(), *torch.autograd.grad(own, (weight, bias)))
+            weight.grad = slope + l2 * weight.detach()
+            return value + l2 / 2 * weight.detach().square().sum()
+
+        with torch.enable_grad():
+            solver.step(loss)
+        return weight.detach(), bias.detach()
 
 
 def linear_probe(
@@ -102,6 +117,7 @@ def linear_probe(
     strengths: tuple[float, ...] = _L2,
     steps: int = 100,
     seed: int = 0,
+    shared: bool = False,
 ) -> Accuracy:
     """Multinomial logistic regression on standardised features, by L-BFGS; the same result every time.
 
@@ -112,6 +128,8 @@ def linear_probe(
         strengths: of L2, from strong to weak.
         steps: of L-BFGS for each strength.
         seed: draws the fifth.
+        shared: collective: each process, all of which have all vectors, computes with its part of them. The
+            result is that of one process but for rounding.
 
     Returns:
         As :func:`knn_accuracy`, with the chosen ``l2``.
@@ -123,17 +141,28 @@ def linear_probe(
         raise ValueError(f"{len(train_features)} training vectors: at least two are needed")
     mean, std = train_features.float().mean(0), train_features.float().std(0)
     std = torch.where(std > 1e-6 * std.max().clamp_min(1e-30), std, torch.ones_like(std))  # constant: stays 0
-    train, test = ((f.float() - mean) / std for f in (train_features, test_features))
     classes = _num_classes(train_labels, test_labels)
-    zero = train.new_zeros(train.shape[1], classes), train.new_zeros(classes)
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).to(train.device)
-    held, kept = order.tensor_split([max(1, int(_HELD_OUT * len(train)))])
+    zero = mean.new_zeros(len(mean), classes), mean.new_zeros(classes)
 
+    def part(rows: Tensor) -> _Regression:
+        own = share_of(rows) if shared else rows
+        x = (train_features[own].float() - mean) / std
+        return _Regression(x, train_labels[own], len(rows), add_up if shared else _alone)
+
+    def accuracy(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> Accuracy:
+        hits = _hits(x @ weight + bias, y)
+        return _shares(gather_rows(hits.to(torch.uint8)) if shared else hits, classes)
+
+    every = torch.arange(len(train_features), device=mean.device)
+    order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed)).to(mean.device)
+    held, kept = map(part, order.tensor_split([max(1, int(_HELD_OUT * len(order)))]))
     best, chosen, solution = -1.0, strengths[0], zero
     for l2 in strengths:
-        solution = _fit(train[kept], train_labels[kept], l2, *solution, steps)
-        score = _accuracy(train[held] @ solution[0] + solution[1], train_labels[held])["top1"]
+        solution = kept.fit(l2, *solution, steps)
+        score = accuracy(held.x, held.y, *solution)["top1"]
         if score > best:  # of equals the stronger one
             best, chosen = score, l2
-    weight, bias = _fit(train, train_labels, chosen, *zero, 2 * steps)
-    return {**_accuracy(test @ weight + bias, test_labels), "l2": chosen}
+    solution = part(every).fit(chosen, *zero, 2 * steps)
+    if shared:
+        test_features, test_labels = share_of(test_features), share_of(test_labels)
+    return {**accuracy((test_features.float() - mean) / std, test_labels, *solution), "l2": chosen}

@@ -1,4 +1,4 @@
-"""What every process has computed for its share of the images, in every process."""
+"""What every process has computed for its share of the images, in every process: rows, or their sums."""
 
 import torch
 import torch.distributed as dist
@@ -35,3 +35,14 @@ def gather_rows(own: Tensor) -> Tensor:
 def share_of(rows: Tensor) -> Tensor:
     """This process's part of rows that all have: the parts of all ranks one after the other are the rows."""
     return torch.tensor_split(rows, comm.get_world_size())[comm.get_rank()]
+
+
+def add_up(*own: Tensor) -> tuple[Tensor, ...]:
+    """The sums over all processes of tensors of any shape, of one type; collective. All processes get the
+    same bits."""
+    if comm.get_world_size() == 1:
+        return own
+    together = torch.cat([part.detach().flatten() for part in own]).cpu()
+    dist.all_reduce(together, group=comm._get_global_gloo_group())
+    parts = together.split([part.numel() for part in own])
+    return tuple(part.view_as(like).to(like.device) for part, like in zip(parts, own, strict=True))

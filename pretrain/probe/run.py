@@ -38,8 +38,7 @@ def _model(args: argparse.Namespace) -> TrunkFeatures:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Everything the command reports, as plain numbers; collective. The linear classifier is the main
-    process's, empty in the others.
+    """Everything the command reports, as plain numbers; collective.
 
     Raises:
         UseError, ValueError, KeyError: with what to change.
@@ -71,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "sources": {split: source.summary for split, source in sources.items()},
         "largest_class": {"top1": 100 * (labels == most).double().mean().item()},
         "knn": {**knn_accuracy(*both, k=args.k, temperature=args.temperature, shared=True), "k": args.k},
-        "linear": linear_probe(*both, seed=args.seed) if comm.is_main_process() else {},
+        "linear": linear_probe(*both, seed=args.seed, shared=True),
     }
 
 

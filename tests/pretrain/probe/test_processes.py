@@ -9,11 +9,13 @@ from detectron2.utils import comm
 from itpn_d2.backbone import create_model
 from itpn_d2.data import labelled_source
 from pretrain.data import TestView, build_image_loader
-from pretrain.probe import TrunkFeatures, extract_features, knn_accuracy
+from pretrain.probe import TrunkFeatures, extract_features, knn_accuracy, linear_probe
 from pretrain.probe.__main__ import parser
-from pretrain.probe.gathering import gather_rows
+from pretrain.probe.classifiers import _Regression
+from pretrain.probe.gathering import add_up, gather_rows, share_of
 from pretrain.probe.run import report
 from tests.engine.forked import forked
+from tests.pretrain.probe.test_classifiers import clusters
 from tests.pretrain.probe.test_command import arguments, places  # noqa: F401
 
 
@@ -61,6 +63,27 @@ def test_more_processes_than_images(tmp_path):
 
     for found in forked(3, rows, tmp_path):
         assert found == ([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]], {"top1": 100.0})
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_the_linear_classifier_is_fitted_by_all(tmp_path, world):
+    """Of each the same, and that of one process but for rounding, which float64 makes small; a few rows, too,
+    of which some processes have none."""
+    x, y = clusters(40, 5, spread=1.0)
+
+    def fit():
+        own = _Regression(share_of(x.double()), share_of(y), len(x), add_up)
+        assert len(own.x) < len(x) or comm.get_world_size() == 1
+        weights = own.fit(1e-2, x.new_zeros(8, 5).double(), x.new_zeros(5).double(), 100)
+        few = linear_probe(x[:2], torch.arange(2), x[:1], y[:1], shared=True)
+        return weights, linear_probe(x, y, *clusters(30, 5, spread=1.0, seed=1), shared=True), few
+
+    (weight, bias), accuracy, few = fit()
+    assert weight.abs().max() > 0.1 and accuracy == linear_probe(x, y, *clusters(30, 5, spread=1.0, seed=1))
+    found = forked(world, fit, tmp_path)
+    for (other, other_bias), other_accuracy, other_few in found:
+        assert max((other - weight).abs().max(), (other_bias - bias).abs().max()) < 1e-10
+        assert torch.equal(other, found[0][0][0]) and other_accuracy == accuracy and other_few == few
 
 
 def test_the_command_on_two_processes(places, tmp_path):  # noqa: F811
