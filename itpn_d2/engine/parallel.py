@@ -13,7 +13,9 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils import swap_tensors
 
 from ..backbone.checkpointing import Block
 from ..errors import ConfigError
@@ -88,9 +90,10 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 
     Weights are gathered, and gradients summed, in float32; autocast casts as it does elsewhere. Norms in
     bfloat16, which FSDP2's own casting of a block would make, are something else.
+
+    All processes get the values of the first, part by part: the others need none before (meta tensors), and
+    hold no more of the whole model than a part.
     """
-    for tensor in [*model.parameters(), *model.buffers()]:
-        torch.distributed.broadcast(tensor.data, 0)
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, PositionCache):  # it can't tell what is gathered from what was before
@@ -98,9 +101,24 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     policy = MixedPrecisionPolicy(cast_forward_inputs=False)
     blocks = [m for m in model.modules() if isinstance(m, Block | TimmBlock)]
     for block in blocks:
+        _take_values(block, mesh)
         fully_shard(block, mesh=mesh, mp_policy=policy)
+    _take_values(model, mesh)
     fully_shard(model, mesh=mesh, mp_policy=policy)
     logger.info("%d blocks and the rest of the model are sharded over %s", len(blocks), mesh)
+
+
+def _take_values(part: nn.Module, mesh: DeviceMesh) -> None:
+    """Give the tensors of a part that are not sharded yet the first process's values."""
+    for tensor in [*part.parameters(), *part.buffers()]:
+        if isinstance(tensor, DTensor):
+            continue
+        if tensor.is_meta:
+            empty = torch.empty_like(tensor, device=mesh.device_type)
+            is_parameter = isinstance(tensor, nn.Parameter)
+            # in place: whoever shares the tensor has the values, too
+            swap_tensors(tensor, nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty)
+        torch.distributed.broadcast(tensor.data, 0)
 
 
 def gradients_stay_local(model: nn.Module) -> AbstractContextManager:

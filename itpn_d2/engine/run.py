@@ -29,13 +29,14 @@ from ..seed import seed_step
 from ..signals import REQUEUE
 from ..solver import WeightAverage, factor_of, group_table, scale_rates
 from . import cluster
+from .building import build_model, in_the_main_process
 from .compiling import compile_blocks
 from .config import check_config, save_config
 from .earlier import make_room
 from .hooks import Curves, ScheduledRate
 from .parallel import distribute
 from .prefetch import prefetched
-from .prepare import prepare, say_where, without_sync_bn, writers
+from .prepare import prepare, say_where, writers
 from .profiling import Profile
 from .progress import ProgressBar
 from .saving import FinishSaving, SaveOnSignal
@@ -56,6 +57,7 @@ class BaseRun:
     """
 
     _dynamic_sizes: bool | None = None  # True: images of many sizes
+    _is_training = True
 
     def __init__(self, cfg: DictConfig):
         self.cfg = cfg
@@ -64,8 +66,7 @@ class BaseRun:
         self._prepare_data()
         check_config(cfg)  # the data may have told the number of classes
         seed_step(cfg.train.seed)
-        model = build(cfg.model).to(self.device)
-        self.model: nn.Module = model if self.device.type == "cuda" else without_sync_bn(model)
+        self.model: nn.Module = build_model(cfg, self.device, self._is_training)
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         logger.info("%s with %.2f M trained parameters", type(self.model).__name__, trained / 1e6)
         ema = cfg.train.ema
@@ -133,10 +134,18 @@ class BaseRun:
     def _load_start(self) -> None:
         """``train.init_checkpoint``, before the model is distributed: files are of whole weights."""
         weights = start_weights(self.cfg, self.model)
-        if weights:
+        if not weights:
+            return
+
+        def load() -> None:
             self._build_checkpointer(None).load(weights, checkpointables=[])
             if self.average is not None:
                 self.average.load_state_dict(self.model.state_dict())
+
+        if self.cfg.train.parallel == "ddp":
+            load()
+        else:  # all get the values of the first
+            in_the_main_process(load)
 
     @contextmanager
     def _first_step_named(self, trainer: Trainer) -> Iterator[None]:

@@ -31,6 +31,7 @@ class Run(BaseRun):
     _dynamic_sizes = True
 
     def __init__(self, cfg: DictConfig, evaluate_only: bool = False, skip_bad_records: bool = False):
+        self._is_training = not evaluate_only
         self.evaluate_only = evaluate_only  # then the training set is not asked for
         self.skip_bad_records = skip_bad_records  # as the sets of the config may have it for themselves
         super().__init__(cfg)

@@ -1,5 +1,6 @@
 """Exponential moving average of a model's weights (timm's, with a warm-up and a switch for evaluation)."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,9 +15,17 @@ class WeightAverage:
     """Moving average of ``model``; ``decay`` is reached slowly (timm's warm-up), so short runs profit too."""
 
     def __init__(self, model: nn.Module, decay: float = 0.9998, warmup_gamma: float = 50.0):
+        # of a model that has no values yet timm can't make the generator that it has for bfloat16 weights
+        empty = next(model.parameters()).is_meta
         self.average = ModelEmaV3(
-            model, decay=decay, use_warmup=True, warmup_gamma=warmup_gamma, warmup_power=2 / 3
+            nn.Linear(1, 1) if empty else model,
+            decay=decay,
+            use_warmup=True,
+            warmup_gamma=warmup_gamma,
+            warmup_power=2 / 3,
         )
+        if empty:
+            self.average.module = copy.deepcopy(model).eval()
 
     @property
     def module(self) -> nn.Module:

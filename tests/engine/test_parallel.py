@@ -20,11 +20,17 @@ from itpn_d2.errors import ConfigError
 from itpn_d2.sharded import is_sharded, whole
 from itpn_d2.solver import WeightAverage, parameter_groups
 from tests.engine.forked import forked
-from tests.engine.test_same_run import MODELS, AfterStep, batches, picture
+from tests.engine.test_same_run import MODELS, AfterStep, batches, detector, picture
 
 CPU = torch.device("cpu")
 # convolutions round otherwise on gathered weights, which Adam blows up
 KINDS = (partial(torch.optim.AdamW, eps=1e-3), partial(torch.optim.SGD, momentum=0.9))
+
+ACCELERATED = [
+    "model.backbone.gathering={window: 2, tokens: 2}",
+    "model.backbone.migration={keep: 0.6, affine: true}",
+    "model.backbone.checkpointing=all",
+]
 
 
 def settings(parallel, **fsdp):
@@ -126,6 +132,17 @@ def test_half_precision(tmp_path):
     shards = forked(2, lambda: train("mfm", tmp_path / "shards", dtype=torch.bfloat16)[0], tmp_path)[0]
     copies = forked(2, lambda: train("mfm", tmp_path / "copies", 0, 6, "ddp", 1, torch.bfloat16)[0], tmp_path)
     assert (shards - copies[0]).abs().max() < 1e-3
+
+
+def test_tokens_leave_and_are_gathered_in_half_precision(tmp_path):
+    def run(parallel):
+        MODELS["mask_rcnn"] = partial(detector, "mask_rcnn", ACCELERATED)
+        folder = tmp_path / parallel
+        return train("mask_rcnn", folder, 0, 3, parallel=parallel, dtype=torch.bfloat16)[0]
+
+    shards = forked(2, lambda: run("fsdp"), tmp_path)[0]
+    copies = forked(2, lambda: run("ddp"), tmp_path)[0]
+    assert (shards - copies).abs().max() < 3e-4
 
 
 def test_what_does_not_go_together(tmp_path):

@@ -51,8 +51,9 @@ def trunk():
     return create_model("fast_itpn_nano", pyramid=True, fpn_dim=16, drop_path=0.3, pos_grid=(4, 4), **NETWORK)
 
 
-def detector(name):
-    return model_zoo.get(f"Quickstart/{name}_fast_itpn_nano", device="cpu", overrides=DETECTORS[name])
+def detector(name, more=()):
+    overrides = [*DETECTORS[name], *more]
+    return model_zoo.get(f"Quickstart/{name}_fast_itpn_nano", device="cpu", overrides=overrides)
 
 
 MODELS = {
