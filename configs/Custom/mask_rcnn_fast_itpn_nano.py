@@ -14,7 +14,7 @@ from ..common.train import train
 model = slim_heads(rcnn_fast_itpn("fast_itpn_nano", fpn_dim=128))
 dataloader.image.update(short_sides=[256, 288, 320, 352, 384], test_short_side=320, max_size=640)
 dataloader.train.total_batch_size = 8
-optimizer.lr = 5e-4
+optimizer.lr = 5e-4  # 1e-3 for runs of a few hundred iterations, see docs/pretraining.md
 lr_multiplier = cosine()
 train.update(
     output_dir="output/custom_mask_rcnn_nano",
