@@ -56,7 +56,7 @@ class OutputError(UseError):
 def add_debug(parser: argparse.ArgumentParser) -> None:
     """Give a command ``--debug``, which :func:`errors_of_use` understands."""
     parser.add_argument(
-        "--debug", action="store_true", help="show the traceback of an error instead of its message alone"
+        "--debug", action="store_true", help="show the traceback of an error instead of only its message"
     )
 
 

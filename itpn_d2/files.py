@@ -45,7 +45,7 @@ def partial_name(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: its folder can't be made ({_reason(error, path.parent)})") from error
+        raise OutputError(f"{path}: its folder can't be created ({_reason(error, path.parent)})") from error
     try:
         stem = path.stem.encode()[:_LONGEST].decode(errors="ignore")
     except UnicodeEncodeError:  # a name that is not UTF-8, which libraries in C++ do not take
@@ -134,7 +134,9 @@ def make_folder(folder: str | Path) -> Path:
     except (OSError, ValueError) as error:
         taken = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "a file is in its place" if taken else _reason(error, folder.parent)
-        raise OutputError(f"{str(folder)[:300]}: no folder to write to ({reason}); choose another") from error
+        raise OutputError(
+            f"{str(folder)[:300]}: not a folder that can be written to ({reason}); choose another folder"
+        ) from error
     return folder
 
 
@@ -253,7 +255,7 @@ def _usable_root(wanted: Path) -> Path:
         pass
     fallback = Path(tempfile.gettempdir()) / f"itpn_d2_cache_{getattr(os, 'getuid', lambda: 0)()}"
     logger.warning(
-        "%s can't be written to; using %s. Set ITPN_D2_CACHE to a folder that can", wanted, fallback
+        "%s can't be written to; using %s. Set ITPN_D2_CACHE to a writable folder", wanted, fallback
     )
     return fallback
 

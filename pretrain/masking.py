@@ -53,7 +53,7 @@ class RandomMasking:
 
     def __init__(self, ratio: float = 0.75):
         if not 0 <= ratio < 1:
-            raise ValueError(f"mask ratio {ratio} is not in [0, 1): some cells have to be seen")
+            raise ValueError(f"mask ratio {ratio} is not in [0, 1): some cells must stay visible")
         self.ratio = ratio
 
     def __call__(

@@ -181,7 +181,7 @@ class PretrainRun(BaseRun):
         if not (knn.train and knn.test):
             raise ConfigError("train.knn.epochs needs labelled images: train.knn.train= and train.knn.test=")
         if not isinstance(getattr(self.method.backbone, "trunk", None), Trunk):
-            raise ConfigError("train.knn.epochs: k-NN is measured on the trunks of this project only")
+            raise ConfigError("train.knn.epochs: k-NN is supported only for trunks of this project")
         return NearestNeighbours(
             self.method,
             self.clock,

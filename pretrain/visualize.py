@@ -53,8 +53,8 @@ class Panel:
         rows, columns = self.mask.shape
         if height % rows or width % columns or height % self.stride or width % self.stride:
             raise ValueError(
-                f"image {height}x{width}: has to divide into the mask's {rows}x{columns} units "
-                f"and into tokens of {self.stride} pixels"
+                f"image {height}x{width}: must divide into the mask's {rows}x{columns} units and into "
+                f"tokens of {self.stride} pixels"
             )
         tokens = self.grid[0] * self.grid[1]
         if self.prediction.shape != self.target.shape or len(self.target) != tokens:
@@ -219,7 +219,7 @@ def prediction_picture(panels: Sequence[Panel], side: int = 240) -> np.ndarray:
         raise ValueError("no panel to draw")
     features = [_array(p.target) for p in panels if p.kind == "features"]
     if len({f.shape[1] for f in features}) > 1:
-        raise ValueError("features of several widths: draw each teacher's in a picture of its own")
+        raise ValueError("features of several widths: draw those of each teacher in a separate picture")
     colours = _Colours(features) if features else None
     rows = [_row(panel, colours, side) for panel in panels]
     height, width = (max(row[0].shape[i] for row in rows) + _GAP for i in (0, 1))

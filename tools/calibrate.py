@@ -71,11 +71,13 @@ class Journal:
             theirs, rows = content["setup"], content["results"]
             self.results = {_setting(row.pop("setting")): row for row in rows}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path}: no calibration of this tool; choose another --output") from error
+            raise ConfigError(f"{path}: not a calibration of this tool; choose another --output") from error
         differing = sorted(k for k in {*setup, *theirs} if setup.get(k) != theirs.get(k))
         if differing:
             pairs = ", ".join(f"{k}: {theirs.get(k)} there, {setup.get(k)} here" for k in differing)
-            raise ConfigError(f"{path} was measured otherwise ({pairs}); choose another --output or --fresh")
+            raise ConfigError(
+                f"{path} was measured with other settings ({pairs}); choose another --output, or --fresh"
+            )
 
     def done(self, setting: Acceleration) -> bool:
         return setting in self.results and "reason" not in self.results[setting]
@@ -189,7 +191,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--config-file", required=True, metavar="FILE", help="LazyConfig .py, or yacs .yaml")
     p.add_argument("--output", type=Path, metavar="FOLDER", help="default: calibration in train.output_dir")
-    p.add_argument("--fresh", action="store_true", help="forget what an earlier call has measured")
+    p.add_argument("--fresh", action="store_true", help="discard the measurements of an earlier call")
     p.add_argument("--metric", help=f"default: the first measured of {', '.join(METRICS)}")
     p.add_argument(
         "--max-loss", type=float, default=0.5, help="largest accepted loss of the metric (default: 0.5)"

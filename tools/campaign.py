@@ -38,21 +38,23 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     p.add_argument("--kills", type=int, default=200)
-    p.add_argument("--rounds", type=int, default=2, help="of 12 signals")
+    p.add_argument("--rounds", type=int, default=2, help="rounds of 12 signals each")
     p.add_argument("--inputs", type=int, default=1000)
-    p.add_argument("--minutes", type=float, default=60, help="after which nothing new begins")
+    p.add_argument("--minutes", type=float, default=60, help="time after which nothing new is started")
     p.add_argument("--short", action="store_true", help="4 kills, no signals, 22 inputs")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--json", type=Path, metavar="OUT", help="write all that was found")
+    p.add_argument("--json", type=Path, metavar="OUT", help="write all results to this file")
     p.add_argument(
         "--join",
         type=Path,
         nargs="+",
         default=[],
         metavar="JSON",
-        help="run nothing: add up what --json wrote",
+        help="run nothing, but add up files that --json wrote",
     )
-    p.add_argument("--docs", type=Path, metavar="FOLDER", help="write the section of reliability.md")
+    p.add_argument(
+        "--docs", type=Path, metavar="FOLDER", help="also write the section into FOLDER/reliability.md"
+    )
     add_debug(p)
     found = p.parse_args(arguments)
     if unknown := set(found.parts) - set(PARTS):
@@ -90,7 +92,7 @@ def joined(files: list[Path]) -> dict[str, Any]:
             seed, version = one.pop("seed"), one.pop("torch")
             parts = {part: _counted(value) for part, value in one.items()}
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-            raise ConfigError(f"--join {file}: not written by --json ({error})") from error
+            raise ConfigError(f"--join {file}: this file was not written by --json ({error})") from error
         seeds = f"{found['seed']}, {seed}" if found else f"{seed}"
         versions = sorted({*found.get("torch", "").split(", "), version} - {""})
         found = {**_sum(found, parts), "seed": seeds, "torch": ", ".join(versions)}

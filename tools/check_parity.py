@@ -41,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("fixture", type=Path)
-    parser.add_argument("--strict", action="store_true", help="outputs that can't be compared fail")
+    parser.add_argument(
+        "--strict", action="store_true", help="treat outputs that can't be compared as failures"
+    )
     add_debug(parser)
     args = parser.parse_args(arguments)
     with errors_of_use(args.debug):

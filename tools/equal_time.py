@@ -90,7 +90,7 @@ def train(arm: Arm, iterations: int, evaluations: int, start: str | None, folder
     Run(load_config(arm.config, options)).train(resume=True)
     stored = Path(folder) / "results.json"
     if not stored.is_file():
-        raise MeasurementError(f"{folder} is trained to its end and has no results.json; remove it")
+        raise MeasurementError(f"{folder} is completely trained but has no results.json; remove it")
     final = json.loads(stored.read_text())
     history = read_metrics(Path(folder) / "metrics.json")
     curves = {
@@ -226,20 +226,34 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--evaluations", type=int, default=3, help="evaluations in each training, evenly spread (default: 3)"
     )
     p.add_argument(
-        "--arm", nargs="+", action="append", required=True, metavar="WORD", help="name, config, key=value ..."
+        "--arm",
+        nargs="+",
+        action="append",
+        required=True,
+        metavar="WORD",
+        help="a detector: its name, config, and overrides key=value",
     )
-    p.add_argument("--start", action="append", default=[], metavar="NAME=FILE", help="a checkpoint")
+    p.add_argument(
+        "--start",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a name and a checkpoint to start from",
+    )
     p.add_argument("--only-starts", action="store_true", help="leave out training from scratch")
     p.add_argument("--all", nargs="+", default=[], metavar="key=value", help="overrides of every arm")
     args = p.parse_args(arguments)
     for words in args.arm:
         if len(words) < 2 or not Path(words[1]).is_file():
-            p.error(f"--arm {' '.join(words)}: a name and a config file that exists come first")
+            p.error(f"--arm {' '.join(words)}: a name and an existing config file must come first")
     for start in args.start:
         if not Path(start.partition("=")[2]).is_file():
-            p.error(f"--start {start}: NAME=FILE, of a file that exists")
+            p.error(f"--start {start}: write NAME=FILE, where FILE exists")
     if args.minutes <= 0 or args.evaluations < 1:
-        p.error(f"--minutes {args.minutes:g} --evaluations {args.evaluations}: more than 0, at least 1")
+        p.error(
+            f"--minutes {args.minutes:g} --evaluations {args.evaluations}: minutes must be more than "
+            "0, evaluations at least 1"
+        )
     if args.only_starts and not args.start:
         p.error("--only-starts leaves nothing to do without --start")
     return args

@@ -192,9 +192,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--docs", type=Path, required=True, metavar="FOLDER", help="with benchmarks.md")
-    parser.add_argument("--parts", nargs="+", choices=[part.name for part in PARTS], help="these alone")
-    parser.add_argument("--twin", action="store_true", help="small, on the CPU: tries the command itself")
+    parser.add_argument(
+        "--docs", type=Path, required=True, metavar="FOLDER", help="documentation folder with benchmarks.md"
+    )
+    parser.add_argument(
+        "--parts", nargs="+", choices=[part.name for part in PARTS], help="run only these parts"
+    )
+    parser.add_argument(
+        "--twin", action="store_true", help="run at small size on the CPU, to test the command itself"
+    )
     add_debug(parser)
     return parser.parse_args(arguments)
 
@@ -206,7 +212,7 @@ def check(args: argparse.Namespace, call: Call = call) -> int:
         UseError: there is no GPU, or a twin would write into the project's documentation.
     """
     if args.twin and args.docs.resolve() == DOCS:
-        raise UseError(f"--twin: its figures say nothing; give a copy of {args.docs} as --docs")
+        raise UseError(f"--twin: its figures mean nothing; give a copy of {args.docs} as --docs")
     if not args.twin and not torch.cuda.is_available():
         raise UseError("there is no GPU that torch can use; --twin tries the command on the CPU")
     (args.docs / "measured").mkdir(exist_ok=True)

@@ -67,7 +67,7 @@ def _base64(picture: Any) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("notebook", type=Path, help="it is written anew, with its outputs")
+    p.add_argument("notebook", type=Path, help="notebook to run; it is overwritten with its outputs")
     args = p.parse_args(arguments)
     content = execute(json.loads(args.notebook.read_text(encoding="utf-8")))
     write_json(args.notebook, content, indent=1)

@@ -31,7 +31,7 @@ def rewrite_section(page: Path, name: str, text: str) -> None:
         UseError: there is no such document, or its marks are not in pairs.
     """
     if not page.is_file():
-        raise UseError(f"{page}: no such document, whose section {name!r} is to be written")
+        raise UseError(f"{page}: no such document, into which the section {name!r} is to be written")
     try:
         changed = with_section(page.read_text(encoding="utf-8"), name, text)
     except UseError as error:

@@ -40,21 +40,40 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--cluster", choices=["slurm", "local"], default="slurm")
     p.add_argument("--nodes", type=int, default=1)
-    p.add_argument("--processes", type=int, default=1, help="tasks of each node: one for each GPU")
+    p.add_argument("--processes", type=int, default=1, help="tasks per node, one for each GPU")
     p.add_argument("--gpus", type=int, default=0, help="of each node")
     p.add_argument("--cpus", type=int, default=1, help="of each task")
-    p.add_argument("--minutes", type=int, default=60, help="after which the job is queued again")
-    p.add_argument("--warning", type=int, default=120, metavar="SECONDS", help="for the last checkpoint")
+    p.add_argument("--minutes", type=int, default=60, help="time limit after which the job is queued again")
+    p.add_argument(
+        "--warning",
+        type=int,
+        default=120,
+        metavar="SECONDS",
+        help="time before the limit for the last checkpoint",
+    )
     p.add_argument("--name", default="itpn_d2")
-    p.add_argument("--folder", type=Path, default=Path("output/submitted"), help="for logs and pickles")
-    p.add_argument("--slurm", nargs="*", default=[], metavar="KEY=VALUE", help="partition=gpu, qos=..., ...")
+    p.add_argument(
+        "--folder", type=Path, default=Path("output/submitted"), help="folder for logs and pickles"
+    )
+    p.add_argument(
+        "--slurm",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further options of Slurm, such as partition=gpu or qos=...",
+    )
     add_debug(p)
-    p.add_argument("command", nargs="*", metavar="-- COMMAND", help="train_net.py ..., or -m pretrain ...")
+    p.add_argument(
+        "command",
+        nargs="*",
+        metavar="-- COMMAND",
+        help="command to run: train_net.py ..., or -m pretrain ...",
+    )
     args = p.parse_args(arguments)
     if not args.command:
-        p.error("nothing to run: -- train_net.py --config-file F")
+        p.error("no command given; append -- train_net.py --config-file F")
     if min(args.nodes, args.processes, args.minutes) < 1:
-        p.error("--nodes, --processes and --minutes begin at 1")
+        p.error("--nodes, --processes and --minutes must be at least 1")
     if wrong := [text for text in args.slurm if not re.fullmatch(r"\w+=.+", text)]:
         p.error(f"--slurm {' '.join(wrong)}: write KEY=VALUE")
     return args

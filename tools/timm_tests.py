@@ -98,7 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--source", metavar="FOLDER", help="timm's sources; without it they are downloaded")
+    parser.add_argument(
+        "--source", metavar="FOLDER", help="folder with timm's sources (default: download them)"
+    )
     add_debug(parser)
     args, more = parser.parse_known_args(arguments)
     with errors_of_use(args.debug), sources(args.source or None) as folder:

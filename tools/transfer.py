@@ -169,7 +169,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--pretrain-configs",
         default="configs/Quickstart/{method}_fast_itpn_nano.py",
-        help=f"with {{method}}: {', '.join(CONFIGS.values())} (default: %(default)s)",
+        help="path of the pre-training configs, where {method} stands for "
+        f"{', '.join(CONFIGS.values())} (default: %(default)s)",
     )
     parser.add_argument("--finetune-config", default="configs/Quickstart/mask_rcnn_fast_itpn_nano.py")
     parser.add_argument("--finetune", nargs="*", default=[], metavar="key=value")
@@ -177,16 +178,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint",
         metavar="FILE",
-        help="pre-trained, for all seeds: nothing is pre-trained here",
+        help="use this pre-trained checkpoint for all seeds instead of pre-training",
     )
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--metric", default="segm/AP", help="as in metrics.json")
+    parser.add_argument("--metric", default="segm/AP", help="metric to compare, named as in metrics.json")
     parser.add_argument("--parallel", type=int, default=1, help="runs side by side")
-    parser.add_argument("--threads", type=int, default=0, help="of each run; 0: torch decides")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads of each run; 0: torch decides")
     args = parser.parse_args(arguments)
     if args.checkpoint and set(args.arms) - {"none", "trunk", "pixel"}:
-        parser.error("--checkpoint: there is one file; choose of --arms none trunk pixel")
+        parser.error("--checkpoint: with a given file, --arms may only be none, trunk and pixel")
     plan = Plan(
         args.output.resolve(),
         args.pretrain_configs,

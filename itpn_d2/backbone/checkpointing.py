@@ -65,7 +65,9 @@ def set_checkpointing(parts: Mapping[str, Sequence[Block]], spec: CheckpointingS
     ]
     keep = KEEP_ATTENTION in words
     if keep and not chosen:
-        raise ValueError(f"checkpointing {spec!r}: {KEEP_ATTENTION} needs blocks that recompute, e.g. stage3")
+        raise ValueError(
+            f"checkpointing {spec!r}: {KEEP_ATTENTION} needs blocks that are recomputed, e.g. stage3"
+        )
     for blocks in parts.values():
         for block in blocks:
             block.recompute = any(block is other for other in chosen)

@@ -22,4 +22,4 @@ def check_rate(**rates: float) -> None:
     """Raises ValueError unless each is a probability below 1."""
     for name, rate in rates.items():
         if not 0 <= rate < 1:
-            raise ValueError(f"{name}={rate}: choose a rate from 0 on, below 1")
+            raise ValueError(f"{name}={rate}: choose a rate of at least 0 and below 1")

@@ -41,7 +41,9 @@ class TokenGathering(nn.Module):
             raise ValueError(f"gathering global_blocks {wrong}: stage 3 has blocks 0 to {depth - 1}")
         if tokens and len(set(global_blocks)) == depth:
             # nothing would see the tokens, and their offset would have no gradient
-            raise ValueError("gathering global_blocks: all blocks are global, that is dense; leave some out")
+            raise ValueError(
+                "gathering global_blocks: if all blocks are global, attention is dense; leave some out"
+            )
         self.dim, self.depth, self.window, self.tokens = dim, depth, window, tokens
         self.global_blocks = frozenset(global_blocks)
         self.offset = nn.Parameter(torch.zeros(tokens, dim)) if tokens else None

@@ -81,7 +81,10 @@ class TokenMigration(nn.Module):
         if len(ratios) != len(at) or not all(0 < r <= 1 for r in ratios):
             raise ValueError(f"migration keep {keep}: give a ratio in (0, 1], or {len(at)} of them (as `at`)")
         if not all(0 <= share < 1 for share in at) or list(at) != sorted(at):
-            raise ValueError(f"migration at {at}: give growing shares of stage 3 in [0, 1), e.g. 0.25 0.5")
+            raise ValueError(
+                f"migration at {at}: give increasing fractions of the depth of stage 3 in "
+                "[0, 1), e.g. 0.25 0.5"
+            )
         if metric not in METRICS:
             raise ValueError(f"migration metric {metric!r}: choose from {', '.join(METRICS)}")
         self.dim, self.depth, self.metric, self.ratios = dim, depth, metric, ratios

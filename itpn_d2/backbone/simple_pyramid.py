@@ -131,7 +131,7 @@ class ScaledLevels(Backbone):
         shapes = net.output_shape()
         if len(shapes) != 4 or {s.stride for s in shapes.values()} != {16}:
             raise ValueError(
-                f"four maps of stride 16 are needed, there are {shapes}: choose four out_indices"
+                f"four maps of stride 16 are needed, but the network gives {shapes}: choose four out_indices"
             )
         self.net, self._inputs = net, list(shapes)
         widths = [shapes[name].channels for name in self._inputs]
@@ -182,7 +182,7 @@ def _level(stride: int, scale: float) -> int:
         ValueError: the scale is none of :data:`SCALES`, or the stride is no power of two.
     """
     if scale not in SCALES:
-        raise ValueError(f"scale_factors: {scale} is none of {', '.join(map(str, SCALES))}")
+        raise ValueError(f"scale_factors: {scale} is not one of {', '.join(map(str, SCALES))}")
     level = math.log2(stride / scale)
     if level != int(level):
         raise ValueError(

@@ -94,7 +94,7 @@ def _classifier(
 ) -> TrunkClassifier:
     for name, always in _ALWAYS.items():
         if options.pop(name, always) is not always:
-            raise ValueError(f"{variant}: {name}={not always}: images may have any size; leave it out")
+            raise ValueError(f"{variant}: {name}={not always}:images may have any size, so leave it out")
     pooling = pooling_of(global_pool)
     with torch.device(device) if device is not None else nullcontext():
         trunk = VARIANTS[variant].trunk(
@@ -120,8 +120,8 @@ def _entrypoint(name: str) -> Callable[..., nn.Module]:
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         if kwargs.get("features_only") and kwargs.get("feature_cls") in ("list", "dict"):
             raise ValueError(
-                f"{name}: feature_cls {kwargs['feature_cls']!r} runs a model's parts one after the other, "
-                f"which does not do here: choose getter, fx or hook"
+                f"{name}: feature_cls {kwargs['feature_cls']!r} runs the parts of a model one after the "
+                "other, which does not work for this model: choose getter, fx or hook"
             )
         return build_model_with_cfg(
             partial(_classifier, name),

@@ -105,8 +105,8 @@ class Trunk(nn.Module):
         """
         if (migration is not None or gathering is not None) and self.has_relative_positions:
             raise ValueError(
-                "token migration and gathering do not go with relative positions, which need all tokens in "
-                "their places: build the trunk with rel_pos='none'"
+                "token migration and gathering can't be combined with relative positions, which need all "
+                "tokens in their places: build the trunk with rel_pos='none'"
             )
         self.migration = self._part(TokenMigration, "migration", migration)
         self.gathering = self._part(TokenGathering, "gathering", gathering)
@@ -125,8 +125,8 @@ class Trunk(nn.Module):
             part = given
         if part.dim != dim or part.depth != depth:
             raise ValueError(
-                f"{name} is for dim {part.dim} and depth {part.depth}, stage 3 has {dim} and {depth}: "
-                f"give those, or a dict without them"
+                f"{name} is for dim {part.dim} and depth {part.depth}, but stage 3 has {dim} and {depth}: "
+                "give these values, or a dict without them"
             )
         like = self.pos_embed
         return part.to(like.device, like.dtype)

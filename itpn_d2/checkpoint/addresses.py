@@ -30,7 +30,7 @@ def local_path(address: str | os.PathLike) -> str:
             passwords, the reason and what to do.
     """
     if not isinstance(address, str | os.PathLike):
-        raise CheckpointError(f"{address!r:.100} is no name of a file: give {_KNOWN}")
+        raise CheckpointError(f"{address!r:.100} is not the name of a file: give {_KNOWN}")
     text = os.fspath(address)
     match = _SCHEME.match(text)
     if match is None:
@@ -55,7 +55,9 @@ def local_path(address: str | os.PathLike) -> str:
 def _of_this_machine(address: str) -> str:
     host = parts_of(address).netloc
     if host not in ("", "localhost"):
-        raise CheckpointError(f"{address}: {host} is another machine; write file:///folder/file")
+        raise CheckpointError(
+            f"{address}: {host} is another machine, from which nothing is read; write file:///folder/file"
+        )
     return url2pathname(unquote(urlsplit(address).path))
 
 
@@ -71,7 +73,7 @@ def _fetched(address: str) -> Path:
         return download(address, folder / name)
     except UseError as error:
         raise CheckpointError(
-            f"{error}. Without a connection: fetch the file elsewhere, and give its path instead"
+            f"{error}. Without a connection, download the file elsewhere and give its path instead"
         ) from error
 
 
@@ -86,5 +88,5 @@ def _by_path_manager(address: str, scheme: str) -> str:
         raise CheckpointError(f"{masked(address)}: can't be fetched ({masked(reason)})") from error
     if os.path.normpath(found) == os.path.normpath(address):  # nobody took it for more than a path
         remedy = "import itpn_d2.model_zoo first" if scheme in ("itpn", "hf") else f"give {_KNOWN}"
-        raise CheckpointError(f"{masked(address)}: nothing here reads {scheme}:// addresses: {remedy}")
+        raise CheckpointError(f"{masked(address)}: addresses with {scheme}:// are not supported: {remedy}")
     return found

@@ -135,7 +135,9 @@ def architecture(state: State) -> Architecture:
         fpn_dim = _sizes(state, "pyramid.split_p3.reduction.weight", 2)[0] // 4
         fpn_depth = _count(state, "pyramid.blocks_p3.")
         if not fpn_dim:
-            raise CheckpointError("pyramid.split_p3.reduction.weight has less than 4 rows: no pyramid has")
+            raise CheckpointError(
+                "pyramid.split_p3.reduction.weight has fewer than 4 rows, which no pyramid has"
+            )
         # the hidden width is floored: half a channel more gives it back exactly
         fpn_ratio = (_sizes(state, "pyramid.out_p3.mlp.fc1.weight", 2)[0] + 0.5) / fpn_dim
     return Architecture(
@@ -166,11 +168,12 @@ def architecture(state: State) -> Architecture:
 def _sizes(state: State, name: str, dimensions: int) -> tuple[int, ...]:
     """The shape of a tensor that has so many dimensions, none of them empty."""
     if name not in state:
-        raise CheckpointError(f"no whole trunk of iTPN or Fast-iTPN: {name} is missing")
+        raise CheckpointError(f"not a complete trunk of iTPN or Fast-iTPN: {name} is missing")
     shape = tuple(state[name].shape)
     if len(shape) != dimensions or 0 in shape:
         raise CheckpointError(
-            f"no trunk of iTPN or Fast-iTPN: {name} is misshapen, {shape} instead of {dimensions} dimensions"
+            f"not a trunk of iTPN or Fast-iTPN: {name} has a wrong shape, {shape} instead of {dimensions} "
+            "dimensions"
         )
     return shape
 
@@ -187,6 +190,6 @@ def _count(state: State, start: str) -> int:
     for number, block in enumerate(found):
         if block != number:
             raise CheckpointError(
-                f"no whole trunk of iTPN or Fast-iTPN: block {number} of {start}* is missing"
+                f"not a complete trunk of iTPN or Fast-iTPN: block {number} of {start}* is missing"
             )
     return len(found)

@@ -42,13 +42,13 @@ def check_archive(path: Path, sums: bool = True) -> None:
 
 def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     if len(entries) > _MOST_ENTRIES:
-        raise CheckpointError(f"{path}: {len(entries)} entries are no model's")
+        raise CheckpointError(f"{path}: {len(entries)} entries are too many for a model")
     main = pickle_entry(path, entries)
     packed = [e.filename for e in entries if e.compress_type != zipfile.ZIP_STORED or e.flag_bits & 1]
     if packed:
         raise CheckpointError(
-            f"{path}: {packed[0]} is compressed or encrypted, which torch.save never does; "
-            f"ask for the file as it was saved"
+            f"{path}: {packed[0]} is compressed or encrypted, which torch.save never does; get the file "
+            "as it was saved"
         )
     total = sum(e.file_size for e in entries)
     if total > path.stat().st_size:
@@ -56,7 +56,7 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
             f"{path}: its entries claim {total} bytes, the file has {path.stat().st_size}; they overlap"
         )
     if main.file_size > _PICKLE_LIMIT:
-        raise CheckpointError(f"{path}: {main.file_size} bytes of names and shapes are no model's")
+        raise CheckpointError(f"{path}: {main.file_size} bytes of names and shapes are too many for a model")
 
 
 def pickle_entry(path: Path, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:

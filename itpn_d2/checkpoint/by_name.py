@@ -47,7 +47,8 @@ def load_by_name(model: nn.Module, stored: Stored, name: str = "") -> LoadReport
     report.missing = [key for key in own if key not in chosen]
     if not chosen:
         raise CheckpointError(
-            f"it holds a detector of Detectron2, of which nothing has a name and shape of the model\n{report}"
+            "it contains a detector of Detectron2, but no tensor has a name and shape of this "
+            f"model\n{report}"
         )
     check_finite(chosen, stored.state)
     model.load_state_dict(chosen, strict=False)

@@ -208,7 +208,7 @@ class Checkpointer(FvcoreCheckpointer):
         if key not in content:
             if getattr(item, "optional", False):
                 return
-            raise CheckpointError(f"{path}: holds no {key!r} to resume from: {remedy}")
+            raise CheckpointError(f"{path}: contains no {key!r} to resume from: {remedy}")
         try:
             check_trainer(key, content[key])
             item.load_state_dict(content[key])

@@ -56,8 +56,8 @@ class Classes:
                 order = "in another order" if sorted(mine) == sorted(theirs) else "of other names"
                 how = f"{order}: number {at} is {theirs[at]!r} there, {mine[at]!r} here"
             raise CheckpointError(
-                f"{path}: trained for other classes than those of the data or config: {how}. Use the data "
-                f"that it was trained on, or give their categories the same names in the same order"
+                f"{path}: trained with other classes than those of the data or config: {how}. Use the "
+                "data that it was trained on, or give their categories the same names in the same order"
             )
 
 

@@ -21,10 +21,10 @@ def require_all(report: LoadReport, model: nn.Module) -> None:
     differing = [row for row in report.mismatched if row.split(":")[0] in lacking]
     which = f"{differing[0]}; " if differing else ""
     raise CheckpointError(
-        f"{report.source}: the weights of another model, or not all of this one's: {len(lacking)} tensors of "
-        f"this one are not in it ({which}{summary(lacking, 3)}), and would predict as they were initialised. "
-        f"Give the config that they were trained with (a run writes config.yaml beside them), with the same "
-        f"number of classes\n{report}"
+        f"{report.source}: the weights of another model, or incomplete: {len(lacking)} tensors of this "
+        f"model are missing ({which}{summary(lacking, 3)}) and would keep their initial values. Give the "
+        "config with which the weights were trained (a run writes config.yaml beside them), with the "
+        f"same number of classes\n{report}"
     )
 
 

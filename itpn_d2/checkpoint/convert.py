@@ -167,11 +167,13 @@ def _check_target(source: Path, target: Path, layout: str, wrapper: str, overwri
     if layout not in LAYOUTS:
         raise CheckpointError(f"layout {layout!r}: choose {' or '.join(LAYOUTS)}")
     if target.suffix not in SUFFIXES:
-        raise CheckpointError(f"{target}: its ending says the format, choose {', '.join(SUFFIXES)}")
+        raise CheckpointError(
+            f"{target}: the extension determines the format; choose one of {', '.join(SUFFIXES)}"
+        )
     if wrapper not in ("", *WRAPPERS):
-        raise CheckpointError(f"wrapper {wrapper!r}: choose {', '.join(WRAPPERS)}, or nothing")
+        raise CheckpointError(f"wrapper {wrapper!r}: choose {', '.join(WRAPPERS)}, or none")
     if not target.parent.is_dir():
-        raise CheckpointError(f"{target}: there is no folder {target.parent}")
+        raise CheckpointError(f"{target}: the folder {target.parent} does not exist")
     if target.exists() and (source.resolve() == target.resolve() or not overwrite):
         same = source.resolve() == target.resolve()
         remedy = "choose another name" if same else "choose another name, or overwrite it (--force)"
@@ -181,7 +183,9 @@ def _check_target(source: Path, target: Path, layout: str, wrapper: str, overwri
 def _without(state: State, drop: Sequence[str]) -> tuple[State, list[str]]:
     for start in drop:
         if not any(k.startswith(start) for k in state):
-            raise CheckpointError(f"drop {start!r}: no name begins so; they are {summary(list(state), 2)}")
+            raise CheckpointError(
+                f"drop {start!r}: no name begins like this; the names are {summary(list(state), 2)}"
+            )
     dropped = [k for k in state if k.startswith(tuple(drop))] if drop else []
     return {k: v for k, v in state.items() if k not in dropped}, dropped
 
@@ -196,7 +200,7 @@ def _in_layout(state: State, mapped: Mapped, layout: LayoutName, num_heads: int)
         return {**back, **{k: v for k, v in state.items() if k not in heads}}
     if mapped.network == "timm":
         raise CheckpointError(
-            f"a {mapped.layout} is no iTPN and has no such layout: keep the layout {OURS} (timm's names)"
+            f"a {mapped.layout} is not an iTPN and has no such layout: keep the layout {OURS} (timm's names)"
         )
     return from_native(state)
 
@@ -220,13 +224,14 @@ def _verify(path: Path, written: State, expected: State, target: Path, network: 
             again, wanted = to_native(again).state, to_native(expected).state
         except CheckpointError as error:
             raise CheckpointError(
-                f"{target}: not written, it could not be read back ({error}): keep the layout {OURS}"
+                f"{target}: not written, since it could not be read back ({error}): keep the layout {OURS}"
             ) from error
     same = again.keys() == wanted.keys() and all(_equal(again[k], wanted[k]) for k in wanted)
     if not same:
         wrong = sorted(again.keys() ^ wanted.keys()) or [k for k in wanted if not _equal(again[k], wanted[k])]
         raise CheckpointError(
-            f"{target}: not written, it would not give back {summary(wrong, 3)}: keep the layout {OURS}"
+            f"{target}: not written, since reading it back would change {summary(wrong, 3)}: keep the "
+            f"layout {OURS}"
         )
 
 

@@ -81,7 +81,7 @@ def detector_sizes(mapped: MappedDetector, num_heads: int = 8) -> DetectorSizes:
         return _read(mapped, num_heads)
     except KeyError as error:
         raise CheckpointError(
-            f"no whole {mapped.layout}: {error} is missing ({len(state)} tensors)"
+            f"not a complete {mapped.layout}: {error} is missing ({len(state)} tensors)"
         ) from error
 
 
@@ -91,7 +91,8 @@ def _read(mapped: MappedDetector, num_heads: int) -> DetectorSizes:
     rows = len(state["decoder.layers.0.attention.weights.weight"])
     if dim % num_heads or rows % (num_heads * levels):
         raise CheckpointError(
-            f"num_heads={num_heads}: {dim} channels and {rows} weights on {levels} levels do not divide by it"
+            f"num_heads={num_heads}: {dim} channels and {rows} weights on {levels} levels are not "
+            "divisible by it"
         )
     maps = tuple(
         state[f"neck.project.{i}.0.weight"].shape[1] for i in range(_count(state, r"neck\.project\.(\d+)\."))
@@ -234,9 +235,7 @@ def create_detector(
     mapped = to_native_detector(stored.state, num_heads, feature_order)
     sizes = detector_sizes(mapped, num_heads)
     if backbone is None:
-        raise CheckpointError(
-            f"it holds {sizes}: give the backbone that it shall have (backbone=..., any of Detectron2's)"
-        )
+        raise CheckpointError(f"it holds {sizes}: pass its backbone (backbone=..., any Detectron2 backbone)")
     shapes = backbone.output_shape()
     finest = sorted(shapes, key=lambda k: shapes[k].stride)
     features = list(in_features or finest[-len(sizes.maps) :])

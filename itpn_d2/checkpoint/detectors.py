@@ -80,8 +80,8 @@ def to_native_detector(
     found = detector_layout(state)
     if found is None:
         raise CheckpointError(
-            f"the names are those of no published DINO or Mask DINO ({summary(list(state), 3)}): expected "
-            f"those of detrex, of IDEA-Research/DINO or of IDEA-Research/MaskDINO"
+            f"the names match no published DINO or Mask DINO ({summary(list(state), 3)}): expected those "
+            "of detrex, of IDEA-Research/DINO or of IDEA-Research/MaskDINO"
         )
     layout, prefix = found
     if feature_order not in (None, *get_args(FeatureOrder)):
@@ -118,7 +118,9 @@ def _check_dimensions(state: State) -> None:
     for key, value in state.items():
         wanted = next((count for pattern, count in _DIMENSIONS if pattern.fullmatch(key)), value.ndim)
         if value.ndim != wanted or (key == _QUERY_WAVES and value.shape[1] % 8):
-            raise CheckpointError(f"{key} has the shape {tuple(value.shape)}, which its layout never has")
+            raise CheckpointError(
+                f"{key} has the shape {tuple(value.shape)}, which its layout does not allow"
+            )
 
 
 def from_native_detector(
@@ -223,8 +225,8 @@ def _neck(state: State, layout: DetectorLayout, given: FeatureOrder | None) -> F
     if layout is MASK_DINO:
         if len(extra) > 1:
             raise CheckpointError(
-                f"a Mask DINO with {len(extra)} further levels: its code gives each of them the positions of "
-                f"another, which no model here does; only files with one at most can be used"
+                f"a Mask DINO with {len(extra)} further levels: its code gives each of them the positions "
+                "of another level, which no model here does; only files with at most one can be used"
             )
         widths = [convolutions[n].shape[1] for n in maps]
         seen: FeatureOrder | None = None
@@ -232,7 +234,7 @@ def _neck(state: State, layout: DetectorLayout, given: FeatureOrder | None) -> F
             seen = "low2high" if widths[0] < widths[-1] else "high2low"
         if given is not None and seen is not None and seen != given:
             raise CheckpointError(
-                f"feature_order={given!r}: the channels of its maps, {widths}, say {seen!r}"
+                f"feature_order={given!r}: the channels of its maps, {widths}, indicate {seen!r}"
             )
         order = seen or given or "low2high"
     if order == "high2low":
@@ -263,7 +265,7 @@ def _rename(state: State, start: str, moved: dict[int, str]) -> None:
     for key, value in found.items():
         number, rest = key.removeprefix(f"{start}.").split(".", 1)
         if int(number) not in moved:
-            raise CheckpointError(f"{start}.{number} has no weight, only {rest}: fetch the file again")
+            raise CheckpointError(f"{start}.{number} has no weight, only {rest}: download the file again")
         state[f"{moved[int(number)]}.{rest}"] = value
 
 

@@ -78,8 +78,8 @@ def check(path: Path) -> bool:
 
 def _damaged(path: Path) -> CheckpointError:
     return CheckpointError(
-        f"{path}: damaged, its checksum is wrong: bytes have changed since it was written; fetch or copy it "
-        f"again, or take an earlier checkpoint"
+        f"{path}: damaged, since its checksum is wrong: bytes have changed after it was written; download "
+        "or copy it again, or use an earlier checkpoint"
     )
 
 

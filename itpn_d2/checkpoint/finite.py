@@ -27,13 +27,13 @@ def check_finite(chosen: Mapping[str, Tensor], stored: Mapping[str, Tensor] | No
     if len(overflown) == len(broken):
         kind = str(chosen[broken[0]].dtype).removeprefix("torch.")
         raise CheckpointError(
-            f"{_names(broken)} hold numbers beyond those of {kind}: load the file into a model of float32 or "
-            f"bfloat16"
+            f"{_names(broken)} contain numbers beyond the range of {kind}: load the file into a model of "
+            "float32 or bfloat16"
         )
     raise CheckpointError(
-        f"{_names([n for n in broken if n not in overflown])} hold NaN or infinite numbers, as a training "
-        f"leaves that has diverged, or a conversion to half precision: take an earlier checkpoint, or the "
-        f"file in its original precision"
+        f"{_names([n for n in broken if n not in overflown])} contain NaN or infinite numbers, as after a "
+        "diverged training or a conversion to half precision: use an earlier checkpoint, or the file in "
+        "its original precision"
     )
 
 

@@ -67,18 +67,18 @@ def to_native(state: State) -> Mapped:
         return of_timm(file)
     if found := detector_layout(state):
         raise CheckpointError(
-            f"it holds a detector with the names of {found[0].name}: load it into a DINO or Mask DINO, such "
-            f"as that of itpn_d2.checkpoint.create_from_checkpoint(file, backbone=...)"
+            f"it contains a detector in the layout {found[0].name}: load it into a DINO or Mask DINO, "
+            "such as that of itpn_d2.checkpoint.create_from_checkpoint(file, backbone=...)"
         )
     if any(_CAFFE2.fullmatch(key) for key in state):
         raise CheckpointError(
             "its names are those of Caffe2's Detectron: convert it with Detectron2 "
-            "(detectron2.checkpoint.c2_model_loading), whose names are known here"
+            "(detectron2.checkpoint.c2_model_loading), whose layout is known here"
         )
     shown = ", ".join(list(state)[:4])
     raise CheckpointError(
-        f"the names are those of no known model ({shown}, ...): expected a checkpoint of Fast-iTPN, iTPN, "
-        f"HiViT, FastMIM's networks, or a network of timm"
+        f"unknown checkpoint layout ({shown}, ...): expected a checkpoint of Fast-iTPN, iTPN, HiViT, "
+        "FastMIM's networks, or a network of timm"
     )
 
 
@@ -163,9 +163,9 @@ def from_native(state: State) -> State:
         grid = value.shape[1:3] if key.endswith(("pos_embed", "rel_pos.table")) else (0, 0)
         if grid[0] != grid[1]:
             raise CheckpointError(
-                f"{key} has the grid {grid[0]}x{grid[1]}; the {layout.name} layout holds square ones only, "
-                f"without their size: keep the layout {OURS}, or load the file into a model of a square "
-                f"pos_grid first"
+                f"{key} has the grid {grid[0]}x{grid[1]}; the {layout.name} layout supports only square "
+                f"grids, without their size: keep the layout {OURS}, or load the file into a model of a "
+                "square pos_grid first"
             )
     named: dict[str, tuple[str, Tensor]] = {}
     lost = []
@@ -176,15 +176,15 @@ def from_native(state: State) -> State:
             lost.append(key)
     if lost:
         raise CheckpointError(
-            f"the {layout.name} layout has no counterpart of {summary(lost, 2)}: leave these out by their "
-            f"beginnings (--drop START), or keep the layout {OURS}"
+            f"the {layout.name} layout has no counterpart of {summary(lost, 2)}: leave these out (--drop "
+            f"START for names that begin with START), or keep the layout {OURS}"
         )
     depths = []
     for stage in (1, 2, 3):
         blocks = [int(k.split(".")[2]) for k in state if k.startswith(f"trunk.stage{stage}.")]
         if not blocks:
             raise CheckpointError(
-                f"no trunk.stage{stage}.* to write: the official layout needs a whole trunk"
+                f"no trunk.stage{stage}.* to write: the official layout needs a complete trunk"
             )
         depths.append(1 + max(blocks))
     first = {"1": 0, "2": depths[0] + 1, "3": depths[0] + depths[1] + 2}

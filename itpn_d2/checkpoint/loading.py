@@ -155,8 +155,8 @@ def _target(model: nn.Module, mapped: Mapped) -> _Target:
         return _Target(model, own, rename, fit, root, "timm")
     if position is None:
         raise CheckpointError(
-            f"the model has no trunk of this project (no pos_embed of rows and columns), the file holds one "
-            f"(layout {mapped.layout}): build it with itpn_d2.create_model"
+            "the model has no trunk of this project (no pos_embed of rows and columns), but the file "
+            f"contains one (layout {mapped.layout}): build it with itpn_d2.create_model"
         )
     root = position.removesuffix("pos_embed")
     return _Target(model, own, _own_names(own, root), adapt, root, "itpn")
@@ -225,13 +225,15 @@ def _check(target: _Target, mapped: Mapped, report: LoadReport) -> None:
     report.contents += f"\n{'':11} {found}"
     if remedies := found.unlike(model):
         raise CheckpointError(
-            f"nothing of the trunk loads as it was trained; the model is another size or kind: "
-            f"build it with {', '.join(remedies)}\n{report}"
+            "no weight of the trunk can be loaded as it was trained, since the model has another size or "
+            f"kind: build it with {', '.join(remedies)}\n{report}"
         )
     if odd := [row for row in report.mismatched if row.startswith(target.root)]:
         raise CheckpointError(f"the trunk has shapes of another model ({odd[0]})\n{report}")
     if not any(k.startswith(target.root) for k in report.loaded):
-        raise CheckpointError(f"nothing of the trunk loads; the model is another size or kind\n{report}")
+        raise CheckpointError(
+            f"no weight of the trunk can be loaded, since the model has another size or kind\n{report}"
+        )
     if lost := _lost(report.missing, target.root, found.depths[2]):
         raise CheckpointError(
             f"{lost[0]} is missing ({len(lost)} of the trunk): fetch the file again\n{report}"

@@ -37,18 +37,18 @@ def last_checkpoint(folder: str | Path) -> Path | None:
         if not models:
             return None
         if models == numbered and len(numbered) == 1:
-            logger.warning("%s is missing: resuming from the only checkpoint, %s", tag, numbered[0].name)
+            logger.warning("%s is missing; resuming from the only checkpoint, %s", tag, numbered[0].name)
             return numbered[0]
         raise CheckpointError(
-            f"{tag}: missing, beside {', '.join(p.name for p in models[-3:])}: --resume does not know where "
-            f"to go on; {_remedy(folder, numbered)}"
+            f"{tag}: missing, although there are {', '.join(p.name for p in models[-3:])}: --resume can't "
+            f"tell which one to continue from; {_remedy(folder, numbered)}"
         )
     name = _name_in(tag, numbered)
     path = folder / name
     if path.is_file() or is_shards(path):
         return path
     if name == FINAL and numbered:
-        logger.warning("%s is missing: resuming from %s, which precedes it", path, numbered[-1].name)
+        logger.warning("%s is missing; resuming from %s, the checkpoint before it", path, numbered[-1].name)
         return numbered[-1]
     raise CheckpointError(f"{tag}: names {name}, which is not there; {_remedy(folder, numbered)}")
 
@@ -61,7 +61,7 @@ def stored_iteration(path: Path) -> int:
     """
     done = (load_rest(path) if is_shards(path) else load_state_file(path)).get("iteration")
     if type(done) is not int:
-        raise CheckpointError(f"{path}: it does not say after how many iterations it was saved")
+        raise CheckpointError(f"{path}: it does not contain the iteration at which it was saved")
     return done
 
 

@@ -70,8 +70,8 @@ def square_grid(table: Tensor) -> Tensor:
     side = math.isqrt(table.shape[1])
     if side * side != table.shape[1]:
         raise CheckpointError(
-            f"pos_embed has {table.shape[1]} positions, which is no square grid: "
-            f"reshape it to (1, rows, columns, C)"
+            f"pos_embed has {table.shape[1]} positions, which do not form a square grid: reshape it to "
+            "(1, rows, columns, C)"
         )
     return table.unflatten(1, (side, side))
 
@@ -132,5 +132,5 @@ def _reshaped(name: str, value: Tensor, reshape: Reshape) -> Tensor:
         raise
     except (RuntimeError, IndexError, ValueError) as error:
         raise CheckpointError(
-            f"{name} has the shape {tuple(value.shape)}, which its layout never has"
+            f"{name} has the shape {tuple(value.shape)}, which its layout does not allow"
         ) from error

@@ -58,7 +58,7 @@ def load_file(path: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         what = "an object that is not read" if isinstance(content, Unread) else f"a {type(content).__name__}"
-        raise CheckpointError(f"{path}: holds {what}, not a dict of tensors")
+        raise CheckpointError(f"{path}: contains {what}, not a dict of tensors")
     return content
 
 
@@ -119,7 +119,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     except CheckpointError:
         raise
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a whole .safetensors file ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: not a complete .safetensors file ({_first_line(error)})") from error
     kept = extra if isinstance(extra, dict) else {}
     return {**{key: kept[key] for key in BESIDE if isinstance(kept.get(key), dict)}, **content}
 

@@ -219,9 +219,9 @@ def _contents(folder: Path) -> tuple[dict[str, Any], list[Entry]]:
     path = folder / CONTENTS
     if not path.is_file():
         raise CheckpointError(
-            f"{folder}: no checkpoint of this project, or not a whole one: {CONTENTS} is missing. If another "
-            f"program wrote the folder and you trust its origin, make one file of it: "
-            f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} FILE"
+            f"{folder}: not a checkpoint of this project, or incomplete: {CONTENTS} is missing. If "
+            "another program wrote the folder and you trust its origin, convert it into one file: python "
+            f"-m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} FILE"
         )
     content = load_file(path)
     try:

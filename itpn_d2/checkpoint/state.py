@@ -75,7 +75,7 @@ def _check_name(name: str) -> None:
     if len(name) > _LONGEST:
         raise CheckpointError(f"{name[:60]}... is a name of {len(name)} characters, which no model has")
     if _NUMBER.search(name):
-        raise CheckpointError(f"{name} counts its parts to a number that no model reaches")
+        raise CheckpointError(f"{name} has an index that is too large for any model")
 
 
 def _nothing(found: dict[str, Any], under: list[str]) -> str:

@@ -96,12 +96,12 @@ def read_legacy(content: mmap.mmap) -> Any:
     content.seek(0)
     read_pickle(content, size)  # the magic number
     if read_pickle(content, size) != _PROTOCOL:
-        raise PickleError("it is of a version of torch's format that nobody has written")
+        raise PickleError("it has an unknown version of torch's format")
     read_pickle(content, size)  # byte order and sizes of the machine that wrote it
     found = read_pickle(content, size, storage)
     keys = read_pickle(content, size)
     if not isinstance(keys, list) or len(keys) != len(known) or {*map(str, keys)} != known.keys():
-        raise PickleError("it lists other storages than it uses")
+        raise PickleError("the storages that it lists are not those that it uses")
     for key in keys:
         _fill(content, key, known[key])
     return found
@@ -131,11 +131,11 @@ def is_legacy(head: bytes) -> bool:
 def _reference(reference: Any) -> tuple[str, str, int]:
     """Kind, key and count of numbers of a storage."""
     if not isinstance(reference, tuple) or len(reference) != 5 or reference[0] != "storage":
-        raise PickleError("it refers to data in no way of torch's")
+        raise PickleError("it refers to data in a way that torch does not")
     _, kind, key, _, count = reference
     name = str(getattr(kind, "name", "")).rpartition(".")[2]
     if name not in STORAGES or not isinstance(key, str) or type(count) is not int or not 0 <= count < 1 << 62:
-        raise PickleError("it refers to a storage in no way of torch's")
+        raise PickleError("it refers to a storage in a way that torch does not")
     return name, key, count
 
 

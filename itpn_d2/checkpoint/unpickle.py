@@ -70,7 +70,7 @@ class _Machine:
             for opcode, value, _ in pickletools.genops(cast(BinaryIO, file)):
                 self.steps -= 1
                 if self.steps < 0:
-                    raise PickleError("it takes more steps than any checkpoint of its size")
+                    raise PickleError("it takes more steps than any checkpoint of its size does")
                 name = opcode.name
                 if name in _VALUES:
                     self.stack.append(value)
@@ -97,7 +97,7 @@ class _Machine:
             elif isinstance(value, list | tuple | dict):
                 self.steps -= len(value)
         if self.bytes < 0 or self.steps < 0:
-            raise PickleError("it copies its parts more often than any checkpoint")
+            raise PickleError("it copies its parts more often than any checkpoint does")
 
     # each takes the argument of its opcode
     def integer(self, value: int) -> None:
@@ -190,7 +190,7 @@ class _Machine:
 
     def named(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise PickleError("it names a function by what is no text")
+            raise PickleError("it names a function by something that is not a text")
         full = f"{module}.{name}"
         if full not in KNOWN:
             raise ForbiddenNameError(full[:_NAME])
@@ -209,7 +209,7 @@ class _Machine:
         if isinstance(function, _Global) and function.name in _INDIRECT and len(arguments) >= 3:
             function, arguments = arguments[0], arguments[2]
         if not isinstance(function, _Global) or not isinstance(arguments, tuple):
-            raise PickleError("it calls what is no function")
+            raise PickleError("it calls something that is not a function")
         self.spend(arguments)
         try:
             return function.make(*arguments)
@@ -234,7 +234,7 @@ def _extend(target: Any, items: list[Any]) -> None:
     if type(target) is list:
         target.extend(items)
     elif not isinstance(target, Unread | Array | Node):
-        raise PickleError("it appends to what is no list")
+        raise PickleError("it appends to something that is not a list")
 
 
 def _fill(target: Any, items: list[Any]) -> None:
@@ -242,13 +242,13 @@ def _fill(target: Any, items: list[Any]) -> None:
         raise PickleError("it has a key without a value")
     if type(target) not in (dict, OrderedDict):
         if not isinstance(target, Unread | Array | Node):
-            raise PickleError("it sets items of what is no dict")
+            raise PickleError("it sets items of something that is not a dict")
         return
     for key, value in zip(items[::2], items[1::2], strict=True):
         if _is_plain(key) or (type(key) is tuple and len(key) <= _KEY_PARTS and all(map(_is_plain, key))):
             target[key] = value
         elif not isinstance(key, Unread | Array | Node | _Global):
-            raise PickleError(f"it has a {type(key).__name__} for a key, where texts and numbers stand")
+            raise PickleError(f"it has a {type(key).__name__} as a key, which must be a text or a number")
 
 
 def _is_plain(value: Any) -> bool:

@@ -29,8 +29,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FILE|NAME|FOLDER",
-        help="configs, zoo names or folders of save_pretrained, one for each model (default: the detector of "
-        "cells in the package)",
+        help="configs, zoo names or folders written by save_pretrained, one for each model (default: the "
+        "cell detector in the package)",
     )
     p.add_argument(
         "--weights",
@@ -42,7 +42,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--names", nargs="+", default=[], help="names of the models on the page")
     p.add_argument("--device", help="cuda, cpu, ... (default: CUDA if there is one)")
     p.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"))
-    p.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+    p.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 admits other machines (default: 127.0.0.1)",
+    )
     p.add_argument("--port", type=int, default=7860)
     p.add_argument(
         "--allow-host",
@@ -70,10 +74,12 @@ def choices_of(args: argparse.Namespace) -> dict[str, tuple[str | None, str | No
     configs = args.config_file or [None]
     for option, given in (("--weights", args.weights), ("--names", args.names)):
         if given and len(given) != len(configs):
-            raise ConfigError(f"{option}: {len(given)} for {len(configs)} configs, give one for each or none")
+            raise ConfigError(
+                f"{option}: {len(given)} for {len(configs)} configs; give one for each, or none"
+            )
     names = args.names or [w or c or DETECTOR for w, c in zip(args.weights or configs, configs, strict=True)]
     if len(set(names)) != len(names):
-        raise ConfigError(f"--names: {', '.join(names)}: each needs a name of its own")
+        raise ConfigError(f"--names: {', '.join(names)}: all names must be different")
     weights = args.weights or [None] * len(configs)
     return dict(zip(names, zip(configs, weights, strict=True), strict=True))
 

@@ -23,8 +23,13 @@ from ..errors import add_debug, errors_of_use
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("source", help="a file, itpn://..., hf://...")
-    p.add_argument("target", type=Path, nargs="?", help=".pth, .pt or .safetensors; none: only show SOURCE")
+    p.add_argument("source", help="checkpoint file, itpn://... or hf://...")
+    p.add_argument(
+        "target",
+        type=Path,
+        nargs="?",
+        help="file to write (.pth, .pt or .safetensors); without it, SOURCE is only shown",
+    )
     p.add_argument(
         "--to", dest="layout", choices=LAYOUTS, default="itpn_d2", help="layout (names and shapes) of TARGET"
     )
@@ -41,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="START",
         help="leave out weights whose names begin with START, such as roi_heads. (may be repeated)",
     )
-    p.add_argument("--average", action="store_true", help="take the moving average if there is one")
+    p.add_argument("--average", action="store_true", help="use the moving average if the file has one")
     p.add_argument(
         "--num-heads",
         type=int,

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--config-file",
         metavar="FILE|NAME|FOLDER",
-        help="config, zoo name, or a folder of save_pretrained (default: the detector in the package)",
+        help="config, zoo name, or folder written by save_pretrained (default: the detector in the package)",
     )
     p.add_argument(
         "--input", required=True, nargs="+", metavar="PATH", help="images, folders, patterns, videos"
@@ -44,20 +44,29 @@ def parser() -> argparse.ArgumentParser:
         "--weights", metavar="FILE", help="checkpoint of the trained model (default: train.init_checkpoint)"
     )
     p.add_argument(
-        "--threshold", type=float, default=0.5, help="score threshold for drawing (the JSON has all)"
+        "--threshold",
+        type=float,
+        default=0.5,
+        help="score threshold for drawing (the JSON contains all detections)",
     )
-    p.add_argument("--batch-size", type=int, default=1, help="images at once")
+    p.add_argument("--batch-size", type=int, default=1, help="number of images per batch")
     p.add_argument("--device", help="cuda, cpu, ... (default: CUDA if there is one)")
     p.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"))
     p.add_argument(
-        "--compile", action="store_true", help="compile trunk and pyramid: pays off on many images"
+        "--compile", action="store_true", help="compile trunk and pyramid, which pays off for many images"
     )
     p.add_argument(
-        "--min-side", type=int, default=480, help="enlarge pictures to so many pixels (0: as they are)"
+        "--min-side",
+        type=int,
+        default=480,
+        help="enlarge smaller drawings until their longer side has this many pixels (0: never)",
     )
-    p.add_argument("--no-pictures", action="store_true", help="results only")
+    p.add_argument("--no-pictures", action="store_true", help="write only the results, no drawings")
     p.add_argument(
-        "--ids-from", type=Path, metavar="JSON", help="COCO json whose image and category ids to use"
+        "--ids-from",
+        type=Path,
+        metavar="JSON",
+        help="COCO json whose image and category ids are used in the results",
     )
     p.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], metavar="key=value", help="config overrides"

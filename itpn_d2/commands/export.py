@@ -36,7 +36,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER")
     p.add_argument("--name", default="model", help="prefix of the file names")
-    p.add_argument("--formats", nargs="+", choices=FORMATS, help="default: all of the model's")
+    p.add_argument(
+        "--formats",
+        nargs="+",
+        choices=FORMATS,
+        help="formats to write (default: all that the model supports)",
+    )
     p.add_argument("--sizes", nargs="+", default=["320x384", "256x256", "512x320"], metavar="HxW")
     p.add_argument(
         "--image", metavar="FILE", help="image to compare on, stretched to each size (default: noise)"

@@ -22,10 +22,10 @@ from ..files import make_folder, written_whole
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("folder", help="with images, at any depth")
-    p.add_argument("out", type=Path, help="folder for the tar files; made where it is missing")
+    p.add_argument("folder", help="folder with images at any depth")
+    p.add_argument("out", type=Path, help="folder for the tar files; created if missing")
     p.add_argument("--images-per-file", type=int, default=1000, metavar="N")
-    p.add_argument("--labelled", action="store_true", help="each folder directly in FOLDER is a class")
+    p.add_argument("--labelled", action="store_true", help="each direct subfolder of FOLDER is a class")
     add_debug(p)
     return p
 
@@ -41,7 +41,7 @@ def write_shards(source: ImageSource, out: Path, images_per_file: int) -> list[P
         raise DatasetError(f"--images-per-file={images_per_file}: at least 1")
     make_folder(out)
     if any(out.glob("*.tar")):
-        raise DatasetError(f"{out}: it holds tar files already; choose another folder, or remove them")
+        raise DatasetError(f"{out}: it already contains tar files; choose another folder, or remove them")
     written: list[Path] = []
     with tqdm(total=len(source), desc="packing images", delay=1.0, leave=False) as bar:
         for start in range(0, len(source), images_per_file):

@@ -58,8 +58,8 @@ def hf_images(
     missing = [i for i in range(len(paths)) if not paths[i]] if isinstance(paths, PathTable) else []
     if missing:
         raise DatasetError(
-            f"{found.place}: {len(missing)} of its {len(found)} rows have no picture in column {column!r}, "
-            f"the first is number {missing[0]}: filter them out, and save the set anew"
+            f"{found.place}: {len(missing)} of its {len(found)} rows have no image in column {column!r}, "
+            f"the first is number {missing[0]}: filter these rows out and save the dataset again"
         )
     if not labelled:
         return ImageSource(paths, "", summary)
@@ -77,7 +77,7 @@ def open_arrow(place: str, split: str = "", subset: str = "") -> ArrowSet:
     where, said = _without_split(place)
     if said and split and said != split:
         raise DatasetError(
-            f"{place}: its split is {said!r} by the place, and {split!r} by split: leave one out"
+            f"{place}: two splits are given, {said!r} in the address and {split!r} as split; give only one"
         )
     split = said or split
     try:
@@ -92,11 +92,11 @@ def open_arrow(place: str, split: str = "", subset: str = "") -> ArrowSet:
     tables, starts = tuple(t for t, _ in opened), tuple(s for _, s in opened)
     result = ArrowSet(named, files, dict(found.features), tables, starts)
     if not len(found):
-        raise DatasetError(f"{named}: no row in it")
+        raise DatasetError(f"{named}: it has no rows")
     if len(result) != len(found):
         raise DatasetError(
-            f"{named}: it is a selection of the rows in its files ({len(found)} of {len(result)}): load it "
-            f"and save it by save_to_disk"
+            f"{named}: it selects only some of the rows in its files ({len(found)} of {len(result)}); "
+            "load it and save it again with save_to_disk"
         )
     return result
 
@@ -106,7 +106,8 @@ def _library(place: str) -> Any:
         import datasets
     except ImportError as error:
         raise DatasetError(
-            f"{place}: sets of Hugging Face are read by their library: pip install 'itpn-d2[hf]' ({error})"
+            f"{place}: datasets of Hugging Face need the library datasets: pip install 'itpn-d2[hf]' "
+            f"({error})"
         ) from error
     return datasets
 
@@ -133,7 +134,7 @@ def _opened(library: Any, where: str, split: str, subset: str) -> tuple[Any, str
         found = library.load_from_disk(where)
         own = str(found.split or "")
         if split and own and split != own:
-            raise DatasetError(f"{where}: it is split {own!r}, not {split!r}")
+            raise DatasetError(f"{where}: this is split {own!r}, not {split!r}")
         return found, ""
     options = {} if not subset else {"name": subset}
     if hub is not None:
@@ -144,11 +145,11 @@ def _opened(library: Any, where: str, split: str, subset: str) -> tuple[Any, str
         files = sorted(glob.glob(where)) if glob.has_magic(where) else [where]
         if not files or not all(map(os.path.isfile, files)):
             raise DatasetError(
-                f"{where}: no such set; give a folder of save_to_disk, parquet files, or "
-                f"hf://datasets/OWNER/NAME for one of the hub"
+                f"{where}: no such dataset; give a folder written by save_to_disk, parquet files, or "
+                "hf://datasets/OWNER/NAME for a dataset on the hub"
             )
         if split:
-            raise DatasetError(f"{where}: files have no split: leave #{split} out")
+            raise DatasetError(f"{where}: parquet files have no splits; leave out #{split}")
         builder = library.load_dataset_builder("parquet", data_files={"train": files})
         return _prepared(builder, "train"), ""
     known = getattr(builder.config, "data_files", None) or builder.info.splits or {}
@@ -160,8 +161,8 @@ def _prepared(builder: Any, split: str) -> Any:
     module = type(builder).__module__
     if module.rpartition(".")[2] not in _FORMATS or not module.startswith("datasets.packaged_modules."):
         raise DatasetError(
-            f"{builder.dataset_name}: it is of the kind {module.rpartition('.')[2]!r}; those of "
-            f"{', '.join(_FORMATS)} are read, which run no code"
+            f"{builder.dataset_name}: its format is {module.rpartition('.')[2]!r}; only datasets in the "
+            f"formats {', '.join(_FORMATS)} are read, since these run no code"
         )
     builder.download_and_prepare()
     return builder.as_dataset(split=split)

@@ -58,8 +58,8 @@ class ArrowChecker(JsonChecker):
             names = sorted(used)
         if not names:
             raise DatasetError(
-                f"{found.place}: nothing says what its categories are called: set classes of the set to a "
-                f"list of names, or to a file with one a line, in the order of their numbers"
+                f"{found.place}: the names of its categories are unknown; set classes of the dataset to a "
+                "list of names, or to a file with one name per line, in the order of their numbers"
             )
         if used:  # texts
             number = {name: i for i, name in enumerate(names)}
@@ -168,7 +168,9 @@ def _as_list(value: Any) -> list[Mapping[str, Any]]:
     if isinstance(value, list) and all(isinstance(v, Mapping) for v in value):
         return value
     if not isinstance(value, Mapping):
-        raise BadValue("bad objects", f"{str(value)[:60]} is neither a list of objects nor of each field")
+        raise BadValue(
+            "bad objects", f"{str(value)[:60]} is neither a list of objects nor a list for each field"
+        )
     known = {
         k: v for k, v in value.items() if any(k in names for names in _FIELDS.values()) and v is not None
     }
@@ -178,7 +180,7 @@ def _as_list(value: Any) -> list[Mapping[str, Any]]:
     counts = {k: len(v) for k, v in known.items()}
     if len(set(counts.values())) > 1:
         said = ", ".join(f"{n} of {k}" for k, n in counts.items())
-        raise BadValue("bad objects", f"there are {said}: each object has one of each")
+        raise BadValue("bad objects", f"there are {said}: the lists of all fields need the same length")
     return [dict(zip(known, values, strict=True)) for values in zip(*known.values(), strict=True)]
 
 

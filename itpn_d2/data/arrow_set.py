@@ -111,8 +111,8 @@ class ArrowSet:
             return nothing, nothing  # paths
         if not (types.is_binary(kind) or types.is_large_binary(kind)):
             raise DatasetError(
-                f"{self.place}: column {column!r} is of {kind}, and has to hold the bytes of pictures or "
-                f"paths: cast it to datasets.Image() and save the set anew"
+                f"{self.place}: column {column!r} is of {kind}, but must hold the bytes of images, or "
+                "paths; cast it to datasets.Image() and save the dataset again"
             )
         _, lengths, data = chunk.buffers()
         if data is None or not data.size:
@@ -120,8 +120,8 @@ class ArrowSet:
         place = data.address - start
         if not 0 <= place < size:
             raise DatasetError(
-                f"{self.place}: its arrow files are compressed, pictures can't be read in place: load the "
-                f"set and save it by save_to_disk"
+                f"{self.place}: its arrow files are compressed, so that images can't be read in place; "
+                "load the dataset and save it again with save_to_disk"
             )
         number = np.int64 if types.is_large_binary(kind) else np.int32
         ends = np.frombuffer(lengths, number)[chunk.offset : chunk.offset + len(chunk) + 1].astype(np.int64)
@@ -147,8 +147,8 @@ class ArrowSet:
         bad = [i for i, v in enumerate(values) if not (isinstance(v, int) and 0 <= v < len(names))]
         if bad:
             raise DatasetError(
-                f"{self.place}: {len(bad)} of its {len(values)} rows have no label in column {column!r}, the "
-                f"first is number {bad[0]} ({values[bad[0]]}): test sets of the hub often have none, take "
-                f"another split"
+                f"{self.place}: {len(bad)} of its {len(values)} rows have no label in column {column!r}, "
+                f"the first is number {bad[0]} ({values[bad[0]]}). Test sets on the hub often have no "
+                "labels; use another split"
             )
         return np.array(values, np.int32), tuple(map(str, names))

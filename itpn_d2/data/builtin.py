@@ -41,8 +41,8 @@ def register_builtin(
     """
     if name not in DatasetCatalog.list():
         raise DatasetError(
-            f"dataset {name!r} is not registered; {nearest(name, DatasetCatalog.list())}. One of your own is "
-            f"registered by a program: --import FILE.py runs it first"
+            f"dataset {name!r} is not registered; {nearest(name, DatasetCatalog.list())}. If a program of "
+            "yours registers it, run that first: --import FILE.py"
         )
     metadata = MetadataCatalog.get(name)
     for key in ("json_file", "image_root", "sem_seg_root", "panoptic_root", "panoptic_json", "dirname"):
@@ -52,8 +52,8 @@ def register_builtin(
         if path is not None and not Path(path).exists():
             raise DatasetError(
                 f"dataset {name!r}: {path} is missing; set DETECTRON2_DATASETS to the folder that holds "
-                f"coco/ (VOC2007/, lvis/, ...), mend the path where a program registers the set, or use "
-                f"configs/Custom/ with your own json"
+                "coco/ (VOC2007/, lvis/, ...), correct the path in the program that registers the "
+                "dataset, or use configs/Custom/ with your own json"
             )
     if metadata.get("evaluator_type") == "lvis":
         require_lvis(name)
@@ -90,8 +90,8 @@ def register_together(name: str, parts: Sequence[str], skip_bad_records: bool = 
     for part, found in zip(parts[1:], facts[1:], strict=True):
         if found != facts[0]:
             raise DatasetError(
-                f"datasets {parts[0]!r} and {part!r} have other classes or keypoints, so that they can't be "
-                f"trained on together"
+                f"datasets {parts[0]!r} and {part!r} have different classes or keypoints, so they can't "
+                "be used together for training"
             )
     first = MetadataCatalog.get(parts[0]).as_dict()
     kept = {

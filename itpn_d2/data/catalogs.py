@@ -80,7 +80,7 @@ def call(name: str, load: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         raise DatasetError(
-            f"dataset {name!r}: the function that it was registered with fails: {where_it_failed(error)}"
+            f"dataset {name!r}: the function with which it was registered fails: {where_it_failed(error)}"
         ) from error
 
 

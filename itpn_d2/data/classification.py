@@ -71,7 +71,8 @@ def register_labelled_images(
     if not images:
         split = "val" if name.endswith("val") else "train"
         raise DatasetError(
-            f"dataset {name!r} has no images: set dataset.{split}.images=FOLDER (a folder for each class)"
+            f"dataset {name!r} has no images: set dataset.{split}.images=FOLDER (with one subfolder per "
+            "class)"
         )
     arguments = (images, root, tuple(classes or ()), skip_bad_records, verify_images)
     if is_registered(name, arguments):
@@ -112,12 +113,12 @@ def _without_broken(source: ImageSource, images: str, skip: bool, verify: Verify
         shown += f"\n  ... and {len(bad) - _SHOWN} more"
     if not skip:
         raise DatasetError(
-            f"{images}: {len(bad)} image(s) can't be read\n{shown}\n"
-            f"Mend or remove them, or train without them: --skip-bad-records"
+            f"{images}: {len(bad)} image(s) can't be read\n{shown}\nRepair or remove them, or train "
+            "without them: --skip-bad-records"
         )
     if len(bad) == len(source):
         raise DatasetError(f"{images}: none of its {len(bad)} images can be read\n{shown}")
-    logger.warning("%s: %d image(s) left out that can't be read\n%s", images, len(bad), shown)
+    logger.warning("%s: %d unreadable image(s) left out\n%s", images, len(bad), shown)
     kept = [i for i, p in enumerate(problems) if p is None]
     assert source.labels is not None
     return replace(source, paths=PathTable(source.paths[i] for i in kept), labels=source.labels[kept])

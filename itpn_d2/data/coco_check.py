@@ -77,7 +77,7 @@ def judge(checker: JsonChecker, skip_bad_records: bool, verify_images: VerifyIma
     if coco.annotated and all(a.crowd for a in coco.annotations):
         raise DatasetError(
             f"{path}: all {len(coco.annotations)} annotations are crowds (iscrowd 1), which are neither "
-            f"trained nor scored. CVAT writes masks that were painted with its brush so: where each is one "
-            f"object, set iscrowd to 0"
+            "trained nor scored. CVAT exports masks painted with its brush like this; if each is a "
+            "single object, set iscrowd to 0"
         )
     return checked

@@ -36,5 +36,5 @@ def register_coco(
         return name
     coco = check_coco(json, images, skip_bad_records, verify_images).coco
     if not coco.annotated:
-        logger.warning("%s: it has no annotations; predictions can be made for it, nothing else", json)
+        logger.warning("%s: it has no annotations, so that it can only be used for predictions", json)
     return register_detections(name, arguments, coco, str(json), str(images), coco.keypoints)

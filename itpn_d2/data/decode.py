@@ -65,7 +65,7 @@ def _pixel_limit() -> float:
     if given is None:
         return math.inf if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
     if not given.strip().isdecimal():
-        raise BrokenImageError(f"the environment variable {MAX_PIXELS}={given} is no number of pixels")
+        raise BrokenImageError(f"the environment variable {MAX_PIXELS}={given} is not a number of pixels")
     limit = int(given)
     if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = limit
@@ -74,9 +74,9 @@ def _pixel_limit() -> float:
 
 def _too_large(pixels: int, limit: float) -> LargeImageError:
     return LargeImageError(
-        f"{pixels:,} pixels, above the limit of {limit:,.0f} that keeps out files made to exhaust memory. "
-        f"If the image is what it should be, set the environment variable {MAX_PIXELS}={pixels} or more, or "
-        f"cut it into tiles"
+        f"{pixels:,} pixels exceed the limit of {limit:,.0f}, which protects against files made to "
+        "exhaust memory. If the image really is that large, set the environment variable "
+        f"{MAX_PIXELS}={pixels} or more, or cut it into tiles"
     )
 
 
@@ -126,7 +126,7 @@ def open_image(path: str) -> Iterator[Image.Image]:
     with _reasons(path):
         member = open_member(path)
         if member is None and not stat.S_ISREG(os.stat(path).st_mode):  # a pipe may take for ever
-            raise BrokenImageError("it is no regular file")
+            raise BrokenImageError("it is not a regular file")
         limit = _pixel_limit()
         image = Image.open(path if member is None else member)
     with image:
@@ -209,7 +209,7 @@ def stored_numbers(image: Image.Image) -> np.ndarray:
     """
     with _reasons():
         if image.mode not in ("1", "L", "P", "RGB") and not image.mode.startswith("I"):
-            raise BrokenImageError(f"its pixels are {image.mode}: neither one number nor RGB")
+            raise BrokenImageError(f"its pixels are {image.mode}, neither a single channel nor RGB")
         return np.array(image)
 
 

@@ -75,7 +75,7 @@ class GivenChecker(JsonChecker):
         super().__init__(Path(place), Path(root), data)
         self.problems += self._found
         if self._numbered:
-            self.notes.add("a record without image_id: they are counted from 0", place, quiet=True)
+            self.notes.add("a record without image_id: images are numbered from 0", place, quiet=True)
 
     def _read(self, number: int, record: Any) -> tuple[Any, list[Record]]:
         if not isinstance(record, Mapping):
@@ -155,8 +155,8 @@ def require_records(name: str, records: Any) -> Sequence[Any]:
     """
     if not isinstance(records, Sequence) or isinstance(records, str | bytes):
         raise DatasetError(
-            f"dataset {name!r}: its function returns a {type(records).__name__}; Detectron2 wants a list of "
-            f"dicts"
+            f"dataset {name!r}: its function returns a {type(records).__name__}; Detectron2 expects a "
+            "list of dicts"
         )
     if not records:
         raise DatasetError(f"dataset {name!r}: its function returns an empty list: check the paths it reads")

@@ -109,8 +109,8 @@ def image_folder(root: str, extensions: tuple[str, ...] = EXTENSIONS, labelled: 
     folders, loose = _entries(str(root), endings)
     if loose:
         raise DatasetError(
-            f"{os.path.join(root, loose[0])}: not in a class folder; move it into one, or give a text file "
-            f"of path,label lines instead of {root}"
+            f"{os.path.join(root, loose[0])}: it is not in a class folder; move it into one, or give a "
+            f"text file with lines path,label instead of {root}"
         )
     labels = array("i")
 
@@ -142,12 +142,19 @@ def coco_images(json: str, images: str) -> ImageSource:
             try:
                 name = text(required(record, "file_name")["file_name"], "file_name")
             except BadValue as error:
-                raise DatasetError(f"{json}: images[{number}]: {error}; mend or remove the record") from error
+                raise DatasetError(
+                    f"{json}: images[{number}]: {error}; correct or remove the record"
+                ) from error
             if number < _LOOKED_FOR or not found_as_named:
                 found = finder.find(name)
                 if found != name:
                     if found is not None and found_as_named:
-                        logger.info("%s: %s is %s; names are looked for", json, name, found)
+                        logger.info(
+                            "%s: %s is found as %s; other names are matched in the same way",
+                            json,
+                            name,
+                            found,
+                        )
                     found_as_named = False
                     name = found or name
             yield name

@@ -81,8 +81,8 @@ class Targets:
     def _with_polygons(self, found: Instances, segments: list[Any]) -> Instances:
         if any(isinstance(s, np.ndarray) for s in segments):
             raise ValueError(
-                "a segmentation is run-length encoded, so that instance_mask_format=polygon can't be: "
-                "choose auto or bitmask"
+                "a segmentation is run-length encoded, which instance_mask_format=polygon does not "
+                "support: choose auto or bitmask"
             )
         masks = PolygonMasks(segments)
         if self.recompute_boxes:

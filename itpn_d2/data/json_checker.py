@@ -33,8 +33,8 @@ from .values import BadValue, Identity, absent, alike, flag, identity, reals, sh
 _TOLERANCE = 1.0  # pixels a box may stand out of its image: exporters round
 _CHUNK = 32  # images that a thread looks at, one after the other
 _MANY_CROWDS = 0.2  # of the annotations; COCO has one in a hundred
-_CORNERS = "as corners x1, y1, x2, y2 it would fit"
-_SHARES = "they look like shares of the image's width and height; COCO's bbox is in pixels"
+_CORNERS = "read as corners x1, y1, x2, y2, it would fit"
+_SHARES = "they look like fractions of the image's width and height; COCO's bbox is in pixels"
 R = TypeVar("R", Category, Picture)
 
 
@@ -76,8 +76,8 @@ class JsonChecker:
         for before, category in zip(found, distinct, strict=True):
             if before != category:
                 self.notes.add(
-                    "a category whose name another has too: each stays a class, with its id in the name; "
-                    "give them one id where they are the same",
+                    "a category that shares its name with another: both stay classes, with their ids in "
+                    "the names; give them one id if they are the same class",
                     category.name,
                 )
         note_alike_names(self.notes, distinct)
@@ -154,12 +154,12 @@ class JsonChecker:
                     continue
                 if name != picture.file_name:
                     assert name is not None
-                    what = "an image whose file has another path than the json says, and is taken"
+                    what = "an image whose file was found under another path than the json gives"
                     self.notes.add(what, f"{picture.file_name} is {name}", quiet=True)
                     picture.file_name = name
                 if picture.id in without_size:
                     self.notes.add(
-                        "an image without a size in the json: the file's is taken", where, quiet=True
+                        "an image without a size in the json: the size of the file is used", where, quiet=True
                     )
                 good[picture.id] = picture
         return good
@@ -174,8 +174,8 @@ class JsonChecker:
             return None
         return BadValue(
             "file listed twice",
-            f"{name} is image {before} already: objects that only one of them has would be background in the "
-            f"other; give the annotations of both to one image",
+            f"{name} is already image {before}: objects that only one of the two has would be background "
+            "in the other; give all annotations to one of them",
         )
 
     def _annotations(
@@ -208,7 +208,7 @@ class JsonChecker:
         few = sum(a.crowd for a in good) < _MANY_CROWDS * len(good)
         for annotation in good:
             if annotation.crowd:
-                what = "a crowd (iscrowd 1; CVAT's brush writes it too): neither trained nor scored"
+                what = "a crowd (iscrowd 1, which CVAT's brush also writes): neither trained nor scored"
                 self.notes.add(what, f"on {pictures[annotation.image].file_name}", quiet=few)
         return good
 
@@ -238,7 +238,7 @@ class JsonChecker:
             similar = next((raw for i, raw in known[what].items() if alike(i, found)), None)
             hint = "" if similar is None else f"; there is {shown(similar)}"
             named = self._names.get((what, str(found))) if similar is None else None
-            hint = hint if named is None else f"; that is the name of {shown(named)}: write the id"
+            hint = hint if named is None else f"; it is the name of {shown(named)}: write that id instead"
             raise BadValue(f"unknown {what}", f"{what}_id {shown(value)} is not declared{hint}")
         return found
 
@@ -252,9 +252,14 @@ class JsonChecker:
         crowd = not absent(fields.get("iscrowd")) and flag(fields["iscrowd"], "iscrowd")
         if not absent(fields.get("ignore")) and flag(fields["ignore"], "ignore") and not crowd:
             crowd = True
-            self.notes.add("an annotation with ignore 1: a crowd, neither trained nor scored", where)
+            self.notes.add(
+                "an annotation with ignore 1: treated as a crowd, which is neither trained nor scored", where
+            )
         if mask is not None and disagree(box, mask.box):
-            what = "a bbox that is not around its mask (training with recompute_boxes takes the mask's)"
+            what = (
+                "a bbox that does not enclose its mask tightly (training with recompute_boxes uses "
+                "the mask's box)"
+            )
             self.notes.add(what, f"{where}: bbox {list(box)}, mask {list(mask.box)}")
         area = self._area(fields.get("area"), box, mask, where)
         if points is not None and keypoint_outside(points, picture.width, picture.height, _TOLERANCE):
@@ -268,7 +273,7 @@ class JsonChecker:
         area, why = read_area(value, box, mask)
         if why is not None:
             of = "bbox" if mask is None else "mask"
-            what = f"an area that is {why}: that of the {of} is taken"
+            what = f"an area that is {why}: the area of the {of} is used"
             self.notes.add(what, f"{where}: {shown(value)} is {area:g}", quiet=why == "absent")
         return area
 
@@ -288,7 +293,7 @@ class JsonChecker:
             corners = w > x >= 0 and h > y >= 0 and w <= width + _TOLERANCE and h <= height + _TOLERANCE
             raise BadValue(
                 "box outside image",
-                f"bbox {value} leaves the {width}x{height} image by {beyond:g} px"
+                f"bbox {value} extends beyond the {width}x{height} image by {beyond:g} px"
                 + (f"; {_CORNERS}" if corners else ""),
             )
         if w < 1 or h < 1:

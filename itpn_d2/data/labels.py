@@ -44,9 +44,10 @@ class Labelling:
             found = ", ".join(str(n) for n in np.unique(numbers[wrong])[:5])
             first = 1 if self.zero_is_other else 0
             raise DatasetError(
-                f"{path}: number {found} is no class: those are {first} to {first + self.num_classes - 1}, "
-                f"ignored is {self.ignore_label}. Complete dataset.classes, or set zero_is_other=True "
-                f"(classes from 1) or ignore_label=N of the set"
+                f"{path}: number {found} is not a class; classes are {first} to "
+                f"{first + self.num_classes - 1}, and ignored pixels are {self.ignore_label}. Complete "
+                "dataset.classes, or set zero_is_other=True (classes start at 1) or ignore_label=N of "
+                "the dataset"
             )
         return np.where(ignored, IGNORED, classes).astype(np.uint8)
 
@@ -70,7 +71,7 @@ def read_segment_colours(path: str) -> np.ndarray:
     """
     colours = read_numbers(path)
     if colours.ndim != 3:
-        raise DatasetError(f"{path}: a panoptic PNG is RGB (segment id = R + 256 G + 65536 B), this is not")
+        raise DatasetError(f"{path}: a panoptic PNG must be RGB (segment id = R + 256 G + 65536 B)")
     return colours
 
 

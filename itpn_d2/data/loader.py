@@ -55,15 +55,15 @@ class MappedRecords(Dataset):
             try:
                 sample = self.mapper(record, position)
             except self.caught as error:
-                logger.warning("%s: left out, it can't be read (%s)", record["file_name"], error)
+                logger.warning("%s: left out, since it can't be read (%s)", record["file_name"], error)
                 broken.append((str(record["file_name"]), str(error)))
                 continue
             if isinstance(place, tuple):
                 sample = {**sample, "position": position}
             return {**sample, "instead_of": broken} if broken and self.replace else sample
         raise DatasetError(
-            f"{self.records[index]['file_name']}: it can't be read, nor can what was drawn instead of it; "
-            f"check that the folder is there"
+            f"{self.records[index]['file_name']}: neither this image nor those drawn as its replacement "
+            "can be read; check that the folder exists"
         )
 
 
@@ -131,14 +131,14 @@ def _require_masks(dataset: str, records: Sequence[dict[str, Any]], remedy: str)
     if without:
         record, number = without[0]
         raise DatasetError(
-            f"dataset {dataset!r}: {len(without)} annotations have no segmentation, the first is "
-            f"number {number} of {record['file_name']}. Give each a mask, or {remedy}"
+            f"dataset {dataset!r}: {len(without)} annotations have no segmentation; the first is number "
+            f"{number} of {record['file_name']}. Give each a mask, or {remedy}"
         )
 
 
 def _log_left_out(dataset: str, count: int, what: str) -> None:
     if count:
-        logger.info("dataset %r: %d images are left out, they have no %s", dataset, count, what)
+        logger.info("dataset %r: %d images are left out, since they have no %s", dataset, count, what)
 
 
 def build_train_loader(
@@ -187,7 +187,8 @@ def build_train_loader(
     if repeat_threshold is not None:
         if "annotations" not in records[0]:
             raise DatasetError(
-                f"dataset {dataset!r} has no annotations to count classes in: leave repeat_threshold at null"
+                f"dataset {dataset!r} has no annotations, from which repeat_threshold counts the classes: "
+                "leave repeat_threshold at null"
             )
         factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
             records, repeat_threshold
@@ -195,8 +196,8 @@ def build_train_loader(
         repeats = np.asarray(factors).tolist()
     if aspect_ratio_grouping and "width" not in records[0]:
         raise DatasetError(
-            f"dataset {dataset!r} does not know its images' sizes: set "
-            f"dataloader.train.aspect_ratio_grouping=False, or verify_images=header of the set"
+            f"dataset {dataset!r} does not give the sizes of its images: set "
+            "dataloader.train.aspect_ratio_grouping=False, or verify_images=header of the dataset"
         )
     sampler = ResumableBatchSampler(
         len(records),
@@ -247,7 +248,8 @@ def build_val_loss_loader(
     records = (_those(records, _not_crowd) if filter_empty else records)[:max_images]
     if not records:
         raise DatasetError(
-            f"dataset {dataset!r} has no annotation for a validation loss: set train.validation_loss=False"
+            f"dataset {dataset!r} has no annotations, which the validation loss needs: set "
+            "train.validation_loss=False"
         )
     if getattr(mapper, "use_instance_mask", False):
         _require_masks(dataset, records, "set train.validation_loss=False")

@@ -19,6 +19,6 @@ def require_lvis(name: str) -> None:
         raise DatasetError(f"dataset {name!r}: it needs lvis ({error}): pip install lvis") from error
     if "np.float)" in inspect.getsource(lvis.eval) and not hasattr(np, "float"):
         raise DatasetError(
-            f"dataset {name!r}: {lvis.eval.__file__} uses np.float, which numpy {np.__version__} lacks, "
-            f"so that its evaluation would fail: write float for np.float in that file"
+            f"dataset {name!r}: {lvis.eval.__file__} uses np.float, which numpy {np.__version__} no "
+            "longer has, so that the evaluation would fail: replace np.float by float in that file"
         )

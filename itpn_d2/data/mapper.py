@@ -35,7 +35,9 @@ def read_record(record: dict[str, Any], image_format: str = "RGB", decoder: Deco
     height, width = image.shape[:2]
     known = record.get("width", width), record.get("height", height)
     if known != (width, height):
-        raise DatasetError(f"{name}: the image is {width}x{height}, its record says {known[0]}x{known[1]}")
+        raise DatasetError(
+            f"{name}: the image is {width}x{height}, but its record says {known[0]}x{known[1]}"
+        )
     return image if image_format == "RGB" else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
 
 
@@ -47,8 +49,9 @@ def read_semantic(record: dict[str, Any]) -> np.ndarray:
     """
     if "sem_seg_file_name" not in record:
         raise DatasetError(
-            f"{record['file_name']}: it has no sem_seg_file_name, the label image that a semantic head "
-            f"learns: name a set that has them, such as coco_2017_train_panoptic_separated"
+            f"{record['file_name']}: its record has no sem_seg_file_name, the label image from which a "
+            "semantic head learns: use a dataset that has them, such as "
+            "coco_2017_train_panoptic_separated"
         )
     return read_labels(record)
 

@@ -98,7 +98,7 @@ def _polygons(value: list[Any], height: int, width: int) -> Mask:
             raise BadValue(
                 "mask without a pixel",
                 f"polygons {str(value)[:60]} cover no pixel of the {width}x{height} image"
-                + ("; are they shares of its width and height?" if float(high.max()) <= 1 else "")
+                + ("; are they fractions of its width and height?" if float(high.max()) <= 1 else "")
                 + ("; an outline that is traced twice cancels itself" if wound else ""),
             )
         area = area if inside and not wound and len(points) == 1 and area > 0 else float(covered)
@@ -146,7 +146,7 @@ def _points(polygon: Any, height: int, width: int) -> np.ndarray:
     points, reach = numbers.reshape(-1, 2), max(height, width)
     if points.min() < -reach or (points.max(0) > (width + reach, height + reach)).any():
         raise BadValue(
-            "polygon far from its image", f"polygon {cut} is far out of the {width}x{height} image"
+            "polygon far from its image", f"polygon {cut} is far outside the {width}x{height} image"
         )
     return points
 

@@ -40,7 +40,7 @@ def file_system(url: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise DatasetError(
-            f"{url}: addresses are read by fsspec and its package for the kind (s3fs for s3://, gcsfs for "
+            f"{url}: URLs are read by fsspec and its package for the protocol (s3fs for s3://, gcsfs for "
             f"gs://): {error}. Install it, or give a folder"
         ) from error
 
@@ -64,5 +64,5 @@ def open_member(path: str) -> IO[bytes] | None:
             file.seek(offset)
             data = file.read(size)
     if len(data) < size:
-        raise OSError(f"{tar} ends within the picture: it was cut off since it was indexed")
+        raise OSError(f"{tar} ends in the middle of the image: it was truncated after it was indexed")
     return io.BytesIO(data)

@@ -29,7 +29,9 @@ def note_repeated(
         if same and (
             a.mask is None or before.mask is None or a.mask.segmentation == before.mask.segmentation
         ):
-            what = "an annotation that is there twice, under two ids: the AP of a perfect model is below 100"
+            what = (
+                "an annotation that is listed twice, under two ids: even a perfect model has an AP below 100"
+            )
             notes.add(what, f"bbox {list(a.box)} on {pictures[a.image].file_name}")
 
 
@@ -43,7 +45,10 @@ def note_unused(notes: Notes, categories: Sequence[Category], annotations: Seque
         root = category.name in above and category.supercategory != category.name
         what = "a category without an object"
         if root:
-            what += " that stands above the others (Roboflow writes one): it is a class that never occurs"
+            what += (
+                " that is the parent of the others (Roboflow writes one): it becomes a class that "
+                "never occurs"
+            )
         notes.add(what, f"{category.name!r} (id {category.id})", quiet=not root)
 
 

@@ -38,7 +38,7 @@ class OfficialChecker(JsonChecker):
             if error.kind not in _KEPT:
                 raise
             found = self._as_it_is(fields, where, picture, category, keypoints)
-            what = f"an annotation that is measured, as by COCO, and not trained ({error.kind})"
+            what = f"an annotation that is evaluated, as in COCO, but not trained ({error.kind})"
             self.notes.add(what, f"{where}: {error}", quiet=True)
         self.untrained.add(id(found))
         return found
@@ -65,14 +65,16 @@ class OfficialChecker(JsonChecker):
             return super()._area(value, box, mask, where)
         given = real(value, "area")
         if read_area(value, box, mask)[1] is not None:
-            self.notes.add("an area that is not its mask's: it is kept, as COCO has it", where, quiet=True)
+            self.notes.add("an area that is not that of its mask: COCO's value is kept", where, quiet=True)
         return given
 
     def _repeated(self, own: Any, where: str) -> None:
         """The minival files of 2014, which others have made of COCO's, repeat some ids."""
         if "minival" not in Path(self.path).name:
             super()._repeated(own, where)
-        self.notes.add("an annotation whose id another has too: all are numbered anew", where, quiet=True)
+        self.notes.add(
+            "an annotation whose id is used twice: all annotations are renumbered", where, quiet=True
+        )
 
 
 def _unchanged(segmentation: Any) -> list[list[float]] | dict[str, Any]:

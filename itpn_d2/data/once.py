@@ -53,7 +53,11 @@ def read_once(what: str, read: Callable[[], _T]) -> _T:
         found: Any = _mapped(told[comm.get_rank() - comm.get_local_rank()][0])
         comm.synchronize()  # until all have it, the file has to be open
     if found is None:
-        logger.warning("%s: the first process of this machine has read it, but its file can't be seen", what)
+        logger.warning(
+            "%s: the file that the first process of this machine wrote is not visible here, "
+            "so this process reads for itself",
+            what,
+        )
         return read()
     result: _T = found[0]
     return result

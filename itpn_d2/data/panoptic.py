@@ -51,7 +51,8 @@ def register_panoptic(
     if not found.labels or not things or not stuff:
         lacking = "annotation" if not found.labels else "thing" if not things else "stuff"
         raise DatasetError(
-            f"{json}: no usable {lacking} in it" + ("; a semantic set goes to upernet" if not things else "")
+            f"{json}: no usable {lacking} in it"
+            + ("; for a semantic dataset use an upernet config" if not things else "")
         )
     thing_ids = {c.id: i for i, c in enumerate(things)}
     stuff_ids = {c.id: i for i, c in enumerate(stuff, 1)}

@@ -72,7 +72,7 @@ def check_panoptic(
     data = read_json(Path(json_path), _KEYS, "a COCO panoptic json")
     if not any(isinstance(a, dict) and "segments_info" in a for a in data["annotations"]):
         raise DatasetError(
-            f"{json_path}: no annotation has segments_info; a json of instances goes to a mask_rcnn config"
+            f"{json_path}: no annotation has segments_info; for a json of instances use a mask_rcnn config"
         )
     checker = _Checker(Path(json_path), Path(image_root), data)
     return checker.run_panoptic(Path(label_root), verify_images), checker.problems, checker.notes
@@ -152,7 +152,8 @@ def read_segments(value: Any, categories: set[Identity]) -> list[Segment]:
             number = whole(fields["id"], "segment id")
             if not 0 < number < _LARGEST_SEGMENT:
                 raise BadValue(
-                    "bad segment id", f"segment id {number} is no colour: 1 to {_LARGEST_SEGMENT - 1}"
+                    "bad segment id",
+                    f"segment id {number} is not a colour; ids are 1 to {_LARGEST_SEGMENT - 1}",
                 )
             category = identity(fields["category_id"], "category_id")
             crowd = not absent(fields.get("iscrowd")) and flag(fields["iscrowd"], "iscrowd")

@@ -25,7 +25,7 @@ def check_picture(path: str, picture: Picture, verify: VerifyImages) -> None:
             if verify == "decode":
                 decode(image)
     except LargeImageError as error:
-        raise BadValue("image above the limit of pixels", f"{path} has {error}") from error
+        raise BadValue("image above the limit of pixels", f"{path}: {error}") from error
     except BrokenImageError as error:
         raise BadValue("broken image", f"{path} can't be read ({error})") from error
     if picture.width is None or picture.height is None:

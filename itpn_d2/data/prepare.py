@@ -60,8 +60,8 @@ def prepare_datasets(
         given = dataset.get("num_classes")
         if given is not None and given != found["num_classes"]:
             raise DatasetError(
-                f"dataset.num_classes={given}, but dataset.{split} has {found['num_classes']} classes: leave "
-                f"it at null (and dataset.class_names too), or give the set with those classes"
+                f"dataset.num_classes={given}, but dataset.{split} has {found['num_classes']} classes: "
+                "leave it at null (and dataset.class_names too), or use the dataset with those classes"
             )
         for key, what in _ASKED.items():
             if key in dataset and key not in found:
@@ -83,8 +83,8 @@ def _register(call: DictConfig, skip_bad_records: bool) -> str:
 def _require_annotations(name: str) -> None:
     if not has_annotations(name):
         raise DatasetError(
-            f"dataset {name!r} has no annotations, so there is nothing to learn from it: set "
-            f"dataset.train.json to a json that has some"
+            f"dataset {name!r} has no annotations to learn from: set dataset.train.json to a json with "
+            "annotations"
         )
 
 

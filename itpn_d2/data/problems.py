@@ -80,8 +80,8 @@ def settle(
     said = "\n".join([summary(problems), *hints])
     if not skip_bad_records:
         raise DatasetError(
-            f"{place}: {len(problems)} bad record(s)\n{said}\n"
-            f"Mend them, or train without them: --skip-bad-records"
+            f"{place}: {len(problems)} bad record(s)\n{said}\nCorrect them, or train without them: "
+            "--skip-bad-records"
         )
     logger.warning("%s: %d bad record(s) left out\n%s", place, len(problems), printable(said))
 
@@ -100,7 +100,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: not a text file in UTF-8 ({error}); save it as UTF-8") from error
     if any(unicodedata.category(c) == "Cc" for c in set(text) - set("\n\r\t\f")):
-        raise DatasetError(f"{path}: not a text file, it holds control characters")
+        raise DatasetError(f"{path}: not a text file, since it contains control characters")
     return text
 
 
@@ -124,18 +124,19 @@ def read_json(path: Path, keys: Sequence[str], kind: str, optional: Sequence[str
     except ValueError as error:
         raise DatasetError(f"{path}: not a json file ({error}){recognise.text_file(content)}") from error
     except RecursionError as error:
-        raise DatasetError(f"{path}: not {kind}: lists in lists, thousands of levels deep") from error
+        raise DatasetError(f"{path}: not {kind}, but lists nested thousands of levels deep") from error
     except OSError as error:
         raise DatasetError(f"{path}: it can't be read ({error.strerror})") from error
     if not isinstance(data, dict):
         raise DatasetError(
-            f"{path}: {kind} is an object, this is a {type(data).__name__}{recognise.json_content(data)}"
+            f"{path}: {kind} must be an object, but this is a "
+            f"{type(data).__name__}{recognise.json_content(data)}"
         )
     for key in (*keys, *(k for k in optional if data.get(k) is not None)):
         if not isinstance(data.get(key), list):
             raise DatasetError(
-                f"{path}: key {key!r} is missing or no list; {kind} has {', '.join(keys)}"
-                f"{recognise.json_content(data)}"
+                f"{path}: key {key!r} is missing or not a list; {kind} has "
+                f"{', '.join(keys)}{recognise.json_content(data)}"
             )
         if not data[key] and key in keys:
             raise DatasetError(f"{path}: {key!r} is empty")
@@ -146,5 +147,5 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"an object has the key {twice!r} twice, of which one would be lost")
+        raise ValueError(f"an object has the key {twice!r} twice, so that one value would be lost")
     return found

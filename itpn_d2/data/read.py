@@ -35,8 +35,8 @@ def read_image(source: Source, order: ChannelOrder = "BGR", decoder: Decoder = "
         with open_image(os.fspath(source)) as image:
             return _whole(image, decoder)
     raise BrokenImageError(
-        f"an image is a path, a Pillow image or an array (H, W, 3), this is {type(source).__name__}; "
-        f"was it read?"
+        "an image must be a path, a Pillow image or an array (H, W, 3), but this is "
+        f"{type(source).__name__}; did reading it fail?"
     )
 
 
@@ -50,7 +50,7 @@ def _from_array(array: np.ndarray, order: ChannelOrder) -> np.ndarray:
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise BrokenImageError(
-            f"an image is an array (H, W) or (H, W, 1, 3 or 4), this is one of {array.shape}"
+            f"an image array must have the shape (H, W) or (H, W, 1, 3 or 4), but this one has {array.shape}"
         )
     if not array.size:
         raise BrokenImageError(f"no pixels: shape {array.shape}")
@@ -70,7 +70,7 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
         return (array >> 8).astype(np.uint8)
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all():
-            raise BrokenImageError("the array holds nan or infinite values")
+            raise BrokenImageError("the array contains nan or infinite values")
         scale = 255.0 if array.max() <= 1 else 1.0
         return np.clip(array * scale, 0, 255).astype(np.uint8)
     if np.issubdtype(array.dtype, np.integer) and array.min() >= 0 and array.max() <= 255:

@@ -204,7 +204,7 @@ def _fields(record: Any, *needed: str) -> Mapping[str, Any]:
         BadValue: it is no object, or lacks one that is ``needed``.
     """
     if not isinstance(record, Mapping):
-        raise BadValue("no object", f"{str(record)[:60]} is no object with {', '.join(needed)}")
+        raise BadValue("no object", f"{str(record)[:60]} is not an object with {', '.join(needed)}")
     missing = [name for name in needed if absent(record.get(name))]
     if missing:
         raise BadValue("missing key", f"no {', '.join(missing)}")

@@ -151,9 +151,9 @@ class _Set:
         names = self.known.get("thing_classes")
         if names is not None and list(names) != [_plain_name(c) for c in coco.categories]:
             raise DatasetError(
-                f"dataset {self.name!r}: its metadata have thing_classes={list(names)}, {json} has "
-                f"{[c.name for c in coco.categories]} in the order of their ids: leave thing_classes out of "
-                f"the metadata"
+                f"dataset {self.name!r}: its metadata has thing_classes={list(names)}, {json} has "
+                f"{[c.name for c in coco.categories]} in the order of the ids; remove thing_classes from "
+                "the metadata"
             )
         kind = str(self.known.get("evaluator_type") or "coco")
         records = as_dicts(coco, str(self.known["image_root"]))
@@ -206,8 +206,8 @@ class _Set:
         if same and None not in ids.values():
             return {key: value for key, value in ids.items() if value is not None}
         logger.warning(
-            "dataset %r: its function gives other %s than %s, the json_file of its metadata: it is measured "
-            "against what the function gives",
+            "dataset %r: its function returns other %s than %s, the json_file of its metadata; it is "
+            "evaluated against what the function returns",
             self.name,
             "images" if same else "classes",
             self.known["json_file"],
@@ -226,8 +226,8 @@ class _Set:
         coco = replace(measured, pictures=pictures, annotations=annotations)
         logger.log(
             logging.INFO if len(given.annotations) >= len(annotations) else logging.WARNING,
-            "dataset %r: %d images with %d annotations of its function are trained, and measured against "
-            "the %d of these images in %s",
+            "dataset %r: its function returns %d images with %d annotations, which are trained; "
+            "evaluation uses the %d annotations of these images in %s",
             self.name,
             len(given.pictures),
             len(given.annotations),
@@ -281,14 +281,14 @@ class _Set:
         settle(f"dataset {self.name!r}", [p for p in problems if p is not None], self.skip)
         good = [{**r, "labelling": labelling} for r, p in zip(copies, problems, strict=True) if p is None]
         if not good:
-            raise DatasetError(f"dataset {self.name!r}: no usable pair of image and labels")
+            raise DatasetError(f"dataset {self.name!r}: it has no usable pair of image and labels")
         if self.verify == "decode":
             tell_empty(f"dataset {self.name!r}", sorted(empty), len(good), labelling)
         return good
 
     def _lacks(self, key: str, what: str) -> str:
         return (
-            f"dataset {self.name!r}: its metadata have no {key}, the names of its classes in the order of "
+            f"dataset {self.name!r}: its metadata lacks {key}, the names of its classes in the order of "
             f"{what}: write MetadataCatalog.get({self.name!r}).{key} = [...] where it is registered"
         )
 

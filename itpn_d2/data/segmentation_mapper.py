@@ -50,7 +50,9 @@ class SemanticMapper:
         labels = self.read(record)
         if labels.shape[:2] != image.shape[:2]:
             sizes = [f"{width}x{height}" for height, width in (image.shape[:2], labels.shape[:2])]
-            raise DatasetError(f"{record['file_name']}: the image is {sizes[0]}, its labels are {sizes[1]}")
+            raise DatasetError(
+                f"{record['file_name']}: the image is {sizes[0]}, but its labels are {sizes[1]}"
+            )
         view = View(image, sem_seg=labels, decoder=self.decoder)
         with seeded(self.seed, position):
             self.augmentations(view)

@@ -31,7 +31,8 @@ def class_names(classes: str | Sequence[str]) -> list[str]:
     """
     if not classes:
         raise DatasetError(
-            "no classes: set dataset.classes=FILE, one name a line in the order of the numbers"
+            "no class names: set dataset.classes=FILE, with one name per line in the order of the class "
+            "numbers"
         )
     names, where = [str(name) for name in classes], "dataset.classes"
     if isinstance(classes, str):
@@ -198,12 +199,13 @@ def tell_empty(labels: str, empty: list[str], total: int, labelling: Labelling) 
     if len(empty) == total:
         zero = "0 (zero_is_other) or " if labelling.zero_is_other else ""
         raise DatasetError(
-            f"{labels}: all pixels of all label images are ignored: they are {zero}{labelling.ignore_label} "
-            f"(ignore_label). Set zero_is_other or ignore_label of the set to what the files mean"
+            f"{labels}: all pixels of all label images are ignored, since they are "
+            f"{zero}{labelling.ignore_label} (ignore_label). Set zero_is_other or ignore_label of the "
+            "dataset as the files need it"
         )
     notes = Notes()
     for path in empty:
-        notes.add("a label image all of whose pixels are ignored: it teaches nothing", path)
+        notes.add("a label image whose pixels are all ignored: nothing can be learnt from it", path)
     notes.log(labels)
 
 

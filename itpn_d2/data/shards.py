@@ -65,7 +65,9 @@ def image_shards(shards: str, labelled: bool = False) -> ImageSource:
         classes = _write_index(index, tars)
     table = ShardTable(tars, index)
     if not len(table):
-        raise DatasetError(f"{shards}: no image; members ending in {', '.join(EXTENSIONS)} are looked for")
+        raise DatasetError(
+            f"{shards}: it contains no image; members are images if they end in {', '.join(EXTENSIONS)}"
+        )
     summary = {"kind": "shards", "root": shards, "images": len(table)}
     if not labelled:
         return ImageSource(table, "", summary)
@@ -73,8 +75,8 @@ def image_shards(shards: str, labelled: bool = False) -> ImageSource:
     if (labels < 0).any():
         first = int(np.argmax(labels < 0))
         raise DatasetError(
-            f"{shards}: {int((labels < 0).sum())} images have no class, the first is {table[first]}: write a "
-            f".cls member beside each, as itpn-shards --labelled does"
+            f"{shards}: {int((labels < 0).sum())} images have no class; the first is {table[first]}: "
+            "write a .cls member beside each, as itpn-shards --labelled does"
         )
     return ImageSource(table, "", summary, labels, tuple(classes))
 
@@ -104,7 +106,7 @@ def _expand(shards: str) -> list[str]:
         else:
             tars = [str(p) for p in place.parent.glob(place.name)] if "*" in place.name else []
     if not tars:
-        raise DatasetError(f"{shards!r}: no .tar file there; give a folder of them or a pattern")
+        raise DatasetError(f"{shards!r}: no .tar file found; give a folder of tar files or a pattern")
     return sorted(tars)
 
 
@@ -180,7 +182,8 @@ def _members(tar: str) -> Iterator[tuple[int, int, str]]:
                 raise tarfile.ReadError("its end is missing")
     except (tarfile.TarError, OSError) as error:
         raise DatasetError(
-            f"{tar}: no whole, uncompressed tar file ({error}); it may be cut off: copy or write it again"
+            f"{tar}: not a complete, uncompressed tar file ({error}); if it is truncated, copy or write "
+            "it again"
         ) from error
     for stem, offset, size in pictures:
         yield offset, size, labels.get(stem, "")

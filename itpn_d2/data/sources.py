@@ -47,7 +47,7 @@ def as_classes(labels: Tensor, source: ImageSource, classes: tuple[str, ...]) ->
     unknown = [name for name in seen if name not in number]
     if unknown:
         raise DatasetError(
-            f"{source.summary.get('file') or source.summary['root']}: class {', '.join(unknown[:5])} has no "
-            f"training image; add some, or leave it out of the test"
+            f"{source.summary.get('file') or source.summary['root']}: class {', '.join(unknown[:5])} has "
+            "no training image; add some, or remove the class from the test set"
         )
     return torch.from_numpy(np.array([number.get(name, -1) for name in source.classes]))[labels]

@@ -146,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--sdist", type=Path, help="use this file, whose hash is checked; no download")
+    parser.add_argument("--sdist", type=Path, help="use this file instead of a download; its hash is checked")
     parser.add_argument("--wheel-dir", type=Path, help="keep the built wheel in this folder")
     parser.add_argument("--no-install", action="store_true", help="only build the wheel; needs --wheel-dir")
     add_debug(parser)

@@ -19,24 +19,32 @@ def base_parser(description: str | None) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE.py",
-        help="run it first (or import a module): it registers datasets with Detectron2, say; may be repeated",
+        help="run this file, or import this module, before the config is read, for example to register "
+        "datasets with Detectron2; may be repeated",
     )
-    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in train.output_dir")
+    p.add_argument(
+        "--resume", action="store_true", help="resume from the last checkpoint in train.output_dir"
+    )
     p.add_argument(
         "--show-groups", action="store_true", help="print the optimizer's parameter groups, then train"
     )
     p.add_argument(
         "--show-config",
         action="store_true",
-        help="print the config with where each value comes from, and end",
+        help="print the config and the source of each value, then exit",
     )
     p.add_argument(
-        "--num-gpus", type=int, default=0, help="GPUs of this machine, one process each (0: no launcher)"
+        "--num-gpus",
+        type=int,
+        default=0,
+        help="number of GPUs on this machine, one process each (0: no launcher)",
     )
-    p.add_argument("--num-processes", type=int, default=1, help="processes on the CPU, through gloo")
+    p.add_argument(
+        "--num-processes", type=int, default=1, help="number of processes on the CPU, connected by gloo"
+    )
     p.add_argument("--num-machines", type=int, default=1)
-    p.add_argument("--machine-rank", type=int, default=0, help="the rank of this machine, from 0")
-    p.add_argument("--dist-url", default="auto", help="address of the first machine: tcp://HOST:PORT")
+    p.add_argument("--machine-rank", type=int, default=0, help="rank of this machine, counted from 0")
+    p.add_argument("--dist-url", default="auto", help="address of the first machine, tcp://HOST:PORT")
     add_debug(p)
     p.add_argument("opts", nargs=argparse.REMAINDER, metavar="key=value", help="overrides of the config")
     return p

@@ -159,6 +159,6 @@ def agree(store: dist.Store, own: Place, timeout: datetime.timedelta) -> str:
             elif store.check([f"itpn_d2/ask/{rank}"]):
                 store.set(f"itpn_d2/answer/{store.get(f'itpn_d2/ask/{rank}').decode()}", word)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"processes {sorted(missing)} of {own.world} did not come to {own.host}")
+            raise TimeoutError(f"processes {sorted(missing)} of {own.world} did not connect to {own.host}")
         time.sleep(0.01)
     return word

@@ -25,7 +25,9 @@ def compile_blocks(model: nn.Module, dynamic: bool | None, backend: str = "induc
     """
     blocks = [m for m in model.modules() if isinstance(m, AttentionBlock | MlpBlock)]
     if not blocks:
-        raise ConfigError("train.compile=blocks: this model has no blocks of Fast-iTPN or iTPN; choose none")
+        raise ConfigError(
+            "train.compile=blocks: this model has no blocks of Fast-iTPN or iTPN; set train.compile=none"
+        )
     # All blocks share the code of one forward, whose graphs torch counts together: beyond the limit it would
     # run the rest uncompiled.
     limits = torch._dynamo.config
@@ -33,4 +35,6 @@ def compile_blocks(model: nn.Module, dynamic: bool | None, backend: str = "induc
     limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, 2 * limits.recompile_limit)
     for block in blocks:
         block.compile(fullgraph=True, dynamic=dynamic, backend=backend)
-    logger.info("%d blocks are compiled as they are used, which makes the first iterations slow", len(blocks))
+    logger.info(
+        "%d blocks are compiled when they are first used, which makes the first iterations slow", len(blocks)
+    )

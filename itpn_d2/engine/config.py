@@ -47,7 +47,9 @@ def load_config(path: str, overrides: Sequence[str] | None = None) -> DictConfig
             raise
         raise ConfigError(f"{path}: {error}") from error
     if kind_of(config) is PretrainConfig and any(o.startswith("train.max_iter=") for o in others):
-        raise ConfigError("train.max_iter follows from train.epochs in a pre-training: override that")
+        raise ConfigError(
+            "in pre-training, train.max_iter follows from train.epochs: override train.epochs instead"
+        )
     return config
 
 
@@ -61,7 +63,7 @@ def check_config(config: DictConfig) -> None:
     for section in SECTIONS:
         value = stored(config, section)
         if not OmegaConf.is_dict(value) or value._is_none():
-            raise ConfigError(f"{section}={value!r}: it has to be a section {{key: value}}")
+            raise ConfigError(f"{section}={value!r}: it must be a section {{key: value}}")
     content = {section: plain(config._get_node(section), section) for section in SECTIONS}
     found = validated(kind_of(content), content, lambda key: _refers(config, key))
     check_calls(config)
@@ -141,7 +143,7 @@ def as_yaml(content: Any, in_a_line: bool = False) -> str:
     data, style = _as_data(content, "", odd), True if in_a_line else None
     text = yaml.safe_dump(data, default_flow_style=style, allow_unicode=True, width=1 << 20, sort_keys=False)
     if odd:
-        logger.warning("A yaml can't hold the objects at %s: no run can start from it", ", ".join(odd))
+        logger.warning("The yaml can't store the objects at %s, so no run can start from it", ", ".join(odd))
     return str(text)
 
 

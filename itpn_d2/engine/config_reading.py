@@ -75,11 +75,11 @@ def _check_place(path: str) -> None:
         if place.is_dir():
             raise ConfigError(f"--config-file {path}: it is a folder; name a file in it")
         if not place.is_file():
-            raise ConfigError(f"--config-file {path}: no such file; see configs/ for those there are")
+            raise ConfigError(f"--config-file {path}: no such file; see configs/ for the project's configs")
     except (OSError, ValueError) as error:  # too long a name, a zero in it
         raise ConfigError(f"--config-file {path!r}: no such file ({error})") from error
     if place.suffix not in (".py", ".yaml", ".yml"):
-        raise ConfigError(f"--config-file {path}: a config is a .py (LazyConfig) or a .yaml")
+        raise ConfigError(f"--config-file {path}: a config must be a .py (LazyConfig) or a .yaml file")
 
 
 def _run(path: str) -> DictConfig:

@@ -27,7 +27,7 @@ def check_consistency(content: Mapping[str, Any], processes: int) -> None:
         )
     if train.get("best_metric", "").startswith("val") and not train.get("validation_loss"):
         raise ConfigError(
-            f"train.best_metric={train['best_metric']} is not measured: set train.validation_loss=true"
+            f"train.best_metric={train['best_metric']} is measured only with train.validation_loss=true"
         )
     _check_precision(train.get("amp") or {})
     _check_ways(train)
@@ -48,29 +48,29 @@ def _check_ways(train: Mapping[str, Any]) -> None:
     accumulate = train.get("accumulate", 1)
     if (train.get("ddp") or {}).get("static_graph") and accumulate > 1:
         raise ConfigError(
-            f"train.ddp.static_graph=True with train.accumulate={accumulate}: in a static graph every "
-            f"backward pass exchanges gradients; leave one of them out"
+            f"train.ddp.static_graph=True with train.accumulate={accumulate}: with a static graph, every "
+            "backward pass exchanges gradients; use only one of the two"
         )
     parallel = train.get("parallel", "ddp")
     if parallel != "ddp" and train.get("compile") == "blocks":
         raise ConfigError(
-            f"train.parallel={parallel} with train.compile=blocks: blocks that gather their weights are not "
-            f"compiled; set train.compile=none, or train.parallel=ddp"
+            f"train.parallel={parallel} with train.compile=blocks: blocks that gather their weights can't "
+            "be compiled; set train.compile=none, or train.parallel=ddp"
         )
     if parallel == "ddp" and (train.get("checkpointer") or {}).get("sharded"):
         raise ConfigError(
-            "train.checkpointer.sharded=True with train.parallel=ddp: each process has the whole model, and "
-            "one of them writes it; set train.parallel=fsdp or hsdp, or leave the key out"
+            "train.checkpointer.sharded=True with train.parallel=ddp: without sharding, one process "
+            "writes the whole model; set train.parallel=fsdp or hsdp, or leave the key out"
         )
     if parallel != "ddp" and train.get("progressive"):
         raise ConfigError(
-            f"train.parallel={parallel} with train.progressive: growing images change parameters, and those "
-            f"are sharded by then; set train.parallel=ddp"
+            f"train.parallel={parallel} with train.progressive: growing images change parameters that are "
+            "already sharded; set train.parallel=ddp"
         )
     if train.get("count_flops") and train.get("compile") == "blocks":
         raise ConfigError(
-            "train.count_flops=True with train.compile=blocks: compiled operations are not seen; count in a "
-            "short run with train.compile=none"
+            "train.count_flops=True with train.compile=blocks: compiled operations can't be counted; "
+            "count in a short run with train.compile=none"
         )
 
 
@@ -104,7 +104,7 @@ def _check_classes(model: Mapping[str, Any], dataset: Mapping[str, Any]) -> None
     for name in ("num_semantic_classes", "num_keypoints"):
         for key, value in _values(model, name, "model"):
             if name in known and isinstance(value, int) and value != known[name]:
-                raise ConfigError(f"{key}={value}, but dataset.{name}={known[name]}: leave it at that")
+                raise ConfigError(f"{key}={value}, but dataset.{name}={known[name]}: leave it at that value")
     for names, number in (("class_names", "num_classes"), ("semantic_class_names", "num_semantic_classes")):
         if dataset.get(names) is not None and number in known and len(dataset[names]) != known[number]:
             raise ConfigError(
@@ -116,13 +116,14 @@ def _check_channels(model: Mapping[str, Any]) -> None:
     mean, std = model.get("pixel_mean"), model.get("pixel_std")
     if isinstance(mean, list) and isinstance(std, list) and len(mean) != len(std):
         raise ConfigError(
-            f"model.pixel_mean={mean}, model.pixel_std={std}: one number each for every channel"
+            f"model.pixel_mean={mean}, model.pixel_std={std}: give both the same number of values, one "
+            "per channel"
         )
     network = model.get("backbone") or model.get("network")
     if isinstance(mean, list) and isinstance(network, Mapping) and "name" in network:
         channels = network.get("in_channels", network.get("in_chans", 3))
         if len(mean) != channels:
-            raise ConfigError(f"model.pixel_mean={mean}: one number for each of {channels} channels")
+            raise ConfigError(f"model.pixel_mean={mean}: give one number for each of {channels} channels")
 
 
 def _check_batch(loader: Mapping[str, Any], train: Mapping[str, Any], processes: int) -> None:
@@ -143,8 +144,8 @@ def _check_view(loader: Mapping[str, Any], train: Mapping[str, Any]) -> None:
     size = view.get("size") if isinstance(view, Mapping) else None
     if isinstance(size, int) and not train.get("progressive") and size % divisor:
         raise ConfigError(
-            f"dataloader.train.view.size={size} is no multiple of train.size_divisor={divisor}: pixels of "
-            f"a token or of a block of the mask"
+            f"dataloader.train.view.size={size} is not a multiple of train.size_divisor={divisor}, the "
+            "pixels of a token or of a block of the mask"
         )
 
 
@@ -152,8 +153,8 @@ def _check_rate(loader: Mapping[str, Any], train: Mapping[str, Any]) -> None:
     if loader.get("reference_batch") is not None and train.get("base_lr") is not None:
         raise ConfigError(
             f"dataloader.train.reference_batch={loader['reference_batch']} with "
-            f"train.base_lr={train['base_lr']}: a base rate is for 256 images and scaled already; set "
-            f"train.base_lr=null and optimizer.lr, or leave reference_batch at null"
+            f"train.base_lr={train['base_lr']}: train.base_lr is a rate for 256 images and is already "
+            "scaled; set train.base_lr=null and optimizer.lr, or leave reference_batch at null"
         )
 
 
@@ -163,6 +164,6 @@ def _check_sets(dataset: Mapping[str, Any]) -> None:
         return
     if train.get("name") is not None and train["name"] == val.get("name"):
         raise ConfigError(
-            f"dataset.train.name and dataset.val.name are both {train['name']!r}, but the sets differ: the "
-            f"later would take the place of the earlier; give them two names"
+            f"dataset.train.name and dataset.val.name are both {train['name']!r}, but the datasets "
+            "differ, and the second would replace the first; give them different names"
         )

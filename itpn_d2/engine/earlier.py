@@ -83,7 +83,8 @@ def _move(folder: Path) -> None:
         for path in moved:
             path.replace(target / path.name)
     logger.warning(
-        "train.overwrite=True: what the earlier run has left (%s) is now in %s, to be deleted by you",
+        "train.overwrite=True: the files of the earlier run (%s) are now in %s; delete them if you do "
+        "not need them",
         ", ".join(path.name for path in moved),
         target,
     )

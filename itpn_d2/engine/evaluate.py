@@ -46,8 +46,8 @@ def check_evaluation(cfg: DictConfig) -> None:
     name = OmegaConf.select(cfg, "dataset.val.name")
     if isinstance(name, str) and not has_annotations(name):
         raise DatasetError(
-            f"dataset {name!r} has no annotations, so that nothing can be measured: set train.eval_period=0, "
-            f"and let --eval-only write its predictions after the training"
+            f"dataset {name!r} has no annotations, so nothing can be measured: set train.eval_period=0, "
+            "and write its predictions with --eval-only after the training"
         )
     evaluator = build(_evaluator_cfg(cfg, "model"))
     metric = str(cfg.train.get("best_metric") or "").removeprefix("ema/")

@@ -65,8 +65,9 @@ class Fingerprint:
             before, now = state.get(key), self.settings.get(key)
             if before and now and before != now:
                 raise ConfigError(
-                    f"--resume: the checkpoint was trained for the classes {before}, the data have {now}: "
-                    f"choose another train.output_dir, and start there from train.init_checkpoint=FILE"
+                    f"--resume: the checkpoint was trained with the classes {before}, but the data has "
+                    f"{now}: choose another train.output_dir, and start from train.init_checkpoint=FILE "
+                    "there"
                 )
         missing = object()
         names = sorted({*state, *self.settings} - set(_CLASSES))
@@ -75,7 +76,7 @@ class Fingerprint:
             if name.endswith("._target_") and isinstance(before, str):
                 before = present_name(before)
             if before != now and missing not in (before, now):
-                logger.warning("--resume with another setting: %s was %s, is now %s", name, before, now)
+                logger.warning("--resume with a changed setting: %s was %s and is now %s", name, before, now)
 
 
 def _flat(key: str, value: Any) -> dict[str, Any]:

@@ -90,9 +90,9 @@ class FiniteCheck:
         self._in_a_row += 1
         what = "gradient norm" if finite else "loss"
         value = record.norm if finite else sum(record.losses.values())
-        logger.warning("iteration %d: %s is %s, optimizer step left out", record.iteration, what, value)
+        logger.warning("iteration %d: %s is %s, optimizer step skipped", record.iteration, what, value)
         if self.nan == "skip" and self._in_a_row >= _MOST:
-            raise DivergenceError(f"train.nan=skip has left out {_MOST} steps in a row: {_advice(record)}")
+            raise DivergenceError(f"train.nan=skip has skipped {_MOST} steps in a row: {_advice(record)}")
         return False
 
 

@@ -47,11 +47,11 @@ def _run(path: Path) -> None:
     if before is not None:
         if os.path.realpath(getattr(before, "__file__", None) or "") == str(place):
             return
-        raise ConfigError(f"--import {path}: another module is named {module}: rename the file")
+        raise ConfigError(f"--import {path}: another module is also named {module}; rename the file")
     _search(str(place.parent), last=False)
     spec = importlib.util.spec_from_file_location(module, place)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"--import {path}: it is no Python file (FILE.py)")
+        raise ConfigError(f"--import {path}: it is not a Python file (FILE.py)")
     found = importlib.util.module_from_spec(spec)
     sys.modules[module] = found
     try:

@@ -86,8 +86,8 @@ def _check(
 ) -> None:
     if num_gpus < 0 or num_machines < 1 or processes < 1:
         raise ConfigError(
-            f"num_gpus={num_gpus}, num_machines={num_machines}, num_processes={processes}: "
-            f"machines and processes start at 1, GPUs at 0"
+            f"num_gpus={num_gpus}, num_machines={num_machines}, num_processes={processes}: give at least "
+            "1 machine and process, and 0 or more GPUs"
         )
     if not 0 <= machine_rank < num_machines:
         raise ConfigError(f"machine_rank={machine_rank} with num_machines={num_machines}: ranks start at 0")
@@ -97,14 +97,15 @@ def _check(
         )
     if num_gpus and processes > 1:
         raise ConfigError(
-            f"num_gpus={num_gpus} with num_processes={processes}: one process a GPU, give only one"
+            f"num_gpus={num_gpus} with num_processes={processes}: each GPU gets one process, so give only "
+            "one of the two"
         )
     if num_gpus and device == "cpu":
         raise ConfigError(f"num_gpus={num_gpus} with device=cpu: give num_processes instead")
     if num_gpus > torch.cuda.device_count():
         raise ConfigError(
-            f"num_gpus={num_gpus}, but this machine shows {torch.cuda.device_count()} "
-            f"(torch {torch.__version__}); num_gpus=0 runs on the CPU"
+            f"num_gpus={num_gpus}, but this machine has {torch.cuda.device_count()} (torch "
+            f"{torch.__version__}); num_gpus=0 runs on the CPU"
         )
 
 
@@ -173,8 +174,8 @@ def _join(main: _Main, args: tuple[Any, ...], device: str | None, place: cluster
     if on_gpu:
         if place.local_rank >= torch.cuda.device_count():
             raise ConfigError(
-                f"process {place.local_rank} of a machine that shows {torch.cuda.device_count()} GPUs: start "
-                f"as many processes as there are GPUs (torchrun --nproc_per_node, srun --ntasks-per-node)"
+                f"local rank {place.local_rank} on a machine with {torch.cuda.device_count()} GPUs: start "
+                "as many processes as there are GPUs (torchrun --nproc_per_node, srun --ntasks-per-node)"
             )
         torch.cuda.set_device(place.local_rank)
     cluster.join(place, "nccl" if on_gpu else "gloo", PATIENCE)
@@ -200,7 +201,8 @@ def _set_local_group(per_machine: int) -> None:
     world = dist.get_world_size()
     if world % per_machine:
         raise ConfigError(
-            f"{world} processes with {per_machine} on this machine: every machine needs as many"
+            f"{world} processes in total, but {per_machine} on this machine: all machines need the same "
+            "number of processes"
         )
     if hasattr(comm, "create_local_process_group"):  # after 0.6
         comm.create_local_process_group(per_machine)

@@ -45,13 +45,13 @@ class FolderLock:
             holder = file.read().strip() or "an unknown process"
             file.close()
             raise ConfigError(
-                f"train.output_dir={self.folder}: another run writes there ({holder}). Wait for it, end it, "
-                f"or choose another folder"
+                f"train.output_dir={self.folder}: another run is writing there ({holder}). Wait until it "
+                "has finished, stop it, or choose another folder"
             ) from error
         except portalocker.LockException as error:
             file.close()
             logger.warning(
-                "%s can't be locked here (%s): nothing stops a second run from writing there",
+                "%s can't be locked here (%s), so nothing stops a second run from writing there",
                 self.folder,
                 error,
             )

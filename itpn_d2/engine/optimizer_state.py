@@ -24,8 +24,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     sizes = [len(group["params"]) for group in optimizer.param_groups]
     if sizes != [len(group["params"]) for group in state["param_groups"]]:
         raise ConfigError(
-            "--resume: the optimizer has other groups of parameters than the checkpoint's: leave "
-            "optimizer.params (layer_decay, decayed, undecayed, ...) and what is frozen as they were, or "
+            "--resume: the optimizer's parameter groups differ from those in the checkpoint: keep "
+            "optimizer.params (layer_decay, decayed, undecayed, ...) and the frozen parts unchanged, or "
             f"{_ANOTHER}"
         )
     # these decide, among others, on which device torch keeps the count of steps
@@ -52,7 +52,7 @@ def _check(values: dict[str, Any], parameter: torch.Tensor) -> None:
         if value.ndim and value.shape != parameter.shape:
             raise ConfigError(
                 f"--resume: {name} of the optimizer has the shape {tuple(value.shape)}, its parameter "
-                f"{tuple(parameter.shape)}: the checkpoint is of another run; {_ANOTHER}"
+                f"{tuple(parameter.shape)}: the checkpoint belongs to another run; {_ANOTHER}"
             )
         if not is_finite(value):
             raise ConfigError(

@@ -88,7 +88,7 @@ def _check_key(cfg: DictConfig, key: str, override: str) -> None:
 def _set_value(cfg: DictConfig, override: str) -> None:
     read = OverridesParser.create().parse_override(override)
     if read.is_sweep_override():
-        raise ValueError("one value is wanted; a list stands in brackets")
+        raise ValueError("a single value is expected; write a list in brackets")
     value = read.value()
     _check_number(cfg, read.key_or_group, value, override)
     OmegaConf.update(cfg, read.key_or_group, value, merge=not is_call(value), force_add=read.is_add())
@@ -106,7 +106,7 @@ def _check_number(cfg: DictConfig, key: str, value: Any, override: str) -> None:
         return
     text = isinstance(value, str) and "${" not in value
     if text or (isinstance(value, float) and not math.isfinite(value)):
-        raise ConfigError(f"override {override!r}: a number is wanted, as {before}, which the config has")
+        raise ConfigError(f"override {override!r}: a number is expected, like {before} in the config")
 
 
 def _holds_text(cfg: DictConfig, key: str) -> bool:
@@ -134,7 +134,7 @@ def _set_text(cfg: DictConfig, key: str, value: str) -> None:
     quoted = _QUOTED.fullmatch(value)
     text = value[1:-1] if quoted else value
     if text.strip() == "???":
-        raise ConfigError(f"{key}={value}: in a config ??? is a value that is missing; give another name")
+        raise ConfigError(f"{key}={value}: in a config, ??? marks a missing value; choose another name")
     if "${" in text and (quoted or not _refers(cfg, key, text)):
         text = _REFERENCE.sub(r"\1\1\\${", text)  # as OmegaConf escapes what is no reference
     OmegaConf.update(cfg, key, text)

@@ -80,7 +80,9 @@ def _mesh(cfg: DictConfig, device: torch.device) -> DeviceMesh:
         return init_device_mesh(device.type, (world,), mesh_dim_names=("shard",))
     shards = cfg.train.fsdp.shards or comm.get_local_size()
     if world % shards:
-        raise ConfigError(f"train.fsdp.shards={shards}: {world} processes can't be split into such groups")
+        raise ConfigError(
+            f"train.fsdp.shards={shards}: {world} processes can't be divided into groups of this size"
+        )
     return init_device_mesh(device.type, (world // shards, shards), mesh_dim_names=("replicate", "shard"))
 
 

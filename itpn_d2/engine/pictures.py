@@ -105,4 +105,4 @@ class VisualizePredictions(HookBase):
                 images.append(image)
                 exits.append(blocks)
         save_exit_picture(path, images, exits, trunk.depths[2])
-        logger.info("Tokens that left drawn: %s", path)
+        logger.info("Token migration drawn: %s", path)

@@ -104,9 +104,9 @@ def choose_products(
     torch.backends.cudnn.allow_tf32 = tf32 != "none"
     torch.backends.cudnn.benchmark = benchmark
     logger.info(
-        "Float32 products in TF32: %s; cuDNN %s its algorithms out",
+        "Float32 products in TF32: %s; cuDNN %s its algorithms",
         {"none": "none", "convolutions": "those of convolutions", "all": "all"}[tf32],
-        "tries" if benchmark else "does not try",
+        "benchmarks" if benchmark else "does not benchmark",
     )
 
 

@@ -64,7 +64,7 @@ def prepare(cfg: DictConfig) -> tuple[FolderLock, torch.device, torch.dtype]:
 def without_sync_bn(model: nn.Module) -> nn.Module:
     """The model for a device that knows no SyncBN: with a batch norm of each process in its place."""
     if any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
-        logger.info("SyncBN needs CUDA: per-process BatchNorm takes its place")
+        logger.info("SyncBN needs CUDA; per-process BatchNorm is used instead")
         return _replaced(model)
     return model
 

@@ -115,7 +115,7 @@ class BaseRun:
             start = trainer.iter + 1
         max_iter = self.cfg.train.max_iter
         if start >= max_iter:
-            logger.info("Nothing to do: %d of %d iterations are done", start, max_iter)
+            logger.info("Nothing to do: %d of %d iterations are already done", start, max_iter)
             checkpointer.complete(start - 1)
             return {}
         trainer.set_data(prefetched(self._batches(start), self.device, getattr(self.model, "on_host", ())))
@@ -123,7 +123,7 @@ class BaseRun:
             trainer.train(start, max_iter)
         self.broken.report(self.output_dir, again)
         if trainer.stop_requested:
-            logger.info("Stopped after iteration %d; go on with --resume", trainer.iter - 1)
+            logger.info("Stopped after iteration %d; continue with --resume", trainer.iter - 1)
             if self._on_signal.requeue:
                 raise SystemExit(REQUEUE)
             return {}
@@ -165,8 +165,9 @@ class BaseRun:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(
-                f"the first iteration fails: {reason[:500]} ({Path(frame.filename).name}:{frame.lineno}). "
-                f"All parts of the config could be built, but they don't go together; see {path}"
+                f"the first iteration failed: {reason[:500]} "
+                f"({Path(frame.filename).name}:{frame.lineno}). All parts of the config could be built, "
+                f"but they don't fit together; see {path}"
             ) from error
 
     def _prepare_model(self, resume: bool) -> None:

@@ -93,7 +93,7 @@ class BestCheckpoint(HookBase):
             known = ", ".join(
                 k for k in latest if "/AP" in k or "loss" in k or k.endswith(("mIoU", "PQ", "top1"))
             )
-            logger.warning("train.best_metric=%s was not measured; there are: %s", self.metric, known)
+            logger.warning("train.best_metric=%s was not measured; measured: %s", self.metric, known)
             return False
         value, iteration = latest[self.metric]
         if iteration != self.trainer.iter or not is_better(value, self.best, self.mode):
@@ -148,7 +148,7 @@ class SaveOnSignal(HookBase):
         now = time.monotonic()
         if self._received is None:
             self._received, self.requeue = now, asks_to_requeue(number)
-            logger.warning("signal %d: stopping after this iteration, with a checkpoint", number)
+            logger.warning("signal %d: saving a checkpoint and stopping after this iteration", number)
         elif now - self._received > _ONE_REQUEST:
             raise KeyboardInterrupt
 

@@ -40,8 +40,8 @@ def hurried(seconds: float | None) -> Iterator[None]:
     except RuntimeError as error:
         if "timed out" in str(error).lower():
             logger.error(
-                "process %d has waited train.timeout_s=%g seconds for another one in a step: that one is "
-                "dead or hangs, or the number is too small for this run",
+                "process %d has waited train.timeout_s=%g seconds for another process in a step: that "
+                "process has died or hangs, or the timeout is too short for this run",
                 comm.get_rank(),
                 seconds,
             )

@@ -125,8 +125,8 @@ def in_views(model: nn.Module, short_sides: Sequence[int], max_size: int, flip: 
     if two_stage and not getattr(model.roi_heads, "keypoint_on", False):
         return TwoStageViews(model, mapper)
     raise ConfigError(
-        f"dataloader.test_views: what a {type(model).__name__} finds (keypoints, panoptic segments, "
-        f"...) can't be merged over views; set dataloader.test_views.enabled=False"
+        f"dataloader.test_views: predictions of a {type(model).__name__} (keypoints, panoptic segments, "
+        "...) can't be merged over views; set dataloader.test_views.enabled=False"
     )
 
 

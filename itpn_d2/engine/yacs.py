@@ -64,17 +64,18 @@ def _say_what_others_expect(cfg: CfgNode, given: Collection[str], path: str) -> 
     name, solver = cfg.MODEL.BACKBONE.NAME, cfg.SOLVER
     if are_of_others(cfg):
         logger.warning(
-            "%s: MODEL.WEIGHTS=%s: Detectron2's weights are of ResNets and the backbone is %s: none are "
-            "loaded, training starts from scratch. Name a file or an address of its own weights (python -m "
-            "itpn_d2.model_zoo lists those that are known)",
+            "%s: MODEL.WEIGHTS=%s: Detectron2's weights are those of ResNets, but the backbone is %s, so "
+            "no weights are loaded and training starts from scratch. Give a file or an address with "
+            "weights for this backbone (python -m itpn_d2.model_zoo list shows the known ones)",
             path,
             cfg.MODEL.WEIGHTS,
             name,
         )
     if is_ours(cfg) and "SOLVER.OPTIMIZER" not in given:
         logger.warning(
-            "%s: no SOLVER.OPTIMIZER: SGD with momentum, as in Detectron2, at SOLVER.BASE_LR=%s. The recipes "
-            "of these backbones have SOLVER.OPTIMIZER=AdamW SOLVER.BASE_LR=0.0001 SOLVER.WEIGHT_DECAY=0.05",
+            "%s: SOLVER.OPTIMIZER is not set, so SGD with momentum is used, as in Detectron2, with "
+            "SOLVER.BASE_LR=%s. The recipes of these backbones use SOLVER.OPTIMIZER=AdamW "
+            "SOLVER.BASE_LR=0.0001 SOLVER.WEIGHT_DECAY=0.05",
             path,
             solver.BASE_LR,
         )

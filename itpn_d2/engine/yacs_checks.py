@@ -50,7 +50,8 @@ def check_values(cfg: CfgNode, given: Collection[str], path: str) -> None:
     if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and len(cfg.INPUT.MIN_SIZE_TRAIN) != 2:
         raise ConfigError(
             f"{path}: INPUT.MIN_SIZE_TRAIN_SAMPLING='range' "
-            f"INPUT.MIN_SIZE_TRAIN={tuple(cfg.INPUT.MIN_SIZE_TRAIN)}: a range is the smallest and the largest"
+            f"INPUT.MIN_SIZE_TRAIN={tuple(cfg.INPUT.MIN_SIZE_TRAIN)}: a range needs two values, the "
+            "smallest and the largest"
         )
     if is_ours(cfg):
         _check_statistics(cfg, given, path)
@@ -60,8 +61,8 @@ def _check_model(cfg: CfgNode, path: str) -> None:
     kind, ignored = cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
     if kind == "ImageClassifier":
         raise ConfigError(
-            f"{path}: MODEL.META_ARCHITECTURE={kind}: a yacs config names no set of labelled images; take "
-            f"one of configs/ImageNet-Classification or Custom/classifier_*"
+            f"{path}: MODEL.META_ARCHITECTURE={kind}: a yacs config can't name a dataset of labelled "
+            "images; use a config of configs/ImageNet-Classification or Custom/classifier_*"
         )
     if kind in ("PanopticFPN", "SemanticSegmentor") and ignored != IGNORED:
         raise ConfigError(
@@ -71,11 +72,11 @@ def _check_model(cfg: CfgNode, path: str) -> None:
 
 def _check_sets(cfg: CfgNode, path: str) -> None:
     if not cfg.DATASETS.TRAIN:
-        raise ConfigError(f"{path}: DATASETS.TRAIN=(): name at least one registered set")
+        raise ConfigError(f"{path}: DATASETS.TRAIN=(): name at least one registered dataset")
     if len(cfg.DATASETS.TEST) != 1:
         raise ConfigError(
-            f"{path}: DATASETS.TEST={tuple(cfg.DATASETS.TEST)}: one registered set; evaluate others each by "
-            f"--eval-only with DATASETS.TEST"
+            f"{path}: DATASETS.TEST={tuple(cfg.DATASETS.TEST)}: name one registered dataset; evaluate "
+            "each of the others with --eval-only and DATASETS.TEST"
         )
 
 
@@ -85,11 +86,15 @@ def _check_rate(cfg: CfgNode, path: str) -> None:
         raise ConfigError(f"{path}: SOLVER.BASE_LR={rate}: choose a value greater than 0")
     if cfg.SOLVER.OPTIMIZER == "AdamW" and rate >= _SGD_RATE:
         raise ConfigError(
-            f"{path}: SOLVER.BASE_LR={rate}: that is a rate for SGD, and SOLVER.OPTIMIZER is AdamW: write "
-            f"SOLVER.BASE_LR=0.0001 and SOLVER.WEIGHT_DECAY=0.05, or SOLVER.OPTIMIZER=SGD to keep this rate"
+            f"{path}: SOLVER.BASE_LR={rate}: this is a rate for SGD, but SOLVER.OPTIMIZER is AdamW: write "
+            "SOLVER.BASE_LR=0.0001 and SOLVER.WEIGHT_DECAY=0.05, or SOLVER.OPTIMIZER=SGD to keep this "
+            "rate"
         )
     if cfg.SOLVER.NESTEROV and cfg.SOLVER.MOMENTUM <= 0:
-        raise ConfigError(f"{path}: SOLVER.NESTEROV=True SOLVER.MOMENTUM={cfg.SOLVER.MOMENTUM}: it needs one")
+        raise ConfigError(
+            f"{path}: SOLVER.NESTEROV=True SOLVER.MOMENTUM={cfg.SOLVER.MOMENTUM}: Nesterov "
+            "needs momentum above 0"
+        )
 
 
 def _check_clipping(cfg: CfgNode, path: str) -> None:
@@ -97,10 +102,13 @@ def _check_clipping(cfg: CfgNode, path: str) -> None:
     if not clip.ENABLED:
         return
     if clip.CLIP_VALUE <= 0:
-        raise ConfigError(f"{path}: SOLVER.CLIP_GRADIENTS.CLIP_VALUE={clip.CLIP_VALUE}: choose one above 0")
+        raise ConfigError(
+            f"{path}: SOLVER.CLIP_GRADIENTS.CLIP_VALUE={clip.CLIP_VALUE}: choose a value above 0"
+        )
     if clip.CLIP_TYPE == "full_model" and clip.NORM_TYPE != 2:
         raise ConfigError(
-            f"{path}: SOLVER.CLIP_GRADIENTS.NORM_TYPE={clip.NORM_TYPE}: of the whole model the norm is 2.0"
+            f"{path}: SOLVER.CLIP_GRADIENTS.NORM_TYPE={clip.NORM_TYPE}: gradients of the whole model are "
+            "clipped by their 2-norm; set it to 2.0"
         )
 
 

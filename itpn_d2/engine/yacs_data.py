@@ -31,7 +31,7 @@ def seed(cfg: CfgNode) -> int:
     if cfg.SEED >= 0:
         return int(cfg.SEED)
     usual = Training().seed
-    logger.info("SEED=%d: the seed is %d, as of every run that names none", cfg.SEED, usual)
+    logger.info("SEED=%d: the seed is %d, as in every run without a seed of its own", cfg.SEED, usual)
     return usual
 
 

@@ -39,7 +39,7 @@ def merge_yacs(
 
 def _with_bases(path: str, content: Any, seen: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(content, Mapping):
-        raise ConfigError(f"{path}: it holds no section; a yacs config is KEY: value")
+        raise ConfigError(f"{path}: it contains no section; a yacs config consists of KEY: value")
     merged: dict[str, Any] = {}
     bases = content.get(_BASE, [])
     for base in bases if isinstance(bases, list) else [bases]:
@@ -48,11 +48,11 @@ def _with_bases(path: str, content: Any, seen: tuple[str, ...]) -> dict[str, Any
         place = Path(path).parent / os.path.expanduser(base)
         real = os.path.realpath(place)
         if real in seen:
-            raise ConfigError(f"{path}: {_BASE}={base}: that file is based on this one")
+            raise ConfigError(f"{path}: {_BASE}={base}: that file is itself based on this one")
         if not place.is_file():
             raise ConfigError(f"{path}: {_BASE}={base}: no such file ({place})")
         if len(seen) > _MOST_FILES:
-            raise ConfigError(f"{path}: {_BASE}={base}: more than {_MOST_FILES} files on each other")
+            raise ConfigError(f"{path}: {_BASE}={base}: more than {_MOST_FILES} files based on each other")
         merged = _overlay(merged, _with_bases(str(place), read_yaml(place), (*seen, real)))
     return _overlay(merged, {key: value for key, value in content.items() if key != _BASE})
 
@@ -99,7 +99,7 @@ def _set(cfg: CfgNode, key: str, value: Any, path: str) -> None:
         node = node[name]
     else:
         if isinstance(node, CfgNode) and not isinstance(value, Mapping):
-            raise ConfigError(f"{path}: {key}={value!r}: that is a section {{{', '.join(node)}}}")
+            raise ConfigError(f"{path}: {key}={value!r}: this key is a section {{{', '.join(node)}}}")
     if isinstance(value, str) and "${" in value:
         raise ConfigError(f"{path}: {key}={value!r}: a yacs config has no references; give the value itself")
     nested = value

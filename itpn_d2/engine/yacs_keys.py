@@ -29,7 +29,7 @@ def _refused(note: str) -> Fate:
 
 
 _USED = Fate("used")
-_PROPOSALS = _ignored("only precomputed proposals need it, which are not read here")
+_PROPOSALS = _ignored("it is needed only for precomputed proposals, which are not supported here")
 _CONFIG = "a LazyConfig (configs/) can do it"
 
 # The first pattern that fits decides; the keys that Detectron2's main branch has beyond 0.6 are among them.
@@ -85,7 +85,9 @@ FATES: dict[str, Fate] = {
     "DATALOADER.ASPECT_RATIO_GROUPING": _USED,
     "DATALOADER.SAMPLER_TRAIN": _USED,
     "DATALOADER.REPEAT_THRESHOLD": _USED,
-    "DATALOADER.REPEAT_SQRT": _refused("images are repeated by the square root here; leave it at True"),
+    "DATALOADER.REPEAT_SQRT": _refused(
+        "here, images are always repeated by the square root; leave it at True"
+    ),
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS": _USED,
     # the optimizer
     "SOLVER.OPTIMIZER": _USED,
@@ -97,7 +99,7 @@ FATES: dict[str, Fate] = {
     "SOLVER.MOMENTUM": _USED,
     "SOLVER.NESTEROV": _USED,
     "SOLVER.WEIGHT_DECAY": _USED,
-    "SOLVER.WEIGHT_DECAY_NORM": _refused("norms are not decayed here; leave it at 0.0"),
+    "SOLVER.WEIGHT_DECAY_NORM": _refused("here, norms have no weight decay; leave it at 0.0"),
     "SOLVER.WEIGHT_DECAY_BIAS": _USED,
     "SOLVER.GAMMA": _USED,
     "SOLVER.STEPS": _USED,
@@ -114,7 +116,7 @@ FATES: dict[str, Fate] = {
         "nothing is scaled by the number of processes: IMS_PER_BATCH is the total of all, with the BASE_LR "
         "and MAX_ITER that belong to it"
     ),
-    "SOLVER.BIAS_LR_FACTOR": _refused("biases have the rate of their layer; leave it at 1.0"),
+    "SOLVER.BIAS_LR_FACTOR": _refused("here, biases have the learning rate of their layer; leave it at 1.0"),
     "SOLVER.CLIP_GRADIENTS.*": _USED,
     "SOLVER.AMP.ENABLED": _USED,
     # evaluation
@@ -174,7 +176,7 @@ def _of_choice(cfg: CfgNode, key: str) -> Fate | None:
     """What the chosen backbone and optimizer do not read of the keys of others."""
     name = cfg.MODEL.BACKBONE.NAME
     if cfg.SOLVER.OPTIMIZER == "AdamW" and key in ("SOLVER.MOMENTUM", "SOLVER.NESTEROV"):
-        return _ignored("AdamW has its own momentum; SOLVER.OPTIMIZER=SGD reads it")
+        return _ignored("AdamW does not use it; only SOLVER.OPTIMIZER=SGD does")
     if is_ours(cfg) and key == "MODEL.BACKBONE.FREEZE_AT":
         section = "ITPN" if "itpn" in name else "TIMM"
         return _ignored(f"{name} reads MODEL.{section}.FREEZE_AT")

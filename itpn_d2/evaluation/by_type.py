@@ -40,8 +40,9 @@ def build_registered_evaluator(
     if panoptic:
         if kind != _PANOPTIC:
             raise ConfigError(
-                f"dataset {dataset_name!r} (evaluator_type {kind!r}) has no panoptic labels, which a "
-                f"PanopticFPN is measured by: name a panoptic set, such as coco_2017_val_panoptic_separated"
+                f"dataset {dataset_name!r} (evaluator_type {kind!r}) has no panoptic labels, against "
+                "which a PanopticFPN is evaluated: use a panoptic dataset, such as "
+                "coco_2017_val_panoptic_separated"
             )
         return DatasetEvaluators(
             [
@@ -60,6 +61,6 @@ def build_registered_evaluator(
         require_lvis(dataset_name)
         return LVISEvaluator(dataset_name, output_dir=output_dir)
     raise ConfigError(
-        f"dataset {dataset_name!r}: sets of the kind {kind!r} can't be evaluated here; those of coco, "
-        f"{_PANOPTIC}, sem_seg, pascal_voc and lvis can"
+        f"dataset {dataset_name!r}: datasets with evaluator_type {kind!r} can't be evaluated here, only "
+        f"those with coco, {_PANOPTIC}, sem_seg, pascal_voc and lvis"
     )

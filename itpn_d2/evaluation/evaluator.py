@@ -159,7 +159,7 @@ class DetectionEvaluator(COCOEvaluator):
             if task in _PARTS and self._model_has is not None and not self._model_has[task]:
                 what = _PARTS[task][1]
                 raise ValueError(
-                    f"tasks={list(self._chosen or ())}: the model predicts no {what}, leave {task} out"
+                    f"tasks={list(self._chosen or ())}: the model predicts no {what}; leave {task} out"
                 )
         if any(comm.all_gather(bool(self._predictions))):
             self._coco_api = truth.of(None if comm.is_main_process() else ())
@@ -202,9 +202,10 @@ class DetectionEvaluator(COCOEvaluator):
         over = [count for count in truth.counts().values() if count > limit]
         if over:
             logger.warning(
-                "%s: %d x an image with more objects of a class than the %d detections that are counted, up "
-                "to %d: their AP can't reach 100. Set dataloader.evaluator.max_dets_per_image=%d, and let "
-                "the model find as many (test_topk_per_image, or max_detections_per_image)",
+                "%s: %d x an image with more objects of a class than the %d detections that are counted "
+                "(up to %d objects): their AP can't reach 100. Set "
+                "dataloader.evaluator.max_dets_per_image=%d, and let the model return as many "
+                "(test_topk_per_image, or max_detections_per_image)",
                 self._metadata.name,
                 len(over),
                 limit,
@@ -228,7 +229,8 @@ class DetectionEvaluator(COCOEvaluator):
             with written_whole(folder / "instances.json") as partial:
                 shutil.copyfile(written, partial)
             logger.warning(
-                "%s has no annotations, so there are no metrics: its predictions are in %s (COCO's results)",
+                "%s has no annotations, so there are no metrics; its predictions are in %s (COCO's "
+                "result format)",
                 self._metadata.name,
                 folder / "instances.json",
             )

@@ -44,7 +44,7 @@ def difference(eager: list[Tensor], exported: list[Tensor], fields: list[str] | 
     """
     if [a.shape for a in eager] != [b.shape for b in exported]:
         shapes = " ".join(f"{tuple(a.shape)}/{tuple(b.shape)}" for a, b in zip(eager, exported, strict=False))
-        raise ValueError(f"eager and exported give other shapes: {shapes}")
+        raise ValueError(f"the eager and the exported model return different shapes: {shapes}")
     if fields is None:
         return max(float((a - b).abs().max()) for a, b in zip(eager, exported, strict=True))
     largest = 0.0

@@ -64,7 +64,9 @@ class UPerNetHead(SemanticHead):
     ):
         super().__init__(num_classes, channels, dropout, "loss_sem_seg", loss_weight, ignore_value)
         if norm == "GN" and (channels % 32 or channels < 64):
-            raise ValueError(f"channels={channels} with norm='GN': choose a multiple of 32 from 64 on")
+            raise ValueError(
+                f"channels={channels} with norm='GN': choose a multiple of 32 that is at least 64"
+            )
         self.in_features, widths = sorted_features(input_shape)
         self.finest = self.in_features[0], input_shape[self.in_features[0]].stride
         self.pooling = PyramidPooling(widths[-1], channels, pools, norm)

@@ -49,7 +49,9 @@ def find_config(
     if isinstance(config, DictConfig):
         cfg = config.copy()
         if overrides:
-            raise ConfigError("overrides go with the name of a config; change the config itself")
+            raise ConfigError(
+                "overrides are only for configs that are given by name; change the config object itself"
+            )
     elif Path(config).is_file():
         cfg = load_config(str(config), list(overrides))
     else:
@@ -97,8 +99,8 @@ def _tell_classes(cfg: DictConfig, weights: str, name: str) -> None:
                 dataset[key] = alone.get(key)
     if "num_classes" in dataset and dataset.num_classes is None:
         raise ConfigError(
-            f"{name}: its classes come from the data. Keep config.yaml of the training beside {weights}, or "
-            f"say how many: dataset.num_classes=N 'dataset.class_names=[a,b]'"
+            f"{name}: its classes come from the data. Keep config.yaml of the training beside {weights}, "
+            "or give their number: dataset.num_classes=N 'dataset.class_names=[a,b]'"
         )
 
 
@@ -118,7 +120,7 @@ def classes_of_run(path: Path) -> dict[str, Any]:
             continue
         if not fits(value, kind) or (kind is int and value < 1):
             raise ConfigError(
-                f"{path}: dataset.{key}={str(value)[:80]}: that tells no classes of the weights"
+                f"{path}: dataset.{key}={str(value)[:80]}: this does not give the classes of the weights"
             )
         found[key] = Texts(value) if kind == list[str] else value
     return found

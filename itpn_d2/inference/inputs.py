@@ -77,8 +77,8 @@ def _meant_by(what: str, output: Path | None) -> list[tuple[Path, str]]:
     if os.path.isdir(what):
         if output is not None and place.resolve().is_relative_to(output.resolve()):
             raise ConfigError(
-                f"--output {output} is or holds the input {what}, whose pictures it could overwrite: "
-                f"choose a folder elsewhere"
+                f"--output {output} is, or contains, the input {what}, whose images could be overwritten: "
+                "choose a folder elsewhere"
             )
         files = sorted(_below(place, output))
         if not files:

@@ -32,7 +32,9 @@ def open_predictor(
         return Predictor(config, weights, overrides=overrides, **options)
     if weights is not None or overrides:
         what = "--weights" if weights is not None else "overrides"
-        raise ConfigError(f"{what}: say of which model, --config-file FILE (the config of its training)")
+        raise ConfigError(
+            f"{what}: the model is unknown; give --config-file FILE, the config of its training"
+        )
     if config is not None:
         return Predictor.from_pretrained(config, **options)
     address = PREFIX + DETECTOR

@@ -120,7 +120,7 @@ class Predictor:
             self.device = next(model.parameters()).device if device is None else torch.device(device)
             self.model.to(self.device)
         else:
-            raise ConfigError("a model that is loaded already goes with its config alone, without weights")
+            raise ConfigError("a model that is already loaded needs only its config, without weights")
         self._find_view()
         try:
             self.dtype = resolve_dtype(dtype, self.device)
@@ -329,7 +329,7 @@ class Predictor:
         except Exception as error:
             if len(batch) > 1:
                 logger.warning(
-                    "a batch of %d failed (%s); once more, one by one", len(batch), _one_line(error)
+                    "a batch of %d failed (%s); retrying its images one by one", len(batch), _one_line(error)
                 )
                 for item in batch:
                     self._fill([item])

@@ -56,7 +56,7 @@ class VideoReader:
         if not good:
             self._capture.release()
             raise VideoError(
-                f"{path}: no video that OpenCV can read (damaged, cut off, or of an unknown format)"
+                f"{path}: not a video that OpenCV can read (damaged, truncated, or of an unknown format)"
             )
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = float(fps) if np.isfinite(fps) and 0 < fps <= 1000 else _FPS

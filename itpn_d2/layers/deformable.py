@@ -29,7 +29,7 @@ def _triton() -> bool:
         deformable_triton.try_out()
     except Exception as error:  # no Triton, no C compiler, a GPU it does not know: whatever it is, it is said
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        logger.warning("deformable attention in PyTorch, not in Triton, which fails here (%s)", reason)
+        logger.warning("deformable attention runs in PyTorch, since Triton fails here (%s)", reason)
         return False
     return True
 

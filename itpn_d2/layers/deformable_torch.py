@@ -103,6 +103,6 @@ def check_levels(value: Tensor, shapes: Shapes, locations: Tensor) -> None:
     cells = sum(h * w for h, w in shapes)
     if (value.shape[1] != cells and shapes) or locations.shape[3] != len(shapes):
         raise ValueError(
-            f"shapes {tuple(shapes)} have {cells} cells in {len(shapes)} levels; value has "
-            f"{value.shape[1]} cells, locations have {locations.shape[3]} levels"
+            f"shapes {tuple(shapes)} have {cells} cells in {len(shapes)} levels, but value has "
+            f"{value.shape[1]} cells and locations have {locations.shape[3]} levels"
         )

@@ -194,7 +194,7 @@ def sample_levels_triton(value: Tensor, shapes: Shapes, locations: Tensor, weigh
     """
     check_levels(value, shapes, locations)
     if not shapes:
-        raise ValueError("deformable attention in Triton needs a level at least")
+        raise ValueError("deformable attention in Triton needs at least one level")
     with torch.autocast(value.device.type, enabled=False), torch.cuda.device_of(value):
         return _Samples.apply(value, shapes, locations, weights)
 

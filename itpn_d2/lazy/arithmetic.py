@@ -34,7 +34,7 @@ def list_of_numbers(text: str) -> list[Any]:
         if not isinstance(found, list):
             raise ValueError("no list")
     except (SyntaxError, ValueError, ArithmeticError) as error:
-        raise ValueError(f"{text[:_LONGEST]!r} is no list of numbers ({error})") from error
+        raise ValueError(f"{text[:_LONGEST]!r} is not a list of numbers ({error})") from error
     return found
 
 
@@ -67,5 +67,5 @@ def _number(node: ast.expr, names: Mapping[str, float]) -> float:
         case _:
             raise ValueError(f"{ast.unparse(node)} is more than arithmetic")
     if not isinstance(found, int | float) or not abs(found) <= _LARGEST:
-        raise ValueError(f"{ast.unparse(node)} is no number up to {_LARGEST:.0e}")
+        raise ValueError(f"{ast.unparse(node)} is not a number up to {_LARGEST:.0e}")
     return found

@@ -72,7 +72,7 @@ def _check_value(key: str, node: Any, value: Any, option: Option) -> None:
             return
         value = OmegaConf.to_container(value, resolve=True)
     if not fits(value, option.annotation):
-        raise ConfigError(f"{key}={value!r}: it has to be {describe(option.annotation)}")
+        raise ConfigError(f"{key}={value!r}: it must be {describe(option.annotation)}")
 
 
 def _value(node: DictConfig, name: Any, key: str) -> Any:

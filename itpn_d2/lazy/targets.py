@@ -129,7 +129,7 @@ def find(target: Any, key: str) -> Callable[..., Any]:
             reason = " ".join(str(error.__cause__ or error).split())[:200]
             raise ConfigError(f"{key}={target!r}: there is no such class or function ({reason})") from error
     if not callable(found):
-        raise ConfigError(f"{key}={target!r}: that is no class or function; write package.module.Name")
+        raise ConfigError(f"{key}={target!r}: this is not a class or function; write package.module.Name")
     return found
 
 
@@ -142,9 +142,9 @@ def find_harmless(name: Any, key: str) -> Callable[..., Any]:
     found = _walk(present_name(name)) if isinstance(name, str) else None
     if found is None or not _is_harmless(found):
         raise ConfigError(
-            f"{key}={name!r}: a .yaml is data, and may only name parts of models and of training in "
-            f"{', '.join(sorted({p.partition('.')[0] for p in (*_CLASSES, *_trusted)}))}; "
-            f"what runs other code is a program: a .py config"
+            f"{key}={name!r}: a .yaml is only data, and may name only parts of models and of training in "
+            f"{', '.join(sorted({p.partition('.')[0] for p in (*_CLASSES, *_trusted)}))}; to run other "
+            "code, write a .py config"
         )
     return found
 

@@ -58,7 +58,7 @@ def read_yaml(path: str | Path) -> Any:
         with open(path, "rb") as file:
             raw = file.read(_LARGEST + 1)
         if len(raw) > _LARGEST:
-            raise ConfigError(f"{path}: more than {_LARGEST >> 20} MiB, which is no config")
+            raise ConfigError(f"{path}: more than {_LARGEST >> 20} MiB, which is too large for a config")
         text = raw.decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: it can't be read ({error.strerror})") from error
@@ -113,7 +113,7 @@ def _check_nodes(root: yaml.Node, name: str) -> None:
     def measure(node: yaml.Node) -> tuple[int, int]:
         """The number of values and of levels."""
         if id(node) in outer:
-            raise ConfigError(f"{_line(name, node)}: an alias stands within what it repeats")
+            raise ConfigError(f"{_line(name, node)}: an alias is inside the value that it repeats")
         if id(node) not in measured:
             outer.add(id(node))
             children: list[yaml.Node] = []
@@ -140,7 +140,7 @@ def _check_keys(node: yaml.MappingNode, name: str) -> None:
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and key.value != "<<":
             if key.value in seen:
-                raise ConfigError(f"{_line(name, key)}: {key.value} stands twice in one section")
+                raise ConfigError(f"{_line(name, key)}: {key.value} occurs twice in one section")
             seen.add(key.value)
 
 
@@ -150,8 +150,8 @@ def _line(name: str, node: yaml.Node | yaml.Event) -> str:
 
 def _too_large(name: str, node: yaml.Node | yaml.Event) -> ConfigError:
     return ConfigError(
-        f"{_line(name, node)}: more than {_MOST} values (aliases count as what they stand for) or {_DEEPEST} "
-        f"levels: no config has them"
+        f"{_line(name, node)}: more than {_MOST} values (aliases count as what they stand for) or "
+        f"{_DEEPEST} levels, which is too much for a config"
     )
 
 
@@ -167,8 +167,8 @@ def check_is_data(content: Any, name: str) -> None:
             find_harmless(value, f"{name}: {key}")
         elif isinstance(value, str) and "${" in _REFERENCE.sub("", _ESCAPED.sub("", value)):
             raise ConfigError(
-                f"{name}: {key}={value!r}: a .yaml is data, and refers to its own keys only "
-                f"(${{section.key}}); give the value itself, or on the command line"
+                f"{name}: {key}={value!r}: a .yaml is data, and may refer only to its own keys "
+                "(${section.key}); give the value itself, or on the command line"
             )
 
 

@@ -80,9 +80,9 @@ class BatchAugmentation(nn.Module):
             return images, targets.scatter_(1, labels[:, None], on)
         if len(images) % 2:
             raise ValueError(
-                f"mixup and cutmix mix pairs of images, a batch of {len(images)} has none for the last: make "
-                f"dataloader.train.total_batch_size / (train.accumulate * processes) even, or set "
-                f"model.augmentation.mixup=0 model.augmentation.cutmix=0"
+                f"mixup and cutmix mix pairs of images, but in a batch of {len(images)} the last image "
+                "has no partner: make dataloader.train.total_batch_size / (train.accumulate * processes) "
+                "even, or set model.augmentation.mixup=0 model.augmentation.cutmix=0"
             )
         self.mix.num_classes = num_classes
         return self.mix(images, labels)

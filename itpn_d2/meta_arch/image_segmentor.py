@@ -61,13 +61,13 @@ class ImageSegmentor(Sized, SemanticSegmentor):
         self.window = None if window is None else _pair(window)
         if self.window is None:
             if stride is not None:
-                raise ValueError(f"stride={stride} without windows: give window as well")
+                raise ValueError(f"stride={stride} needs windows: give window as well")
             self.stride = None
             return
         self.stride = (self.window[0] * 2 // 3, self.window[1] * 2 // 3) if stride is None else _pair(stride)
         if not all(0 < s <= w for s, w in zip(self.stride, self.window, strict=True)):
             raise ValueError(
-                f"stride={stride}: choose 1 to the window's {self.window} pixels, else gaps remain"
+                f"stride={stride}: choose 1 to {self.window} pixels (the window), otherwise gaps remain"
             )
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:

@@ -43,24 +43,30 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = p.add_subparsers(dest="command", required=True)
-    names = commands.add_parser("list", help="the models")
+    names = commands.add_parser("list", help="list the models")
     names.add_argument("--task", choices=TASKS)
     names.add_argument(
         "--pretrained", action=argparse.BooleanOptionalAction, help="only those with published weights"
     )
-    one = commands.add_parser("show", help="all about some models")
+    one = commands.add_parser("show", help="show all information about some models")
     one.add_argument("names", nargs="+", metavar="NAME")
     files = commands.add_parser("download", help="fetch weights into the cache; prints the paths")
-    files.add_argument("names", nargs="+", metavar="NAME", help="a model, a file, itpn://..., hf://...")
+    files.add_argument("names", nargs="+", metavar="NAME", help="model, file, itpn://... or hf://...")
     check = commands.add_parser("verify", help="compare files in the cache with their digests")
-    check.add_argument("names", nargs="*", metavar="NAME", help="models or files; none: all there are")
-    check.add_argument("--load", action="store_true", help="load each into the model it belongs to, too")
-    page = commands.add_parser("table", help="all models as Markdown")
-    page.add_argument("target", nargs="?", type=Path, metavar="FILE", help="none: print it")
-    again = commands.add_parser("reproduce", help="evaluate published weights beside their quoted number")
+    check.add_argument(
+        "names", nargs="*", metavar="NAME", help="models or files (default: all files in the cache)"
+    )
+    check.add_argument("--load", action="store_true", help="also load each file into its model")
+    page = commands.add_parser("table", help="write all models as Markdown")
+    page.add_argument(
+        "target", nargs="?", type=Path, metavar="FILE", help="file to write (default: print the table)"
+    )
+    again = commands.add_parser(
+        "reproduce", help="evaluate published weights and compare with the quoted number"
+    )
     again.add_argument("name", metavar="NAME")
     again.add_argument("--data", type=Path, required=True, help="ImageNet's or COCO's folder")
-    again.add_argument("--weights", metavar="FILE", help="instead of the published ones")
+    again.add_argument("--weights", metavar="FILE", help="file to evaluate instead of the published weights")
     again.add_argument("--output", type=Path, help="default: output/reproduce/NAME")
     again.add_argument("--set", nargs="+", default=[], metavar="key=value", help="overrides of the config")
     out = commands.add_parser("publish", help="write a trained checkpoint as a folder for the hub")
@@ -71,13 +77,13 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--name", required=True, help="title of the card")
     out.add_argument("--licence", required=True, help="an identifier, such as apache-2.0")
     out.add_argument("--output", type=Path, required=True, metavar="FOLDER")
-    out.add_argument("--data", default="", help="what it was trained on, for the card")
+    out.add_argument("--data", default="", help="training data, for the card")
     out.add_argument(
-        "--metric", action="append", default=[], metavar="NAME=NUMBER", help="measured, for the card"
+        "--metric", action="append", default=[], metavar="NAME=NUMBER", help="a measured metric, for the card"
     )
-    out.add_argument("--note", default="", help="what one should know besides, for the card")
-    out.add_argument("--half", action="store_true", help="float16 instead of float32")
-    out.add_argument("--push", metavar="ORG/NAME", help="send it to the Hugging Face hub")
+    out.add_argument("--note", default="", help="further remarks, for the card")
+    out.add_argument("--half", action="store_true", help="write float16 instead of float32")
+    out.add_argument("--push", metavar="ORG/NAME", help="upload the folder to the Hugging Face hub")
     out.add_argument(
         "--set", nargs="+", default=[], metavar="key=value", help="overrides that it was trained with"
     )

@@ -75,12 +75,13 @@ def read_description(path: Path, name: str) -> Description:
     content = _json(path, name)
     if content.get("library") != LIBRARY:
         raise ZooError(
-            f"{name}: of library {_short(content.get('library'))}, not {LIBRARY}: load it with that"
+            f"{name}: of library {_short(content.get('library'))}, not {LIBRARY}: load it with that library"
         )
     if content.get("format") != FORMAT or content.get("kind") not in KINDS:
         raise ZooError(
-            f"{name}: format {_short(content.get('format'))} of {_short(content.get('kind'))}; this version "
-            f"reads format {FORMAT} of {', '.join(KINDS)}: install the version of itpn_d2 that wrote it"
+            f"{name}: format {_short(content.get('format'))} of {_short(content.get('kind'))}; this "
+            f"version of itpn_d2 reads format {FORMAT} of {', '.join(KINDS)}: install the version of "
+            "itpn_d2 that wrote it"
         )
     kind: Kind = content["kind"]
     parts = {"config": str, "overrides": dict, "dataset": dict} if kind == "detector" else {"arguments": dict}
@@ -124,12 +125,12 @@ def check_plain(value: Any, key: str, name: str, word: re.Pattern[str] = WORD) -
     leaf = key.rsplit(".", 1)[-1]
     if isinstance(value, Mapping):
         if len(value) > _ITEMS or not all(isinstance(k, str) and WORD.fullmatch(k) for k in value):
-            raise ZooError(f"{name}: {key} has keys that are no words")
+            raise ZooError(f"{name}: {key} has keys that are not words")
         for inner, item in value.items():
             check_plain(item, f"{key}.{inner}", name, word)
     elif isinstance(value, list | tuple):
         if len(value) > (_ITEMS if word is WORD else 1 << 17):
-            raise ZooError(f"{name}: {key} is a list of {len(value)}, which no model has")
+            raise ZooError(f"{name}: {key} is a list of {len(value)}, which is too long for any model")
         for item in value:
             check_plain(item, key, name, word)
     elif isinstance(value, str):
@@ -160,7 +161,7 @@ def _check_arguments(found: Description) -> None:
         check_plain(value, f"arguments.{key}", name)
         if not fits(value, known[key].annotation):
             wanted = describe(known[key].annotation)
-            raise ZooError(f"{name}: arguments.{key}={_short(value)} is of a wrong type: it is {wanted}")
+            raise ZooError(f"{name}: arguments.{key}={_short(value)} has a wrong type: it must be {wanted}")
     if given.get("pyramid", False) is not (found.kind == "backbone") or (
         (given.get("num_classes") is not None) is not (found.kind == "classifier")
     ):
@@ -208,13 +209,13 @@ def compare_shapes(make: Callable[[], nn.Module], weights: Path, name: str, star
         with safe_open(str(weights), "pt") as file:
             theirs = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ZooError(f"{weights}: not a whole .safetensors file ({str(error)[:200]})") from error
+        raise ZooError(f"{weights}: not a complete .safetensors file ({str(error)[:200]})") from error
     wrong = sorted(key for key in own.keys() | theirs.keys() if own.get(key) != theirs.get(key))
     if wrong:
         key = wrong[0]
         raise ZooError(
-            f"{name}: describes another model than {WEIGHTS} holds: {len(wrong)} tensors differ, {key} is "
-            f"{theirs.get(key, 'missing')} in the file, {own.get(key, 'none')} in the model"
+            f"{name}: describes another model than the one in {WEIGHTS}: {len(wrong)} tensors differ, "
+            f"{key} is {theirs.get(key, 'missing')} in the file, {own.get(key, 'none')} in the model"
         )
 
 

@@ -48,8 +48,8 @@ def config_name(config: str | Path | None) -> str:
         near = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {near[0]}?" if near else "e.g. COCO-Detection/faster_rcnn_fast_itpn_base_1x"
         raise ZooError(
-            f"config {name[:100]!r} is no config of this project, by which alone a detector is described; "
-            f"{hint}"
+            f"config {name[:100]!r} is not a config of this project, and a detector can only be described "
+            f"by one; {hint}"
         )
     return name
 
@@ -142,11 +142,11 @@ def detector_config(found: Description) -> DictConfig:
             words = f"a list of {'names' if kind is str else 'numbers'}" if is_list else "a number"
             raise ZooError(f"{found.source}: dataset.{key} is not {words}")
         if not is_list and not 0 < value <= 1 << 20:
-            raise ZooError(f"{found.source}: dataset.{key}={value}: no model has so many")
+            raise ZooError(f"{found.source}: dataset.{key}={value}: this is more than any model has")
         cfg.dataset[key] = Texts(value) if kind is str else value
     for key in ("num_classes", "num_semantic_classes", "num_keypoints"):
         if key in cfg.dataset and cfg.dataset[key] is None:
-            raise ZooError(f"{found.source}: dataset.{key} is missing, by which the model is built")
+            raise ZooError(f"{found.source}: dataset.{key} is missing, from which the model is built")
     names, count = cfg.dataset.get("class_names"), cfg.dataset.get("num_classes")
     if names is not None and len(names) != count:
         raise ZooError(f"{found.source}: dataset has {len(names)} class_names, and num_classes={count}")
@@ -167,7 +167,7 @@ def _set(cfg: DictConfig, key: str, value: Any, source: str) -> None:
     if not isinstance(node, DictConfig) or leaf not in _settings(node):
         raise ZooError(f"{source}: overrides.{key[:100]}: the config has no such setting")
     if _holds_calls(_raw(node).get(leaf)):
-        raise ZooError(f"{source}: overrides.{key[:100]} would replace a part of the model by data")
+        raise ZooError(f"{source}: overrides.{key[:100]} would replace a part of the model by plain data")
     node[leaf] = value
 
 

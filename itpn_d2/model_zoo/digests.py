@@ -30,7 +30,9 @@ def recorded() -> dict[str, str]:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): str(digest) for name, digest in found.items()}
     except (OSError, ValueError, AttributeError) as error:
-        raise ZooError(f"{path}: can't be read ({error}); without it digests are recorded anew") from error
+        raise ZooError(
+            f"{path}: can't be read ({error}); if you remove it, digests are recorded anew"
+        ) from error
 
 
 def trust_on_first_use(name: str, path: Path) -> None:
@@ -43,12 +45,12 @@ def trust_on_first_use(name: str, path: Path) -> None:
     if name not in known:
         known[name] = sha256_of(path)
         write_json(record_file(), known)
-        logger.info("%s: sha256 %s, recorded; later downloads have to be the same", name, known[name])
+        logger.info("%s: sha256 %s has been recorded; later downloads must match it", name, known[name])
         return
     try:
         verify(path, known[name])
     except ZooError as error:
         raise ZooError(
-            f"{error} It is another file than the first time. If the publisher replaced it, take its line "
-            f"out of {record_file()}"
+            f"{error} The file differs from the first download. If the publisher has replaced it, remove "
+            f"its line from {record_file()}"
         ) from error

@@ -74,7 +74,9 @@ class Weights:
             if not re.fullmatch(r"\w[\w.+-]*", name):
                 raise ValueError(f"weights {name!r}: not a plain file name")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ValueError(f"{self.file}: sha256 {self.sha256!r} is not 64 hexadecimals in lower case")
+            raise ValueError(
+                f"{self.file}: sha256 {self.sha256!r} is not 64 hexadecimal digits in lower case"
+            )
         if self.url is not None and not self.url.startswith(_SCHEMES):
             raise ValueError(f"{self.file}: url {self.url!r} is none of {', '.join(_SCHEMES)}")
 

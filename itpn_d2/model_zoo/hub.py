@@ -53,6 +53,6 @@ def _download(repository: str, file: str, revision: str | None, path: str, by_ha
         except ValueError:  # a name the hub doesn't allow
             raise ZooError(f"{path}: {reason}") from error
         raise ZooError(
-            f"{path}: can't be fetched ({reason}). Without network: get {address} elsewhere, "
+            f"{path}: can't be fetched ({reason}). Without a connection, download {address} elsewhere, "
             f"and place it at {cache_folder() / by_hand}"
         ) from error

@@ -54,8 +54,8 @@ def _fetched(weights: Weights) -> Path:
     place = cache_folder() / weights.file
     if weights.url is None:
         raise ZooError(
-            f"{weights.file}: no address is known from which a program could fetch it. It is published by "
-            f"{weights.publisher}{_for_people(weights)}. Place it at {place}"
+            f"{weights.file}: it has no address from which a program could download it. It is published "
+            f"by {weights.publisher}{_for_people(weights)}. Place it at {place}"
         )
     try:
         if weights.url.startswith("hf://"):

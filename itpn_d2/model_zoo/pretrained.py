@@ -163,7 +163,7 @@ def check_repository(repository: str) -> None:
     ZooError: it is not ``org/name``.
     """
     if not _REPOSITORY.fullmatch(repository):
-        raise ZooError(f"{repository[:100]!r} is no repository of the hub: write org/name")
+        raise ZooError(f"{repository[:100]!r} is not a repository of the hub: write org/name")
 
 
 def upload(folder: str | Path, repository: str, private: bool = False) -> str:
@@ -195,7 +195,7 @@ def _files(source: str | Path) -> tuple[Path, Path, str]:
     if folder.is_dir():
         for name in (CONFIG, WEIGHTS):
             if not (folder / name).is_file():
-                raise ZooError(f"{folder}: has no {name}: no folder that save_pretrained has written")
+                raise ZooError(f"{folder}: has no {name}, so it was not written by save_pretrained")
         return folder / CONFIG, folder / WEIGHTS, str(folder / CONFIG)
     repository, _, revision = str(source).partition("@")
     if not _REPOSITORY.fullmatch(repository) or "/" in revision:
@@ -211,8 +211,8 @@ def _describe(model: nn.Module) -> Description:
     kind = next((kind for cls, kind in _KINDS if isinstance(model, cls)), None)
     if kind is None:
         raise ZooError(
-            f"a {type(model).__name__} is no trunk, backbone or classifier of this project; of a detector "
-            f"Predictor.save_pretrained writes the folder"
+            f"a {type(model).__name__} is not a trunk, backbone or classifier of this project; for a "
+            "detector use Predictor.save_pretrained"
         )
     given = getattr(model, "arguments", None)
     if given is None:
@@ -222,7 +222,10 @@ def _describe(model: nn.Module) -> Description:
         again = built(found).state_dict()
     own = {key: value.shape for key, value in model.state_dict().items()}
     if {key: value.shape for key, value in again.items()} != own:
-        raise ZooError(f"the {kind} has been changed since it was built: build it as it is, and load into it")
+        raise ZooError(
+            f"the {kind} has been changed since it was built: build it as it is now, and load "
+            "the weights into it"
+        )
     return found
 
 

@@ -70,8 +70,8 @@ def publish(
     found = cfg.dataset.get("class_names")
     if not found:
         raise ZooError(
-            f"{checkpoint}: holds no names of classes, without which nobody can use it: keep config.yaml of "
-            f"its training beside it, or give 'dataset.class_names=[a,b]'"
+            f"{checkpoint}: contains no class names, without which the detector can't be used: keep "
+            "config.yaml of its training beside it, or give 'dataset.class_names=[a,b]'"
         )
     if cfg.dataset.get("num_classes") is None:
         cfg.dataset.num_classes = len(found)
@@ -88,7 +88,9 @@ def _backbone(cfg: DictConfig, config: str, path: Path) -> nn.Module:
     """Trunk and pyramid of a pre-training, loaded; nothing of them may be missing."""
     node = cfg.model.get("backbone")
     if node is None or node.get("name") not in VARIANTS:
-        raise ZooError(f"{config}: its network is none of {', '.join(VARIANTS)}: share the checkpoint itself")
+        raise ZooError(
+            f"{config}: its network is not one of {', '.join(VARIANTS)}: share the checkpoint itself"
+        )
     model = create_model(**backbone_options(node), pyramid=True)
     require_all(load_pretrained(model, path), model)
     return model

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from ..backbone import VARIANTS
 from ..errors import UnknownModelError, ZooError
 from .entries import ENTRIES, PRETRAINED, WEIGHTS
-from .entry import NONE_PUBLISHED, TASKS, Entry, Task, Weights
+from .entry import TASKS, Entry, Task, Weights
 
 
 def list_entries(task: Task | None = None, pretrained: bool | None = None) -> list[str]:
@@ -43,7 +43,7 @@ def get_entry(name: str) -> Entry:
     if len(found) == 1:
         return ENTRIES[found[0]]
     if found:
-        raise UnknownModelError(f"{name!r} is the name of several models: say which of {', '.join(found)}")
+        raise UnknownModelError(f"{name!r} is the name of several models: choose one of {', '.join(found)}")
     short = {full.rsplit("/", 1)[-1]: full for full in ENTRIES}
     raise UnknownModelError(f"no model {name!r} in the zoo; {_near(name, [*ENTRIES, *short])}")
 
@@ -78,8 +78,8 @@ def pretrained_weights(variant: str) -> Weights:
         raise UnknownModelError(f"no variant {variant!r}; {_near(variant, VARIANTS)}")
     if variant not in PRETRAINED:
         raise UnknownModelError(
-            f"{variant}: {NONE_PUBLISHED}, of its pre-training. Pre-train it (python -m pretrain "
-            f"--config-file configs/Pretrain/pixel_mim_{variant}.py), or name a file of yours as weights"
+            f"{variant}: no published pre-trained weights. Pre-train it (python -m pretrain --config-file "
+            f"configs/Pretrain/pixel_mim_{variant}.py), or give a file of your own as weights"
         )
     return PRETRAINED[variant]
 
@@ -98,8 +98,8 @@ def trained_weights(entry: Entry) -> Weights:
     elif entry.start is not None:
         command += f" train.init_checkpoint=itpn://{entry.start.file}"
     raise UnknownModelError(
-        f"{entry.name}: {NONE_PUBLISHED}, of the trained model. Train it ({command}), or name a file of "
-        f"yours as weights"
+        f"{entry.name}: no published weights of the trained model. Train it ({command}), or give a file "
+        "of your own as weights"
     )
 
 

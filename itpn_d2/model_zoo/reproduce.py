@@ -74,7 +74,7 @@ def reproduce(
     quoted = {m.name: m for m in entry.metrics if m.name in _MEASURED}
     measured = {name: results[key] for name, key in _MEASURED.items() if key in results}
     for lacking in quoted.keys() - measured.keys():
-        raise ZooError(f"{entry.name}: the evaluation measured no {lacking}: {', '.join(results)}")
+        raise ZooError(f"{entry.name}: the evaluation did not measure {lacking}, only {', '.join(results)}")
     return [Row(name, value, quoted.get(name)) for name, value in measured.items()]
 
 
@@ -115,6 +115,6 @@ def _use_data(cfg: DictConfig, entry: Entry, data: Path) -> None:
     else:
         of = f"its number is of {entry.metrics[0].dataset}" if entry.metrics else f"its task is {entry.task}"
         raise ZooError(
-            f"{entry.name}: {of}, and --data knows ImageNet's classifiers and COCO's detectors only; "
-            f"evaluate with train_net.py --eval-only"
+            f"{entry.name}: {of}, but --data supports only classifiers on ImageNet and detectors on COCO; "
+            "evaluate with train_net.py --eval-only"
         )

@@ -110,7 +110,9 @@ def get_backbone(name: str, weights: bool | str | Path | None = None, **options:
         nodes = (OmegaConf.select(cfg.model, place) for place in _PLACES)
         node = next((n for n in nodes if n is not None and n.get("name") in VARIANTS), None)
         if node is None:
-            raise ZooError(f"{name}: its network is none of {', '.join(VARIANTS)}; model_zoo.get builds it")
+            raise ZooError(
+                f"{name}: its network is not one of {', '.join(VARIANTS)}; model_zoo.get builds it"
+            )
         found = backbone_options(node)
     if weights is True:
         weights = _published(name)
@@ -138,7 +140,7 @@ def _build(
     unknown = [f"'dataset.{key}=N'" for key in counts if cfg.dataset.get(key, 0) is None]
     if unknown:
         raise ZooError(
-            f"{name}: its classes come from your data: say how many, overrides=[{', '.join(unknown)}]"
+            f"{name}: its classes come from your data; give their number, overrides=[{', '.join(unknown)}]"
         )
     model = build(cfg.model).to(where)
     Checkpointer(model).load(source, checkpointables=[])

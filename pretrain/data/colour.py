@@ -23,7 +23,7 @@ class ColourJitter:
         given = (strength,) * 3 if isinstance(strength, (int, float)) else tuple(strength)
         if len(given) != 3 or any(s < 0 for s in given):
             raise ValueError(
-                f"colour_jitter={strength}: one number, or three ({', '.join(_NAMES)}), from 0 on"
+                f"colour_jitter={strength}: one number, or three ({', '.join(_NAMES)}), each at least 0"
             )
         self.ranges = [(max(0.0, 1 - s), 1 + s) for s in given]
 

@@ -49,8 +49,8 @@ class ImageDataset(Dataset[Sample]):
                 sample["label"] = int(self.source.labels[candidate])
             return sample
         raise DatasetError(
-            f"{self.source.path(index)}: {broken[0][1]}; the {len(broken) - 1} drawn instead of it can't be "
-            f"read either; check that {self.source.root or 'the source'} holds the images"
+            f"{self.source.path(index)}: {broken[0][1]}; the {len(broken) - 1} images drawn instead of it "
+            f"can't be read either; check that {self.source.root or 'the source'} holds the images"
         )
 
 

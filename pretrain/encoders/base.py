@@ -42,7 +42,7 @@ class Encoder(nn.Module):
 def check_drop(drop_last: int, blocks: int) -> None:
     """ValueError unless some of the blocks remain."""
     if not 0 <= drop_last < blocks:
-        raise ValueError(f"drop_last {drop_last}: of {blocks} blocks, 0 to {blocks - 1} can be left out")
+        raise ValueError(f"drop_last {drop_last}: of the {blocks} blocks, 0 to {blocks - 1} can be left out")
 
 
 def xavier_linears(module: nn.Module) -> None:

@@ -105,8 +105,8 @@ class MFM(Method):
             raise ValueError("feature_weight and decoder_depths have one value for each of three stages")
         if visible_weight < 0 or (visible_weight and not pixel_weight):
             raise ValueError(
-                f"visible_weight {visible_weight} with pixel_weight {pixel_weight}: it weighs pixels of "
-                f"visible patches, so it is 0 or more, and 0 where pixels are left out"
+                f"visible_weight {visible_weight} with pixel_weight {pixel_weight}: it weights the pixels "
+                "of visible patches, so it must be at least 0, and 0 if pixel_weight is 0"
             )
         self.momentum = _schedule("momentum", momentum)
         self.feature_schedule = _schedule("feature_schedule", feature_schedule)

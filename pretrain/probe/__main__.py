@@ -26,15 +26,27 @@ from .run import DTYPES, report
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     p = start_parser("python -m pretrain.probe", __doc__)
-    p.add_argument("--config-file", metavar="F", help="classifier's config that says the other required ones")
+    p.add_argument(
+        "--config-file", metavar="F", help="classifier's config that sets the other required options"
+    )
     p.add_argument("--opts", metavar="key=value", help="overrides of the config, after all other options")
-    p.add_argument("--average", action="store_true", help="take the file's moving average if it has one")
+    p.add_argument("--average", action="store_true", help="use the moving average if the file has one")
     p.add_argument("--train", required=True, metavar="PLACE", help="training images")
     p.add_argument("--test", required=True, metavar="PLACE", help="test images")
-    p.add_argument("--root", default="", help="what relative paths in text files are relative to")
+    p.add_argument("--root", default="", help="folder to which relative paths in text files refer")
     p.add_argument("--image-size", type=int, default=224, help="side in pixels (default: %(default)s)")
-    p.add_argument("--crop-fraction", type=float, default=0.875, help="share of the short side that is seen")
-    p.add_argument("--level", default="f3", choices=LEVELS, help="map to average: stage 3, or the pyramid's")
+    p.add_argument(
+        "--crop-fraction",
+        type=float,
+        default=0.875,
+        help="fraction of the short side that the centre crop covers",
+    )
+    p.add_argument(
+        "--level",
+        default="f3",
+        choices=LEVELS,
+        help="feature map to average: stage 3, or a level of the pyramid",
+    )
     p.add_argument("--k", type=int, default=20, help="neighbours")
     p.add_argument("--temperature", type=float, default=0.07, help="temperature of the neighbours' votes")
     p.add_argument("--batch-size", type=int, default=64)
@@ -44,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="seed of the random weights and the held-out split")
     p.add_argument("--num-gpus", type=int, default=0, help="GPUs of this machine, one process each")
     p.add_argument("--num-processes", type=int, default=1, help="processes on the CPU, with --device cpu")
-    p.add_argument("--json", metavar="OUT", help="write the numbers there, too")
+    p.add_argument("--json", metavar="OUT", help="also write the results to this file")
     return p
 
 

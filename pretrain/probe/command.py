@@ -15,7 +15,7 @@ def start_parser(program: str, description: str | None) -> argparse.ArgumentPars
     start.add_argument(
         "--weights", metavar="FILE", help="checkpoint of any known layout, or its address (itpn://...)"
     )
-    start.add_argument("--random", action="store_true", help="no weights: what the random trunk gives")
+    start.add_argument("--random", action="store_true", help="use random weights")
     p.add_argument("--name", required=True, help="variant, such as fast_itpn_nano")
     add_debug(p)
     return p

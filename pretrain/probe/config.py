@@ -28,7 +28,7 @@ def expand(arguments: Sequence[str] | None) -> list[str] | None:
     places = {split: data[split].get("images") for split in ("train", "val")}
     missing = [f"dataset.{split}.images=PLACE" for split, place in places.items() if not place]
     if missing:
-        raise ValueError(f"{given.config_file} names no images: add --opts {' '.join(missing)}")
+        raise ValueError(f"{given.config_file} gives no images: add --opts {' '.join(missing)}")
     image = cfg.dataloader.image
     found = ["--name", network.name, "--train", places["train"], "--test", places["val"]]
     found += ["--image-size", str(image.size), "--crop-fraction", str(image.crop_fraction)]

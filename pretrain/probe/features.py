@@ -43,7 +43,7 @@ class TrunkFeatures(nn.Module):
         if level not in LEVELS:
             raise ValueError(f"level {level!r}: choose from {', '.join(LEVELS)}")
         if level != "f3" and pyramid is None:
-            raise ValueError(f"level {level!r} is the pyramid's: give it, or choose f3")
+            raise ValueError(f"level {level!r} belongs to the pyramid: pass the pyramid, or choose f3")
         self.trunk, self.pyramid, self.level = trunk, pyramid, level
         self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)

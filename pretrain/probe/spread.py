@@ -52,7 +52,9 @@ def spread(maps: Tensor) -> Spread:
     values = maps.double().flatten(1, 2)
     images, places = values.shape[:2]
     if images < 2 or places < 2:
-        raise ValueError(f"the spread of {images} images with {places} places: needs two of each")
+        raise ValueError(
+            f"the spread of {images} images with {places} places: at least two of each are needed"
+        )
     rms = values.square().mean().sqrt().item()
     values = values - values.mean((0, 1))
     flat = values.flatten(0, 1)
@@ -101,7 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     p.add_argument("--images", required=True, metavar="FOLDER")
     p.add_argument("--image-size", type=int, default=128, help="side in pixels (default: %(default)s)")
     p.add_argument(
-        "--num-images", type=int, default=64, help="the first of the folder (default: %(default)s)"
+        "--num-images",
+        type=int,
+        default=64,
+        help="number of images, the first ones in the folder (default: %(default)s)",
     )
     p.add_argument("--fpn-dim", type=int, default=128, help="width of the pyramid (default: %(default)s)")
     args = p.parse_args(arguments)

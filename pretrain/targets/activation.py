@@ -37,24 +37,25 @@ def check_activation(vit: nn.Module, state: dict[str, Tensor], origin: str | Pat
     if quick:
         if _PLAIN_NAMES.search(name) and not _QUICK_NAMES.search(name):
             raise CheckpointError(
-                f"{origin}: by its name trained with GELU, and the tower has QuickGELU: choose {remedy} "
-                "(or rename the file)"
+                f"{origin}: according to its name trained with GELU, but the tower has QuickGELU: choose "
+                f"{remedy} (or rename the file)"
             )
         return
     if all(mark in state for mark in _OPENAI_MARKS):
         raise CheckpointError(
-            f"{origin}: these are OpenAI's weights, trained with QuickGELU, and the tower has GELU: "
+            f"{origin}: these are OpenAI's weights, trained with QuickGELU, but the tower has GELU: "
             f"choose {remedy}"
         )
     if _QUICK_NAMES.search(name):
         raise CheckpointError(
-            f"{origin}: by its name trained with QuickGELU, and the tower has GELU: choose {remedy} "
-            "(or rename the file)"
+            f"{origin}: according to its name trained with QuickGELU, but the tower has GELU: choose "
+            f"{remedy} (or rename the file)"
         )
     if _half_matrices(state):
         logger.warning(
-            "%s: matrices of half precision beside norms of full precision, as OpenAI published its towers. "
-            "They were trained with QuickGELU, and this tower has GELU: if the file is OpenAI's, choose %s",
+            "%s: the matrices have half precision and the norms full precision, like OpenAI's published "
+            "towers. Those were trained with QuickGELU, but this tower has GELU: if the file is "
+            "OpenAI's, choose %s",
             origin,
             remedy,
         )

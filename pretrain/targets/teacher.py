@@ -79,11 +79,12 @@ class CLIPTeacher(Teacher):
         if features not in ("tokens", "projected"):
             raise ValueError(f"features {features!r}: choose tokens or projected")
         if source == "open_clip" and options:
-            raise ValueError("options are timm's; open_clip's towers are fixed by their names")
+            raise ValueError("options apply only to timm; the towers of open_clip are fixed by their names")
         if weights is None and not random:
             raise ValueError(
-                f"teacher {name}: weights=None, and a teacher is of no use without. Download its file once "
-                f"(.safetensors is best) and give the path as weights=...; random=True is for tests"
+                f"teacher {name}: weights=None, but a teacher without weights is useless. Download its "
+                "file once (.safetensors is best) and give the path as weights=...; random=True is for "
+                "tests"
             )
         if weights is not None and random:
             raise ValueError(f"teacher {name}: weights={str(weights)!r} and random=True exclude each other")
@@ -101,8 +102,8 @@ class CLIPTeacher(Teacher):
                 projection = random_projection(tower.width) if state is None else tower.projection
                 if projection is None:
                     raise ValueError(
-                        f"features='projected': {weights} has no projection of CLIP; "
-                        f"features='tokens' needs none"
+                        f"features='projected': {weights} has no CLIP projection; features='tokens' needs "
+                        "none"
                     )
         self.dim = tower.width if projection is None else projection.shape[1]
         self.grid, self.image_size = tower.grid, (tower.image_size, tower.image_size)

@@ -90,7 +90,7 @@ def build_timm(
     vit = timm.create_model(name, pretrained=False, num_classes=0, **options)
     # the norm before the first block is what sets CLIP's towers apart from other ViTs
     if not isinstance(vit, VisionTransformer) or isinstance(vit.norm_pre, nn.Identity):
-        raise ValueError(f"name {name!r}: no CLIP image tower; choose one of timm's vit_*_clip_* models")
+        raise ValueError(f"name {name!r}: not a CLIP image tower; choose one of timm's vit_*_clip_* models")
     size, patch = vit.patch_embed.img_size[0], vit.patch_embed.patch_size[0]
     _check_size(name, size, patch)
     projection = None
@@ -133,18 +133,18 @@ def build_open_clip(
     except ImportError as error:
         raise ImportError(
             "source='open_clip' needs a package that is not installed: pip install open_clip_torch "
-            "(source='timm' does without, and reads the same checkpoints)"
+            "(source='timm' does not need it, and reads the same checkpoints)"
         ) from error
     config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
     if config is None:
         raise ValueError(f"name {name!r}: open_clip has no such model; ViT-L-14 is one")
     if "timm_model_name" in config["vision_cfg"] or "hf_model_name" in config["text_cfg"]:
-        raise ValueError(f"name {name!r}: its towers are another library's; choose source='timm'")
+        raise ValueError(f"name {name!r}: its towers belong to another library; choose source='timm'")
     size = image_size or int(config["vision_cfg"].get("image_size", 224))
     clip = open_clip.create_model(name, load_weights=False, pretrained_text=False, force_image_size=size)
     vit = clip.visual
     if not isinstance(vit, VisionTransformer):
-        raise ValueError(f"name {name!r}: no ViT; choose one of open_clip's ViT-* models")
+        raise ValueError(f"name {name!r}: not a ViT; choose one of open_clip's ViT-* models")
     _check_size(name, size, vit.patch_size[0])
     if state is not None:
         quick = name.endswith("-quickgelu")

@@ -125,7 +125,7 @@ def test_compiled(micro, way, spec):
         ("stage3/0", "every 2nd"),
         ("all.1", "choose from"),
         ("stage3.4", "stage3 has blocks 0 to 3"),
-        ("keep_attention", "needs blocks that recompute"),
+        ("keep_attention", "needs blocks that are recomputed"),
         ((1, 2), "'1': choose from"),
     ],
 )

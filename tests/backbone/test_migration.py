@@ -152,8 +152,8 @@ def test_affine_starts_as_identity_and_takes_leaving_tokens_only(micro):
     [
         ({"keep": 0.0}, "migration keep 0.0.*ratio in"),
         ({"keep": (0.5, 0.5)}, "3 of them"),
-        ({"at": (0.5, 0.25, 0.75)}, "growing shares"),
-        ({"at": (0.25, 0.5, 1.0)}, "growing shares"),
+        ({"at": (0.5, 0.25, 0.75)}, "increasing fractions"),
+        ({"at": (0.25, 0.5, 1.0)}, "increasing fractions"),
         ({"metric": "colour"}, "'colour'.*mean_dissimilarity"),
     ],
 )

@@ -181,7 +181,7 @@ def test_our_own_training_checkpoint(tmp_path):
 def test_grids_that_the_official_layout_can_not_hold(tmp_path, name, options):
     """Also 2x8, whose 16 positions would come back as 4x4."""
     atomic_save({"model": create_model(name, **{**SMALL, **options}).state_dict()}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"square ones only.*keep the layout itpn_d2"):
+    with pytest.raises(CheckpointError, match=r"only square grids.*keep the layout itpn_d2"):
         convert(tmp_path / "a.pth", tmp_path / "b.pth", "official")
     convert(tmp_path / "a.pth", tmp_path / "b.safetensors")
     rows, columns = options["pos_grid"]
@@ -210,11 +210,11 @@ def test_moving_average(tmp_path):
 @pytest.mark.parametrize(
     ("target", "options", "words"),
     [
-        ("x.bin", {}, r"choose \.pth, \.pt, \.safetensors"),
-        ("none/x.pth", {}, "no folder"),
+        ("x.bin", {}, r"choose one of \.pth, \.pt, \.safetensors"),
+        ("none/x.pth", {}, "does not exist"),
         ("model.pth", {"overwrite": True}, "is the source"),
         ("there.pth", {}, "--force"),
-        ("x.pth", {"drop": ["nothing."]}, "no name begins so"),
+        ("x.pth", {"drop": ["nothing."]}, "no name begins like this"),
         ("x.pth", {"wrapper": "weights"}, "choose module, model, state_dict"),
         ("x.pth", {"layout": "timm"}, "choose itpn_d2 or official"),
     ],

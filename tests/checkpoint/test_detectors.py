@@ -207,5 +207,5 @@ def test_files_there_and_back(name, tmp_path):
 
 def test_a_model_without_such_heads_says_what_to_do():
     _, weights, _ = fixture("dino_detrex")
-    with pytest.raises(CheckpointError, match="names of detrex: load it into a DINO .*backbone="):
+    with pytest.raises(CheckpointError, match="layout detrex: load it into a DINO .*backbone="):
         load_pretrained(create_model("fast_itpn_nano", pyramid=True), weights)

@@ -76,7 +76,7 @@ def test_the_heads_of_a_published_detector(tmp_path, detector):
     own = target.state_dict()
     assert report.loaded and all(torch.equal(own[k], source.state_dict()[k]) for k in report.loaded)
     with pytest.raises(
-        CheckpointError, match=r"model_final.pkl: .*tensors of this one are not in it.*backbone"
+        CheckpointError, match=r"model_final.pkl: .*tensors of this model are missing.*backbone"
     ):
         Checkpointer(target).load(str(tmp_path / "model_final.pkl"), [], complete=True)
 
@@ -85,7 +85,7 @@ def test_nothing_of_it_fits(tmp_path):
     (tmp_path / "x.pkl").write_bytes(
         pickle.dumps({"model": {"roi_heads.box_head.fc1.weight": np.ones((2, 2))}})
     )
-    with pytest.raises(CheckpointError, match="x.pkl: it holds a detector of Detectron2, of which nothing"):
+    with pytest.raises(CheckpointError, match="x.pkl: it contains a detector of Detectron2, but no tensor"):
         load_pretrained(torch.nn.Linear(2, 2), tmp_path / "x.pkl")
 
 

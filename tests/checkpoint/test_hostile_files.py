@@ -354,6 +354,6 @@ def test_safetensors_metadata_is_data(tmp_path):
     for text in ("not json", "[1]", '{"pretraining": "text"}', '{"model": {}}'):
         save_file(trunk().state_dict(), tmp_path / "x.safetensors", {"itpn_d2": text})
         if text == "not json":
-            refused(tmp_path / "x.safetensors", "not a whole")
+            refused(tmp_path / "x.safetensors", "not a complete")
         else:
             assert not load_pretrained(trunk(), tmp_path / "x.safetensors").missing

@@ -135,7 +135,7 @@ def test_bare_trunk():
     ],
 )
 def test_unknown_models_are_refused(state):
-    with pytest.raises(CheckpointError, match="no known model"):
+    with pytest.raises(CheckpointError, match="unknown checkpoint layout"):
         to_native(state)
 
 

@@ -59,7 +59,7 @@ def test_a_tag_that_is_missing(tmp_path):
     assert last_checkpoint(tmp_path).name == "model_final.pth"
     (tmp_path / "last_checkpoint").unlink()
     with pytest.raises(
-        CheckpointError, match=r"missing, beside .*model_final.pth.*write model_0000004.pth into"
+        CheckpointError, match=r"missing, although there are .*model_final.pth.*write model_0000004.pth into"
     ):
         last_checkpoint(tmp_path)
     (tmp_path / "last_checkpoint").mkdir()
@@ -125,7 +125,7 @@ def test_a_state_that_is_missing(tmp_path):
 def test_classes_travel_with_the_weights(tmp_path, here, words):
     checkpointer(tmp_path, classes=Classes(["a", "b"])).save_weights("x")
     path = str(tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match=f"x.pth: trained for other classes.*{words}"):
+    with pytest.raises(CheckpointError, match=f"x.pth: trained with other classes.*{words}"):
         checkpointer("", classes=Classes(here)).load(path, [], complete=True)
     for same in (Classes(["a", "b"]), Classes(), None):
         found = checkpointer("", classes=same).load(path, [], complete=True)

@@ -205,7 +205,7 @@ def test_differences():
     assert difference(a, swapped, fields) == 0
     swapped[0] = swapped[0] + 0.5
     assert difference(a, swapped, fields) == 0.5
-    with pytest.raises(ValueError, match="other shapes"):
+    with pytest.raises(ValueError, match="different shapes"):
         difference(a, [x[:1] for x in a], fields)
 
 

@@ -138,9 +138,9 @@ def test_splits(tmp_path, parquet):
             hf_images(str(place))
         with pytest.raises(DatasetError, match="no split 'other'; there are train"):
             hf_images(f"{place}#other")
-    with pytest.raises(DatasetError, match="files have no split"):
+    with pytest.raises(DatasetError, match="files have no splits"):
         hf_images(f"{parquet}/data/train-*.parquet#test")
-    with pytest.raises(DatasetError, match="'val' by the place, and 'train' by split"):
+    with pytest.raises(DatasetError, match="'val' in the address and 'train' as split"):
         hf_images(f"{tmp_path}/two#val", "train")
 
 
@@ -177,7 +177,7 @@ def test_what_is_refused(saved, tmp_path, monkeypatch):
         with pytest.raises(DatasetError, match=words):
             hf_images(str(place), **options)
 
-    refused("no such set; give a folder of save_to_disk", tmp_path / "nothing.parquet")
+    refused("no such dataset; give a folder written by save_to_disk", tmp_path / "nothing.parquet")
     refused("no column 'photo'; it has image, label", saved, image="photo")
     refused(
         "several columns of pictures.*image=NAME",
@@ -188,7 +188,7 @@ def test_what_is_refused(saved, tmp_path, monkeypatch):
     given = rows()
     given[4]["image"] = None
     made(datasets, given).save_to_disk(tmp_path / "without")
-    refused("1 of its 11 rows have no picture in column 'image', the first is number 4", tmp_path / "without")
+    refused("1 of its 11 rows have no image in column 'image', the first is number 4", tmp_path / "without")
     given[4]["label"] = -1
     made(datasets, given).save_to_disk(tmp_path / "unlabelled")
     with pytest.raises(
@@ -234,7 +234,8 @@ def test_code_of_a_set_is_never_run(tmp_path):
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "a.csv").write_text("image,label\na.png,1\n")
     with pytest.raises(
-        DatasetError, match="of the kind 'csv'; those of arrow, imagefolder, parquet, webdataset"
+        DatasetError,
+        match="its format is 'csv'; only datasets in the formats arrow, imagefolder, parquet, webdataset",
     ):
         hf_images(str(tmp_path / "tables"))
     assert not mark.exists()

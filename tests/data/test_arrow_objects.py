@@ -97,7 +97,7 @@ def test_label_images(saved):
     assert (read_labels(records[3]) == expected).all()
     loader = build_train_loader(name, SemanticMapper([]), 2, filter_empty=False, aspect_ratio_grouping=False)
     assert (next(iter(loader))[0]["sem_seg"].numpy() == expected).all()
-    with pytest.raises(DatasetError, match="number 1 is no class"):
+    with pytest.raises(DatasetError, match="number 1 is not a class"):
         register_semantic("arrow_semantic", saved, "", ["ground"])
 
 
@@ -122,7 +122,7 @@ def test_bad_objects_are_refused_by_name_or_left_out(tmp_path):
         register_hf("arrow_train", place)
     assert (
         str(e.value).startswith(place)
-        and "leaves the 72x56 image" in str(e.value)
+        and "extends beyond the 72x56 image" in str(e.value)
         and "no area" in str(e.value)
     )
     found = DatasetCatalog.get(register_hf("arrow_train", place, skip_bad_records=True))
@@ -186,7 +186,7 @@ def test_names_of_numbers_have_to_be_given(tmp_path):
     place = stored(tmp_path, given, kinds)
     with pytest.raises(DatasetError, match="no column 'objects'; it has image, boxes"):
         register_hf("arrow_train", place)
-    with pytest.raises(DatasetError, match="nothing says what its categories are called: set classes"):
+    with pytest.raises(DatasetError, match="the names of its categories are unknown; set classes"):
         register_hf("arrow_train", place, objects="boxes")
     (tmp_path / "names.txt").write_text("bolt\nnut\n")
     for classes in (["bolt", "nut"], str(tmp_path / "names.txt")):

@@ -196,9 +196,9 @@ def test_what_is_measured_and_not_trained_is_counted(coco, caplog):
     write(coco, data)
     with caplog.at_level(logging.INFO):
         register_builtin(NAME)
-    assert "2 x an annotation that is measured, as by COCO, and not trained (bad box)" in caplog.text
+    assert "2 x an annotation that is evaluated, as in COCO, but not trained (bad box)" in caplog.text
     assert (
-        "1 x an annotation that is measured, as by COCO, and not trained (mask without a pixel)"
+        "1 x an annotation that is evaluated, as in COCO, but not trained (mask without a pixel)"
         in caplog.text
     )
     assert "1 x a crowd" in caplog.text

@@ -82,7 +82,7 @@ def test_numbers_count_the_classes_of_training(folder, tmp_path):
     (flat / "val.txt").write_text("my photo 7.JPEG\n")  # a name with blanks, and no label
     with pytest.raises(DatasetError, match="line 1: no label"):
         prepare_datasets(cfg)
-    with pytest.raises(DatasetError, match=r"not in a class folder.*path,label lines instead of"):
+    with pytest.raises(DatasetError, match=r"not in a class folder.*lines path,label instead of"):
         prepare_datasets(dataset(folder, str(flat)))
 
 
@@ -145,7 +145,7 @@ def test_nothing_but_broken_images(folder, tmp_path):
     with pytest.raises(DatasetError, match="none of its 9 images can be read"):
         register_labelled_images("all_broken_train", folder, skip_bad_records=True)
     register_labelled_images("all_broken_train", folder, verify_images="none")
-    with pytest.raises(DatasetError, match=r"A/00\.jpg: it can't be read, nor"):
+    with pytest.raises(DatasetError, match=r"A/00\.jpg: neither this image nor"):
         next(iter(build_test_loader("all_broken_train", LabelledImageMapper(np.array))))
 
 
@@ -159,7 +159,7 @@ def test_wrong_places_say_what_to_set(images, words):
 
 def test_an_image_outside_the_class_folders(folder, tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "train" / "loose.png")
-    with pytest.raises(DatasetError, match=r"loose\.png: not in a class folder"):
+    with pytest.raises(DatasetError, match=r"loose\.png: it is not in a class folder"):
         register_labelled_images("loose_train", folder)
 
 

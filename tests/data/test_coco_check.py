@@ -145,7 +145,7 @@ def test_all_problems_are_reported_at_once(tmp_path, images):
         ("[]", "object"),
         ("{}", "images"),
         (json.dumps({"images": [], "annotations": [], "categories": []}), "empty"),
-        (json.dumps({**good(), "annotations": {}}), "'annotations' is missing or no list"),
+        (json.dumps({**good(), "annotations": {}}), "'annotations' is missing or not a list"),
         (json.dumps({**good(), "categories": []}), "'categories' is empty"),
         ('{"images": [], "images": [1]}', "'images' twice"),
         ("[" * 100_000, "thousands of levels"),

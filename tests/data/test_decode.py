@@ -129,7 +129,7 @@ def test_damage_is_one_kind_of_error_with_a_reason(tmp_path):
     assert "truncated" in reasons["cut.jpg"]
     assert "UnidentifiedImageError" in reasons["text.png"]
     assert "ITPN_D2_MAX_PIXELS=900000000" in reasons["bomb.bmp"]
-    assert "no regular file" in reasons["folder.png"]
+    assert "not a regular file" in reasons["folder.png"]
     assert "FileNotFoundError" in reasons["none.jpg"]
 
 

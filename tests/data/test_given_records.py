@@ -102,7 +102,7 @@ def change_first(**fields):
         (change_first(bbox_mode=BoxMode.XYXY_REL), "bbox_mode is XYXY_REL"),
         (change_first(bbox_mode=17), "bbox_mode is 17"),
         (change_first(bbox_mode=BoxMode.XYXY_ABS, bbox=[20, 20, 5, 5]), "has no area"),
-        (change_first(bbox=[60, 40, 70, 50]), "as corners x1, y1, x2, y2 it would fit"),
+        (change_first(bbox=[60, 40, 70, 50]), "read as corners x1, y1, x2, y2, it would fit"),
         (change_first(category_id=7), "category_id 7 is not declared"),
         (change_first(segmentation={"size": [HEIGHT, WIDTH], "counts": b"3"}), "does not fill its image"),
         (change_first(segmentation=[[1, 2, 3, 4]]), "under 3 points"),
@@ -168,7 +168,7 @@ def test_functions_that_fail_and_metadata_without_classes(place):
     with pytest.raises(DatasetError, match=r"'fails': the function .* fails: FileNotFoundError.*none.csv"):
         register_builtin("fails")
     DatasetCatalog.register("unnamed", lambda: records(made_set()))
-    with pytest.raises(DatasetError, match="have no thing_classes.*MetadataCatalog.get"):
+    with pytest.raises(DatasetError, match="lacks thing_classes.*MetadataCatalog.get"):
         register_builtin("unnamed")
 
 

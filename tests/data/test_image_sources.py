@@ -68,7 +68,7 @@ def test_folder_labels_are_its_folders(tree):
     assert source.classes == ("a", "b", "c") and source.labels is not None
     assert source.labels.tolist() == [0, 1, 1] and source.labels.dtype == np.int32
     (tree / "loose.png").touch()
-    with pytest.raises(DatasetError, match=r"loose\.png: not in a class folder"):
+    with pytest.raises(DatasetError, match=r"loose\.png: it is not in a class folder"):
         image_folder(str(tree), labelled=True)
 
 
@@ -102,11 +102,11 @@ def test_coco_keeps_the_order_of_the_json(tmp_path):
     [
         (None, "no such file"),
         ("{", "not a json file"),
-        ("[]", "(is missing or no list|this is a list)"),
-        ('{"images": {}}', "(is missing or no list|this is a list)"),
+        ("[]", "(is missing or not a list|this is a list)"),
+        ('{"images": {}}', "(is missing or not a list|this is a list)"),
         ('{"images": []}', "is empty"),
-        ('{"images": [{"file_name": "a"}, {"id": 1}]}', r"images\[1\]: (no file_name|3 is no object)"),
-        ('{"images": [3]}', r"images\[0\]: (no file_name|3 is no object)"),
+        ('{"images": [{"file_name": "a"}, {"id": 1}]}', r"images\[1\]: (no file_name|3 is not an object)"),
+        ('{"images": [3]}', r"images\[0\]: (no file_name|3 is not an object)"),
     ],
 )
 def test_coco_refuses(tmp_path, text, message):

@@ -39,7 +39,7 @@ def test_missing(monkeypatch, name):
 def test_too_old_for_this_numpy(tmp_path, monkeypatch, name):
     package(tmp_path, "SUM = 'np.cumsum(x).astype(dtype=np.float)'")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(DatasetError, match=r"eval.py uses np.float, which numpy .*write float for np.float"):
+    with pytest.raises(DatasetError, match=r"eval.py uses np.float, which numpy .*replace np.float by float"):
         register_builtin(name)
 
 

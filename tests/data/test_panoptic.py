@@ -225,8 +225,8 @@ def test_odd_values_are_taken_as_they_are_meant(made, kind):
 
 REFUSED = {
     "segment id/list": (segment(id=[1]), "segment id is"),
-    "segment id/zero": (segment(id=0), "no colour"),
-    "segment id/huge": (segment(id=256**3), "no colour"),
+    "segment id/zero": (segment(id=0), "not a colour"),
+    "segment id/huge": (segment(id=256**3), "not a colour"),
     "segment id/word": (segment(id="x"), "segment id is 'x'"),
     "category id/list": (segment(category_id=[20]), "category_id is"),
     "category id/object": (segment(category_id={"a": 1}), "category_id is"),
@@ -237,7 +237,7 @@ REFUSED = {
     "image/file number": (lambda d, _: d["images"][0].update(file_name=1), "file_name is 1"),
     "image id/list": (first(image_id=[1]), "image_id is"),
     "segments/object": (first(segments_info={"id": 1}), "segments_info is"),
-    "segments/numbers": (first(segments_info=[1, 2]), "no object"),
+    "segments/numbers": (first(segments_info=[1, 2]), "not an object"),
     "isthing/two": (lambda d, _: d["categories"][0].update(isthing=2), "isthing is 2"),
     "category/list": (lambda d, _: d["categories"].append([1]), "no object"),
     "annotation/null": (lambda d, _: d["annotations"].append(None), "no object"),

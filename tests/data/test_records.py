@@ -101,13 +101,13 @@ def test_taken_as_it_is_meant(write, kind):
 SAID = {
     "box/away from its mask": (first(bbox=[40, 30, 20, 20]), "mask"),
     "box/thin": (first(bbox=[5, 5, 0.4, 20], segmentation=None), "bbox below one pixel"),
-    "ignore/one": (first(ignore=1), "ignore 1: a crowd"),
-    "ignore/true": (first(ignore=True), "ignore 1: a crowd"),
+    "ignore/one": (first(ignore=1), "ignore 1: treated as a crowd"),
+    "ignore/true": (first(ignore=True), "ignore 1: treated as a crowd"),
     "crowd/many": (lambda d: [a.update(iscrowd=1) for a in d["annotations"][:2]], "2 x a crowd"),
     "area/of the image": (first(area=1e6), "area that is impossible"),
     "annotation/twice": (
         lambda d: d["annotations"].append({**d["annotations"][0], "id": 77}),
-        "1 x an annotation that is there twice",
+        "1 x an annotation that is listed twice",
     ),
     "category/names alike": (lambda d: d["categories"][1].update(name=" Bolt"), "' Bolt' and 'bolt' are two"),
     "keypoints/outside": (

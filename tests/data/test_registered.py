@@ -158,7 +158,7 @@ def test_what_a_function_leaves_out_is_not_trained_and_measured(place, caplog):
 
     with caplog.at_level(logging.INFO, "itpn_d2"):
         name = register_builtin(with_json(place, made_set(), load))
-    assert re.search("2 images with 3 annotations .* trained, and measured against the 4", caplog.text)
+    assert re.search("2 images with 3 annotations.* trained; evaluation uses the 4", caplog.text)
     assert [len(r["annotations"]) for r in DatasetCatalog.get(name)] == [1, 2]
     assert 50 < perfect(name)["bbox"]["AP"] < 90  # one of two bolts
 
@@ -168,7 +168,7 @@ def test_what_detectron2_loses_is_said(place, caplog):
     for annotation in data["annotations"][:2]:
         annotation["image_id"] = str(annotation["image_id"])
     register_builtin(with_json(place, data, lambda found: found))
-    assert "3 images with 4 annotations of its function are trained" in caplog.text
+    assert "3 images with 4 annotations, which are trained" in caplog.text
 
 
 def test_images_that_the_json_has_not(place, caplog):
@@ -179,7 +179,7 @@ def test_images_that_the_json_has_not(place, caplog):
         return [*found, {**found[0], "image_id": 9, "file_name": str(place / "more.png")}]
 
     name = register_builtin(with_json(place, data, load))
-    assert "gives other images than" in caplog.text
+    assert "returns other images than" in caplog.text
     is_whole(name, 8)
 
 
@@ -207,9 +207,9 @@ def test_label_images(place):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"value": 2}, "number 2 is no class"),
+        ({"value": 2}, "number 2 is not a class"),
         ({"value": 0}, "all pixels of all label images are ignored"),
-        ({"stuff_classes": []}, "no stuff_classes"),
+        ({"stuff_classes": []}, "lacks stuff_classes"),
     ],
 )
 def test_label_images_are_refused_by_name(place, options, words):

@@ -117,7 +117,7 @@ def test_a_cut_file_is_named(packed, keep):
         end = max(m.offset_data + -(-m.size // 512) * 512 for m in archive)
     cut = int(len(data) * keep) if isinstance(keep, float) else keep if keep >= 0 else end
     path.write_bytes(data[:cut])
-    with pytest.raises(DatasetError, match=r"shard-000001\.tar: no whole, uncompressed tar file"):
+    with pytest.raises(DatasetError, match=r"shard-000001\.tar: not a complete, uncompressed tar file"):
         image_shards(str(packed))
 
 
@@ -130,11 +130,11 @@ def test_a_damaged_member_is_replaced_and_counted(packed):
     assert sample["index"] != 1 and len(sample["broken"]) == 1
     assert sample["broken"][0][0] == source.path(1)
     (packed / "shard-000000.tar").write_bytes(b"")
-    assert "cut off" in ImageDataset(source, TrainView(size=16))[(5, 2)]["broken"][0][1]
+    assert "truncated" in ImageDataset(source, TrainView(size=16))[(5, 2)]["broken"][0][1]
 
 
 def test_what_is_refused(packed, tmp_path, refused, monkeypatch):
-    with pytest.raises(DatasetError, match=r"no \.tar file there"):
+    with pytest.raises(DatasetError, match=r"no \.tar file found"):
         image_shards(str(tmp_path / "nothing-*.tar"))
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(__file__, "a.py")
@@ -142,7 +142,7 @@ def test_what_is_refused(packed, tmp_path, refused, monkeypatch):
         image_shards(str(tmp_path / "a.tar"))
     with tarfile.open(tmp_path / "b.tar", "w") as archive:
         archive.add(packed.parent / "images" / "dog" / "0.png", "0.png")
-    with pytest.raises(DatasetError, match=r"1 images have no class, the first is .*b\.tar#\d+\+"):
+    with pytest.raises(DatasetError, match=r"1 images have no class; the first is .*b\.tar#\d+\+"):
         labelled_source(str(tmp_path / "b.tar"))
     with tarfile.open(tmp_path / "c.tar", "w:gz") as archive:
         archive.add(__file__, "a.py")
@@ -150,7 +150,7 @@ def test_what_is_refused(packed, tmp_path, refused, monkeypatch):
         image_shards(str(tmp_path / "c.tar"))
     with pytest.raises(DatasetError, match=r"nowhere://.*fsspec"):
         image_shards("nowhere://bucket/a.tar")
-    with refused("holds tar files already"):
+    with refused("already contains tar files"):
         main([str(tmp_path / "images"), str(packed)])
     with refused("images-per-file=0"):
         main([str(tmp_path / "images"), str(tmp_path / "new"), "--images-per-file", "0"])

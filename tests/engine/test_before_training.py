@@ -88,7 +88,7 @@ def test_validation_loss_asks_for_masks(write):
     build_val_loss_loader(name, TrainMapper([], use_instance_mask=False))
     with pytest.raises(DatasetError, match="1 annotations have no segmentation.*validation_loss=False"):
         build_val_loss_loader(name, TrainMapper([]))
-    with pytest.raises(DatasetError, match="no annotation for a validation loss"):
+    with pytest.raises(DatasetError, match="no annotations, which the validation loss needs"):
         build_val_loss_loader(register_coco("loss_none", *write(None)), TrainMapper([]))
 
 
@@ -120,7 +120,7 @@ def test_evaluation_needs_the_validation_set_alone(write, train):
 
 
 def test_training_needs_annotations(write):
-    with pytest.raises(DatasetError, match="nothing to learn from it"):
+    with pytest.raises(DatasetError, match="no annotations to learn from"):
         prepare_datasets(section(write(None), write([SQUARE], "other")))
     dataset = section(write([SQUARE]), write(None, "test"))
     prepare_datasets(dataset)

@@ -27,7 +27,7 @@ def test_weights_for_evaluation(run, trained, tmp_path):
     atomic_save(
         {"model": {k: v for k, v in whole.items() if "box_predictor" not in k}}, train.init_checkpoint
     )
-    with pytest.raises(CheckpointError, match=r"part\.pth.*4 tensors of this one.*roi_heads.box_predictor"):
+    with pytest.raises(CheckpointError, match=r"part\.pth.*4 tensors of this model.*roi_heads.box_predictor"):
         run.load_weights("--eval-only")
     train.allow_incomplete = True
     run.load_weights("--eval-only")
@@ -35,7 +35,7 @@ def test_weights_for_evaluation(run, trained, tmp_path):
     names = list(run.cfg.dataset.class_names)
     for stored, words in ((names[::-1], "in another order"), (["x", *names[1:]], "of other names")):
         atomic_save({"model": whole, "classes": {"names": stored}}, train.init_checkpoint)
-        with pytest.raises(CheckpointError, match=rf"part\.pth: trained for other classes.*{words}"):
+        with pytest.raises(CheckpointError, match=rf"part\.pth: trained with other classes.*{words}"):
             run.load_weights("--eval-only")
     atomic_save({"model": whole, "classes": {"names": names}}, train.init_checkpoint)
     run.load_weights("--eval-only")

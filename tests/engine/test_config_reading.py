@@ -39,13 +39,13 @@ BROKEN = {
     "latin.yaml": (b"a: \xff\xe9", "latin.yaml.*UTF-8"),
     "broken.yaml": ("a: [1\nb: 2", r"broken.yaml:\d"),
     "tab.yaml": ("a:\n\t- b", "tab.yaml:2"),
-    "twice.yaml": ("MODEL: {WEIGHTS: a}\nMODEL: {WEIGHTS: b}", "twice.yaml:2: MODEL stands twice"),
+    "twice.yaml": ("MODEL: {WEIGHTS: a}\nMODEL: {WEIGHTS: b}", "twice.yaml:2: MODEL occurs twice"),
     "two.yaml": ("a: 1\n---\nb: 2", "another document"),
     "object.yaml": ("MODEL: !!python/object/apply:os.mkdir [made]", "python/object"),
     "bomb.yaml": (BOMB, "aliases"),
     "sections.yaml": ("model: {}\n" + BOMB, "aliases"),
     "merge.yaml": (MERGES, "aliases"),
-    "loop.yaml": ("model: &m {a: *m}", "within what it repeats"),
+    "loop.yaml": ("model: &m {a: *m}", "inside the value that it repeats"),
     "deep.yaml": ("a: " + "[" * 50000, "levels|nesting depth"),
     "long.yaml": ("a: [" + "1," * 500_000 + "]", "values"),
     "unknown.yaml": ("NOPE: 1", "no key NOPE"),
@@ -183,7 +183,7 @@ def test_a_yaml_names_no_code(tmp_path, foreign, target, place):
     call = {"_target_": target, "path": str(tmp_path / "made")}
     OmegaConf.update(content, place, call, merge=False, force_add=True)
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(content))
-    with pytest.raises(ConfigError, match=r"_target_.*a .yaml is data"):
+    with pytest.raises(ConfigError, match=r"_target_.*a .yaml is"):
         load_config(str(tmp_path / "config.yaml"))
     assert not (tmp_path / "made").exists()
 
@@ -209,7 +209,7 @@ def test_a_yaml_does_not_reach_the_environment(tmp_path, foreign, text):
     content = OmegaConf.to_container(OmegaConf.create(foreign))
     content["train"]["init_checkpoint"] = text
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(ConfigError, match=r"train.init_checkpoint.*a .yaml is data"):
+    with pytest.raises(ConfigError, match=r"train.init_checkpoint.*a .yaml is"):
         load_config(str(tmp_path / "config.yaml"))
 
 

@@ -63,7 +63,7 @@ def test_before_the_config_is_read_and_in_each_process(folder):
         ("no.such.module", None, "no such module; name a file"),
         ("fails.py", "x = 1\nprint(1 / 0)\n", r"it fails: ZeroDivisionError.*fails.py:2"),
         ("broken.py", "def\n", "it fails: SyntaxError"),
-        ("json.py", "", "another module is named json: rename"),
+        ("json.py", "", "another module is also named json; rename"),
         ("again.py", SETS + SETS, "AssertionError.*already registered"),
     ],
 )

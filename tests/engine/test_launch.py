@@ -141,8 +141,8 @@ def test_a_killed_process_is_said():
         ({"num_machines": 2, "machine_rank": 2, "dist_url": "tcp://a:1"}, "ranks start at 0"),
         ({"num_gpus": 1, "num_processes": 2}, "give only one"),
         ({"num_gpus": 1, "device": "cpu"}, "num_processes instead"),
-        ({"num_gpus": 999}, "num_gpus=999, but this machine shows"),
-        ({"num_processes": 0}, "start at 1"),
+        ({"num_gpus": 999}, "num_gpus=999, but this machine has"),
+        ({"num_processes": 0}, "at least 1 machine and process"),
     ],
 )
 def test_refuses(options, match):

@@ -168,7 +168,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
         cwd=ROOT,
     )
     assert process.stdout.readline() == "held\n"
-    with pytest.raises(ConfigError, match=f"another run writes there .process {process.pid} on"):
+    with pytest.raises(ConfigError, match=f"another run is writing there .process {process.pid} on"):
         Run(small(tmp_path, "train.max_iter=1"))
     assert not (tmp_path / "config.yaml").exists()
     process.kill()
@@ -246,7 +246,7 @@ def test_parts_that_do_not_go_together_are_an_error_of_use(tmp_path):
     cfg = small(
         tmp_path, "train.max_iter=2", "model.roi_heads.box_predictor.box2box_transform.weights.2=[[]]"
     )
-    with pytest.raises(ConfigError, match=r"the first iteration fails: \w+Error.*error\.txt"):
+    with pytest.raises(ConfigError, match=r"the first iteration failed: \w+Error.*error\.txt"):
         Run(cfg).train()
     assert "Traceback" in (tmp_path / "error.txt").read_text()
 

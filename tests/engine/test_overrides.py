@@ -114,7 +114,7 @@ def test_what_cannot_be_read_is_said(override):
 def test_a_number_of_a_model_stays_a_number(value):
     cfg = OmegaConf.create({"model": {"rate": 0.5, "size": 3, "flag": True, "free": None}, "rate": 1})
     for key in ("model.rate", "model.size"):
-        with pytest.raises(ConfigError, match=f"{key}=.*a number is wanted, as .* which the config has"):
+        with pytest.raises(ConfigError, match=f"{key}=.*a number is expected, like .* in the config"):
             apply_overrides(cfg, [f"{key}={value}"])
     apply_overrides(cfg, [f"rate={value}", f"model.free={value}", f"model.flag={value}"])
     assert apply_overrides(cfg, ["model.rate=[1,2]", "model.size=${model.free}"]).model.rate == [1, 2]

@@ -99,5 +99,5 @@ def test_the_place_in_the_schedule_is_the_iteration(stopped):
 
 def test_other_groups_of_parameters_are_refused(stopped):
     run = Run(small(stopped, *FOUR, "optimizer.params.layer_decay=0.5"))
-    with pytest.raises(ConfigError, match="other groups of parameters.*layer_decay.*init_checkpoint"):
+    with pytest.raises(ConfigError, match="parameter groups differ.*layer_decay.*init_checkpoint"):
         run.train(resume=True)

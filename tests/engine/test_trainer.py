@@ -215,7 +215,7 @@ def test_bad_steps_are_skipped_and_counted(tmp_path, late, caplog):
     trainer.train(0, 6)
     assert trainer.storage.latest()["skipped_steps"][0] == 3
     assert [i for _, i in trainer.storage.history("total_loss").values()] == [0, 3, 5]
-    assert caplog.text.count("optimizer step left out") == 3
+    assert caplog.text.count("optimizer step skipped") == 3
     torch.manual_seed(3)
     model = Regressor()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=late)
@@ -235,7 +235,7 @@ def test_too_many_bad_steps_in_a_row_stop(tmp_path):
     trainer, _, _ = build(tmp_path, 40, nan="skip")
     trainer.set_data(poisoned({*range(2, 11), *range(12, 22)}))
     with pytest.raises(
-        FloatingPointError, match="has left out 10 steps in a row: loss is nan at iteration 21"
+        FloatingPointError, match="has skipped 10 steps in a row: loss is nan at iteration 21"
     ):
         trainer.train(0, 40)
     assert trainer.check.skipped == 19

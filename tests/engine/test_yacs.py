@@ -57,7 +57,7 @@ REFUSED = {
     "INPUT.RANDOM_FLIP=both": "horizontal, vertical, none",
     "INPUT.MIN_SIZE_TRAIN_SAMPLING=range": "MIN_SIZE_TRAIN.*smallest",
     "DATASETS.TRAIN=()": "at least one",
-    "DATASETS.TEST=('coco_2017_val','coco_2014_val')": "one registered set",
+    "DATASETS.TEST=('coco_2017_val','coco_2014_val')": "one registered dataset",
 }
 
 
@@ -186,7 +186,7 @@ def test_without_an_optimizer(tmp_path, caplog):
         optimizer = load_config(str(file)).optimizer
     assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("SGD", 0.02, 0.9)
     (said,) = [record.getMessage() for record in caplog.records]
-    assert "sgd.yaml: no SOLVER.OPTIMIZER" in said and "BASE_LR=0.02" in said and "AdamW" in said
+    assert "sgd.yaml: SOLVER.OPTIMIZER is not set" in said and "BASE_LR=0.02" in said and "AdamW" in said
 
 
 @pytest.mark.parametrize(
@@ -250,5 +250,5 @@ def test_several_training_sets(sets):
     assert build(cfg.dataset.train) == cfg.dataloader.train.dataset == "yacs_a+yacs_b"
     assert [Path(r["file_name"]).stem for r in DatasetCatalog.get("yacs_a+yacs_b")] == ["yacs_a", "yacs_b"]
     assert MetadataCatalog.get("yacs_a+yacs_b").thing_classes == ["x", "y"]
-    with pytest.raises(DatasetError, match=r"'yacs_a' and 'yacs_c' have other classes"):
+    with pytest.raises(DatasetError, match=r"'yacs_a' and 'yacs_c' have different classes"):
         register_together("yacs_d", ["yacs_a", "yacs_c"])

@@ -136,7 +136,7 @@ def test_from_a_yacs_config():
 
 def test_group_norm_needs_more_than_a_value():
     for channels in (32, 80):
-        with pytest.raises(ValueError, match="multiple of 32 from 64"):
+        with pytest.raises(ValueError, match="multiple of 32 that is at least 64"):
             UPerNetHead(SHAPES, num_classes=3, channels=channels, norm="GN")
 
 

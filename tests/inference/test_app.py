@@ -145,7 +145,7 @@ def test_a_port_that_is_taken(models):
 
 @pytest.mark.parametrize(
     "options, reason",
-    [(["--weights", "a"], "1 for 2 configs"), (["--names", "x", "x"], "x, x: each needs a name")],
+    [(["--weights", "a"], "1 for 2 configs"), (["--names", "x", "x"], "x, x: all names must be different")],
 )
 def test_choices_that_do_not_fit(options, reason, refused):
     with refused(reason):

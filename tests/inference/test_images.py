@@ -60,10 +60,10 @@ def test_what_cannot_be_read(bad):
 @pytest.mark.parametrize(
     "given, reason",
     [
-        (None, "was it read"),
-        (3, "was it read"),
-        (np.zeros((5, 5, 2)), r"one of \(5, 5, 2\)"),
-        (np.zeros(5), r"one of \(5,\)"),
+        (None, "did reading it fail"),
+        (3, "did reading it fail"),
+        (np.zeros((5, 5, 2)), r"this one has \(5, 5, 2\)"),
+        (np.zeros(5), r"this one has \(5,\)"),
         (np.zeros((0, 5, 3), np.uint8), "no pixels"),
         (np.full((5, 5, 3), np.nan), "nan"),
         (np.full((5, 5, 3), -4), "from -4 to -4"),

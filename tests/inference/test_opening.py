@@ -84,9 +84,9 @@ def test_a_folder_of_save_pretrained(nuclei):
     ):
         open_predictor("package://x")
     for given, words in (
-        ((None, "x.pth"), "--weights: say of which model, --config-file FILE"),
-        ((folder, "x.pth"), "--weights: say of which model"),
-        ((None, None, ["a=1"]), "overrides: say of which model"),
+        ((None, "x.pth"), "--weights: the model is unknown; give --config-file FILE"),
+        ((folder, "x.pth"), "--weights: the model is unknown"),
+        ((None, None, ["a=1"]), "overrides: the model is unknown"),
     ):
         with pytest.raises(ConfigError, match=words):
             open_predictor(*given)

@@ -115,7 +115,7 @@ def test_no_level_gives_zeros():
 
 def test_levels_that_do_not_fit_are_named():
     value, locations, weights = inputs(SHAPES["levels"])
-    with pytest.raises(ValueError, match=r"have 28 cells in 1 levels; value has 51 cells"):
+    with pytest.raises(ValueError, match=r"have 28 cells in 1 levels, but value has 51 cells"):
         sample_levels(value, [(4, 7)], locations, weights)
     with pytest.raises(ValueError, match="locations have 3 levels"):
         sample_levels(value, [(51, 1)], locations, weights)

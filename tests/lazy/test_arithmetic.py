@@ -47,7 +47,7 @@ def test_as_python_has_it(text):
     ],
 )
 def test_anything_else_is_refused(text):
-    with pytest.raises(ValueError, match="no list of numbers"):
+    with pytest.raises(ValueError, match="not a list of numbers"):
         list_of_numbers(text)
 
 

@@ -130,7 +130,7 @@ def test_what_training_lacks_is_said():
         dino()([{"image": record()["image"]}])
     with pytest.raises(ValueError, match="no criterion"):
         dino(criterion=None)([record()])
-    with pytest.raises(ValueError, match=r"in_features and extra_levels are 2 levels"):
+    with pytest.raises(ValueError, match=r"in_features and extra_levels give 2 levels"):
         dino(in_features=("p3", "p4"))
     with pytest.raises(ValueError, match="choose auto, torch, triton"):
         dino(deformable="cuda")

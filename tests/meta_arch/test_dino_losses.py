@@ -177,7 +177,7 @@ def test_the_order_of_images_and_objects_does_not_matter():
 
 
 def test_unknown_weights_are_named():
-    with pytest.raises(ValueError, match=r"\['mask'\]: this criterion has class, box, giou"):
+    with pytest.raises(ValueError, match=r"\['mask'\]: the losses of this criterion are class, box, giou"):
         Criterion(HungarianMatcher(), weights={"mask": 1.0})
 
 

@@ -136,7 +136,7 @@ def test_wrong_tasks():
         mask_dino("keypoints")
     with pytest.raises(ValueError, match="needs it"):
         mask_dino("panoptic", num_semantic_classes=None)
-    with pytest.raises(ValueError, match="no use for it"):
+    with pytest.raises(ValueError, match="the other tasks do not use it"):
         mask_dino("instance", num_semantic_classes=3)
     with pytest.raises(ValueError, match="the backbone has p2"):
         mask_dino(mask_feature="res2")

@@ -115,7 +115,7 @@ def test_the_first_digest_is_recorded_and_has_to_stay(drive, cache):
     assert recorded() == {"some_weights.pth": hashlib.sha256(CONTENT).hexdigest()}
     path.unlink()
     drive.content = CONTENT[:-1] + b"x"
-    with pytest.raises(ZooError, match=r"some_weights\.pth: sha256 is .* another file than the first time"):
+    with pytest.raises(ZooError, match=r"some_weights\.pth: sha256 is .* differs from the first download"):
         weights_file(weights())
     drive.content = CONTENT
     path.unlink()

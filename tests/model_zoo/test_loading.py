@@ -62,7 +62,7 @@ def test_true_takes_what_the_zoo_lists(listed, caplog):
 
 
 def test_a_variant_without_published_weights():
-    with pytest.raises(UseError, match="none published.*configs/Pretrain/pixel_mim_itpn_nano.py"):
+    with pytest.raises(UseError, match="no published.*configs/Pretrain/pixel_mim_itpn_nano.py"):
         create_model("itpn_nano", weights=True)
     for weights in (None, False):
         assert isinstance(create_model(NANO, weights=weights, **MICRO), Trunk)

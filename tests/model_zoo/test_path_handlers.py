@@ -127,7 +127,7 @@ def test_weights_in_the_package_need_no_network(cache, monkeypatch, capsys):
     ("name", "words"),
     [
         ("fast_itpn_tiny_1600e.pt", "did you mean.*fast_itpn_tiny_1600e_1k.pt"),
-        ("mask_rcnn_fast_itpn_tiny_1x", "none published.*Train it"),
+        ("mask_rcnn_fast_itpn_tiny_1x", "no published.*Train it"),
         ("../../etc/hostname", "neither a file nor a model"),
     ],
 )
@@ -229,5 +229,5 @@ def test_weights_of_the_zoo_may_lie_on_the_hub(hub, monkeypatch, cache):
 
 
 def test_a_file_for_people_alone_has_to_be_placed(cache):
-    with pytest.raises(ZooError, match="no address is known.*in a browser: https://pan.*Place it at"):
+    with pytest.raises(ZooError, match="it has no address.*in a browser: https://pan.*Place it at"):
         PathManager.get_local_path("itpn://itpn_large_clip_21k.pth")

@@ -92,7 +92,7 @@ def test_a_pre_training_is_published_without_what_predicts_pixels(tmp_path, caps
     for key, value in again.items():
         assert torch.equal(value.half(), state[f"backbone.{key}"].half()), key
     atomic_save({"model": {k: v for k, v in state.items() if "pyramid" not in k}}, file)
-    with refused("not all of this one's"):
+    with refused("or incomplete"):
         main([*given, "--output", str(tmp_path / "none"), "--set", *small])
 
 
@@ -100,8 +100,8 @@ def test_what_is_not_published(classifier, tmp_path, refused):
     out = tmp_path / "out"
     content = load_state_file(classifier)
     for change, words in (
-        (lambda c: c.pop("classes"), "no names of classes"),
-        (lambda c: c["model"].pop("network.head.weight"), "weights of another model, or not all"),
+        (lambda c: c.pop("classes"), "no class names"),
+        (lambda c: c["model"].pop("network.head.weight"), "weights of another model, or incomplete"),
         (lambda c: c["model"]["network.head.bias"].fill_(float("nan")), "NaN or infinite"),
         (lambda c: c["classes"].update(names=["a", "b"]), "num_classes|mismatch|not all|classes"),
     ):
@@ -113,13 +113,13 @@ def test_what_is_not_published(classifier, tmp_path, refused):
         atomic_save(other, tmp_path / "other" / "other.pth")
         with refused(words):
             main(command(tmp_path / "other" / "other.pth", out, *SMALL))
-    with refused("is another size or kind"):
+    with refused("has another size or kind"):
         main(command(classifier, out))
     with refused("NAME=NUMBER"):
         main(command(classifier, out, "--metric", "top", *SMALL))
     with refused("no such file"):
         main(command(tmp_path / "none.pth", out, *SMALL))
-    with refused("no repository of the hub"):
+    with refused("not a repository of the hub"):
         main(command(classifier, tmp_path / "pushed", "--push", "name", *SMALL))
     assert not out.exists()
 
@@ -154,13 +154,15 @@ def test_what_is_not_reproduced(quoted, tmp_path, refused):
     with refused("no model 'nothing'"):
         run("nothing")
     for without in ("faster_rcnn_fast_itpn_base_1x", "fast_itpn_base_224"):
-        with refused("none published"):
+        with refused("no published"):
             run(without)
     with refused("no such folder"):
         run(NAME, tmp_path / "none", *SMALL)
     with refused("has no annotations/instances_val2017.json"):
         run("mask_rcnn_itpn_base_1x", tmp_path, "--weights", "x.pth")
-    with refused("of 100 generated scenes, and --data knows ImageNet's classifiers and COCO's detectors"):
+    with refused(
+        "of 100 generated scenes, but --data supports only classifiers on ImageNet and detectors on COCO"
+    ):
         run("Quickstart/mask_rcnn_fast_itpn_nano", tmp_path, "--weights", "x.pth")
-    with refused("task is semantic_segmentation, and --data knows"):
+    with refused("task is semantic_segmentation, but --data supports only"):
         run("Quickstart/semantic_fpn_fast_itpn_nano", tmp_path, "--weights", "x.pth")

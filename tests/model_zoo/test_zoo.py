@@ -131,9 +131,9 @@ def test_backbone_from_an_official_file(cache):
 
 
 def test_published_weights_of_what_has_none():
-    with pytest.raises(ZooError, match="none published"):
+    with pytest.raises(ZooError, match="no published"):
         model_zoo.get_backbone("itpn_nano", weights=True)
-    with pytest.raises(ZooError, match="none published"):
+    with pytest.raises(ZooError, match="no published"):
         model_zoo.get_backbone("Pretrain/mfm_fast_itpn_nano", weights=True)
 
 
@@ -161,7 +161,7 @@ def test_predictor_of_a_detector(tmp_path):
 
 
 def test_predictor_without_weights():
-    with pytest.raises(ZooError, match="none published"):
+    with pytest.raises(ZooError, match="no published"):
         Predictor("mask_rcnn_fast_itpn_tiny_1x")
     with pytest.raises(ZooError, match="predicts nothing"):
         Predictor("distillation_fast_itpn_tiny")

@@ -200,7 +200,7 @@ def test_written_whole_and_repeatable(tmp_path):
     "change, message",
     [
         ({"kind": "depth"}, "kind 'depth': choose"),
-        ({"stride": 12}, "image 32x32: has to divide"),
+        ({"stride": 12}, "image 32x32: must divide"),
         ({"mask": torch.zeros(3, 3, dtype=torch.bool)}, "3x3 units"),
         ({"target": torch.zeros(4, 5)}, "both need 4 tokens, 2x2"),
         ({"prediction": torch.zeros(9, 768), "target": torch.zeros(9, 768)}, "both need 4 tokens"),

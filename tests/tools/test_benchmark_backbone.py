@@ -345,7 +345,7 @@ def test_the_documentation_is_one_command(faked, tmp_path, monkeypatch, refused)
     page = tmp_path / "benchmarks.md"
     page.write_text("# Benchmarks\n\nOther things.\n")
     given = options(tmp_path, "--docs", str(tmp_path))
-    with refused("something measured"):
+    with refused("something must have been measured"):
         benchmark.main([*given, "--cases"])
     benchmark.main([*given, "--cases", "acceleration", "peers"])
     first = page.read_text()
@@ -380,7 +380,7 @@ def test_a_plot_of_nothing_is_refused(tmp_path):
 
 
 def test_an_exponent_needs_two_sizes(refused):
-    with refused("needs two --growth-sizes"):
+    with refused("needs at least two --growth-sizes"):
         benchmark.main(["backbone", "--growth-sizes", "64", "64", "--cases", "growth"])
 
 

@@ -79,9 +79,9 @@ def test_another_budget_is_another_comparison(tmp_path, calls):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--arm", "Boxes"], "a name and a config file"),
-        (["--arm", "Boxes", "nowhere.py"], "a name and a config file"),
-        (["--arm", "Boxes", FASTER, "--start", "a=nowhere.pth"], "of a file that exists"),
+        (["--arm", "Boxes"], "a name and an existing config file"),
+        (["--arm", "Boxes", "nowhere.py"], "a name and an existing config file"),
+        (["--arm", "Boxes", FASTER, "--start", "a=nowhere.pth"], "where FILE exists"),
         (["--arm", "Boxes", FASTER, "--minutes", "0"], "more than 0"),
         (["--arm", "Boxes", FASTER, "--only-starts"], "nothing to do"),
     ],

@@ -145,7 +145,7 @@ def test_a_call_has_a_limit_and_tells_why_it_failed(monkeypatch, tmp_path):
 def test_differences():
     found = {"a": torch.tensor([1.0, 2.5]), "b": torch.tensor([0.0])}
     assert values.difference(found, {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([0.0])}) == 0.25
-    with pytest.raises(ValueError, match="other names"):
+    with pytest.raises(ValueError, match="different names"):
         values.difference(found, {"a": found["a"]})
 
 

@@ -50,8 +50,8 @@ def test_without_submitit(refused, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "nothing to run"),
-        (["--nodes", "0", "--", "train_net.py"], "begin at 1"),
+        ([], "no command given"),
+        (["--nodes", "0", "--", "train_net.py"], "must be at least 1"),
         (["--slurm", "partition", "--", "train_net.py"], "--slurm partition: write KEY=VALUE"),
     ],
 )

@@ -75,7 +75,7 @@ def test_a_given_checkpoint_is_not_pre_trained(commands, tmp_path, capsys):
     assert starts == sorted(["", "", str(file), str(file), *trunks])
     with pytest.raises(SystemExit):
         transfer.main([*arguments, "--arms", "mfm"])
-    assert "choose of --arms none trunk pixel" in capsys.readouterr().err
+    assert "--arms may only be none, trunk and pixel" in capsys.readouterr().err
 
 
 def test_a_failed_run_is_named(monkeypatch, tmp_path):

@@ -281,7 +281,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=default.rounds)
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch decides")
     parser.add_argument("--cases", nargs="*", choices=CASES, default=CASES)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="ways whose growth is measured")
+    parser.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=WAYS, help="variants whose growth is measured"
+    )
     parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
     parser.add_argument(
         "--window", type=int, default=default.window, help="side of the gathering windows, in tokens"
@@ -294,7 +296,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kept-memory", action="store_true", help="on a CPU: freed memory stays with the process"
     )
-    parser.add_argument("--resume", action="store_true", help="skip what the JSON file already has")
+    parser.add_argument("--resume", action="store_true", help="skip what the JSON file already contains")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="throughput against resolution, as PNG")
     parser.add_argument(
         "--docs", type=Path, metavar="FOLDER", help="documentation folder whose tables are updated"
@@ -312,7 +314,7 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         **{name: getattr(args, name) for name in names},
     )
     if len(set(setting.growth)) < 2 and "growth" in args.cases:
-        raise MeasurementError("--cases growth: an exponent needs two --growth-sizes or more")
+        raise MeasurementError("--cases growth: an exponent needs at least two --growth-sizes")
     path = args.json
     if args.docs:
         path = measured_file(args.docs, place_name(setting))

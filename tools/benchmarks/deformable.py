@@ -218,7 +218,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=Setting.rounds)
     parser.add_argument("--dtype", default=Setting.dtype, help="auto, bf16, fp16 or fp32")
     parser.add_argument(
-        "--cases", nargs="+", choices=list(CASES), default=list(CASES), help="levels, or dino"
+        "--cases",
+        nargs="+",
+        choices=list(CASES),
+        default=list(CASES),
+        help="number of levels, or dino for a training step",
     )
 
 

@@ -144,7 +144,7 @@ def update_docs(docs: Path) -> None:
     page = docs / "benchmarks.md"
     found = {k: json.loads(p.read_text()) for k in PLACES if (p := measured_file(docs, k)).is_file()}
     if not page.is_file() or not found:
-        raise MeasurementError(f"--docs {docs}: there has to be {page}, and something measured")
+        raise MeasurementError(f"--docs {docs}: {page} must exist, and something must have been measured")
     lines = [
         "## Backbone",
         "",

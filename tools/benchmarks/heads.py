@@ -73,7 +73,7 @@ def train_head(
     run.train(resume=True)
     stored = Path(folder) / "results.json"
     if not stored.is_file():
-        raise MeasurementError(f"{name}: {folder} is trained to its end and has no results.json; remove it")
+        raise MeasurementError(f"{name}: {folder} is completely trained but has no results.json; remove it")
     found = json.loads(stored.read_text())
     _, times = read_metrics(Path(folder) / "metrics.json")["time"]
     metric = HEADS[name].metric
@@ -133,7 +133,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--heads", nargs="+", choices=list(HEADS), default=list(HEADS))
     parser.add_argument("--iterations", type=int, default=600)
     parser.add_argument(
-        "--docs", type=Path, help="folder of the documentation to write into, and to go on from"
+        "--docs", type=Path, help="documentation folder to update; heads measured there are skipped"
     )
     parser.add_argument("--runs", type=Path, default=Path("output/heads"), help="folder of the training runs")
     parser.add_argument(

@@ -54,10 +54,12 @@ def row(case: Case, size: str, spent: dict[str, list[float]]) -> str:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", nargs="+", choices=list(cases()), default=list(cases()))
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), metavar="WxH")
-    parser.add_argument("--images", type=int, default=8, help="of each size")
-    parser.add_argument("--objects", type=int, default=8, help="an image; COCO has 7.3")
+    parser.add_argument("--images", type=int, default=8, help="number of images of each size")
+    parser.add_argument("--objects", type=int, default=8, help="objects per image; COCO has 7.3")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="write the section of its benchmarks.md")
+    parser.add_argument(
+        "--docs", type=Path, metavar="FOLDER", help="also write the section into FOLDER/benchmarks.md"
+    )
 
 
 def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:

@@ -146,10 +146,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     default = ["pixel_base", "pixel_large", "mask_rcnn_base", "dino_base"]
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=default)
     parser.add_argument("--steps", type=int, default=30, help="iterations")
-    parser.add_argument("--batch", type=int, default=0, help="images of a step; 0: the recipe's")
-    parser.add_argument("--images", type=int, default=256, help="that are generated")
+    parser.add_argument("--batch", type=int, default=0, help="images per step; 0: as in the recipe")
+    parser.add_argument("--images", type=int, default=256, help="number of generated images")
     parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="of every config")
+    parser.add_argument(
+        "--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of every config"
+    )
 
 
 def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:

@@ -35,7 +35,7 @@ Values = dict[str, Tensor]
 def difference(found: Values, expected: Values) -> float:
     """Largest difference over all of the same name, each relative to the largest value expected."""
     if found.keys() != expected.keys():
-        raise ValueError(f"results of other names: {sorted(found.keys() ^ expected.keys())}")
+        raise ValueError(f"the results have different names: {sorted(found.keys() ^ expected.keys())}")
     worst = 0.0
     for name, reference in expected.items():
         reference = reference.detach().double().cpu()
@@ -167,7 +167,7 @@ def markdown(rows: Sequence[dict[str, Any]], where: str) -> str:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", nargs="+", choices=list(CHECKS), default=list(CHECKS))
-    parser.add_argument("--size", type=int, default=128, help="pixels of a side")
+    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
 
 
 def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:

@@ -105,8 +105,8 @@ class Bench:
             raise ConfigError("the model has no ITPNBackbone: there is nothing to accelerate")
         if backbone.trunk.has_relative_positions:
             raise ConfigError(
-                "the trunk has relative positions, with which tokens can neither leave nor gather: "
-                "train it with rel_pos='none'"
+                "the trunk has relative positions, which exclude token migration and gathering: train it "
+                "with rel_pos='none'"
             )
         self.run, self.learned, self.images, self.rounds = run, learned, images, rounds
         self.options = Options.of(backbone.trunk)

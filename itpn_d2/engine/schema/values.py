@@ -13,7 +13,7 @@ def _integral(value: Any) -> Any:
     """1e5 is a float in Python and an integer to people."""
     value = int(value) if isinstance(value, float) and value.is_integer() else value
     if isinstance(value, int) and abs(value) > _LARGEST:  # tensors and progress bars overflow
-        raise ValueError(f"it can't be more than {_LARGEST}")
+        raise ValueError(f"it must be at most {_LARGEST}")
     return value
 
 

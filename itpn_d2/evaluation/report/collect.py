@@ -69,7 +69,7 @@ class ReportEvaluator(DatasetEvaluator):
             for item, output in zip(inputs, outputs, strict=True):
                 self._take(item, output)
         except Exception:
-            logger.exception("The report can't be made of these outputs; the evaluation goes on")
+            logger.exception("The report can't be made from these outputs; the evaluation continues")
             self._broken = True
 
     def _take(self, item: dict[str, Any], output: dict[str, Any]) -> None:

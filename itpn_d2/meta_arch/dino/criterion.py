@@ -61,7 +61,9 @@ class Criterion:
         self.weights = {"class": 1.0, "box": 5.0, "giou": 2.0, **(weights or {})}
         unknown = sorted(set(self.weights) - set(self.names))
         if unknown:
-            raise ValueError(f"weights of losses {unknown}: this criterion has {', '.join(self.names)}")
+            raise ValueError(
+                f"weights of losses {unknown}: the losses of this criterion are {', '.join(self.names)}"
+            )
 
     def __call__(
         self,

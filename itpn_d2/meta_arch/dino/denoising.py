@@ -71,7 +71,9 @@ class Denoising(nn.Module):
     ):
         super().__init__()
         if number < 1:
-            raise ValueError(f"denoising number={number}: at least 1; leave denoising=None for none")
+            raise ValueError(
+                f"denoising number={number}: choose at least 1, or denoising=None to turn it off"
+            )
         self.num_classes, self.number = num_classes, number
         self.label_noise, self.box_noise = label_noise, box_noise
         self.contrastive = contrastive

@@ -91,14 +91,14 @@ class DINO(nn.Module):
         dim, levels = decoder.dim, len(in_features) + extra_levels
         if tuple(encoder.level.shape) != (levels, dim):
             raise ValueError(
-                f"the encoder is for (levels, dim) {tuple(encoder.level.shape)}; in_features and "
-                f"extra_levels are {levels} levels, the decoder's dim is {dim}"
+                f"the encoder is for (levels, dim) {tuple(encoder.level.shape)}, but in_features and "
+                f"extra_levels give {levels} levels, and the decoder's dim is {dim}"
             )
         if criterion is not None and (criterion.class_loss == "cross_entropy") != no_object:
             raise ValueError(
                 f"model.no_object={no_object} with criterion.class_loss={criterion.class_loss!r}: a "
-                f"cross-entropy needs a number for no object beside the classes, the focal loss has none; "
-                f"change one of them"
+                "cross-entropy needs an index for 'no object' besides the classes, and the focal loss "
+                "has none; change one of them"
             )
         self.backbone, self.encoder, self.decoder = backbone, encoder, decoder
         self.neck = Neck(backbone, in_features, dim, extra_levels, groups)

@@ -105,5 +105,7 @@ def reference_of(rules: "Reference | Name | None") -> Reference:
     if rules is None:
         return OURS
     if rules not in _BY_NAME:
-        raise ValueError(f"reference {rules!r}: choose {', '.join(_BY_NAME)}, or None for our own rules")
+        raise ValueError(
+            f"reference {rules!r}: choose {', '.join(_BY_NAME)}, or None for this project's own rules"
+        )
     return _BY_NAME[rules]

@@ -81,13 +81,14 @@ class MaskDINO(DINO):
             raise ValueError(f"box_init {box_init!r}: choose {', '.join(get_args(BoxInit))}")
         if (task == "panoptic") != (num_semantic_classes is not None):
             raise ValueError(
-                f"task {task!r} with num_semantic_classes={num_semantic_classes}: the panoptic task needs it "
-                f"(things as one, and each kind of stuff), the others have no use for it"
+                f"task {task!r} with num_semantic_classes={num_semantic_classes}: the panoptic task needs "
+                "it (all things as one class, plus each kind of stuff), and the other tasks do not use "
+                "it"
             )
         if options.get("no_object") and task != "semantic":
             raise ValueError(
-                f"no_object with task {task!r}: instances and panoptic segments are found by a sigmoid for "
-                f"each class; only the semantic task knows a softmax over classes and no object"
+                f"no_object with task {task!r}: instances and panoptic segments use a sigmoid for each "
+                "class; only the semantic task uses a softmax over the classes and 'no object'"
             )
         stuff = 0 if num_semantic_classes is None else num_semantic_classes - 1
         super().__init__(num_classes=num_classes + stuff, **options)

@@ -60,7 +60,7 @@ def test_any_image_size_will_do(backbone, images):
 def test_refuses_levels(backbone):
     with pytest.raises(ValueError, match="level 'p7': choose from f3, p2, p3, p4"):
         TrunkFeatures(backbone.trunk, level="p7")
-    with pytest.raises(ValueError, match="level 'p2' is the pyramid's"):
+    with pytest.raises(ValueError, match="level 'p2' belongs to the pyramid"):
         TrunkFeatures(backbone.trunk, level="p2")
 
 

@@ -36,7 +36,7 @@ def test_constant_maps_have_none():
 
 @pytest.mark.parametrize("shape", [(1, 4, 4, 8), (4, 1, 1, 8)])
 def test_too_few(shape):
-    with pytest.raises(ValueError, match="needs two of each"):
+    with pytest.raises(ValueError, match="at least two of each are needed"):
         spread(torch.ones(shape))
 
 

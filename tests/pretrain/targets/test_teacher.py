@@ -109,9 +109,9 @@ def test_random_weights_are_seeded_apart(images):
         ({"weights": "x.pt"}, "exclude each other"),
         ({"source": "hub"}, "source 'hub': choose timm or open_clip"),
         ({"features": "cls"}, "features 'cls': choose tokens or projected"),
-        ({"source": "open_clip"}, "options are timm's"),
+        ({"source": "open_clip"}, "options apply only to timm"),
         ({"name": "vit_none"}, "timm has no such model"),
-        ({"name": "vit_base_patch16_224"}, "no CLIP image tower"),
+        ({"name": "vit_base_patch16_224"}, "not a CLIP image tower"),
         ({"random": False, "weights": "/nowhere/x.pt"}, "no such file"),
     ],
 )

@@ -145,7 +145,9 @@ HUB = "models--timm--{}/snapshots/0123/model.safetensors"  # where the hub's cac
 def test_quickgelu_by_the_name_of_a_file(tmp_path, file, name):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     path = file(timm_state(), name)
-    with pytest.raises(CheckpointError, match=f"by its name trained with QuickGELU.*choose {QUICK}"):
+    with pytest.raises(
+        CheckpointError, match=f"according to its name trained with QuickGELU.*choose {QUICK}"
+    ):
         loaded(path)
     assert loaded(path, name=QUICK).dim == WIDTH
 
@@ -156,7 +158,7 @@ def test_quickgelu_by_the_name_of_a_file(tmp_path, file, name):
 def test_gelu_by_the_name_of_a_file(file, name):
     path = file(timm_state(), name)
     assert loaded(path).dim == WIDTH
-    with pytest.raises(CheckpointError, match=f"by its name trained with GELU.*choose {NAME} "):
+    with pytest.raises(CheckpointError, match=f"according to its name trained with GELU.*choose {NAME} "):
         loaded(path, name=QUICK)
 
 
@@ -207,7 +209,7 @@ def test_refuses_the_wrong_file(file):
         loaded(file(state), options={**MICRO, "embed_dim": 48})
     del state["visual.proj"]
     assert loaded(file(state)).dim == WIDTH
-    with pytest.raises(ValueError, match="has no projection"):
+    with pytest.raises(ValueError, match="has no CLIP projection"):
         loaded(file(state), features="projected")
 
 
