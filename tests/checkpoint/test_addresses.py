@@ -77,7 +77,7 @@ def test_a_host_that_is_not_known(monkeypatch):
         "detectron2://ImageNetPretrained/MSRA/R-50.pkl",
         "catalog://ImageNetPretrained/MSRA/R-50",
     ):
-        with pytest.raises(CheckpointError, match="can't be fetched .*not known.*download the file elsewhere"):
+        with pytest.raises(CheckpointError, match="can't be fetched .*not known.*download the file"):
             local_path(address)
 
 
