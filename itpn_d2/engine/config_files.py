@@ -46,7 +46,9 @@ def find_config_file(name: str | Path) -> Path:
     short = {n.rsplit("/", 1)[-1] for n in names}
     close = difflib.get_close_matches(wanted.removesuffix(".py"), [*names, *sorted(short)])
     hint = f"did you mean {' or '.join(close)}?" if close else "`itpn-zoo list` shows the project's configs"
-    raise ConfigError(f"--config-file {name}: neither a file nor a config of the project; {hint}")
+    raise ConfigError(
+        f"--config-file {name}: no such file, and no config of the project has this name; {hint}"
+    )
 
 
 @cache

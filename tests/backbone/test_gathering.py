@@ -82,7 +82,7 @@ def test_wrong_arguments(options, words):
 
 
 def test_a_module_for_another_trunk_is_refused(micro):
-    with pytest.raises(ValueError, match="gathering is for dim 16 and depth 4, stage 3 has 32 and 4"):
+    with pytest.raises(ValueError, match="gathering is for dim 16 and depth 4, but stage 3 has 32 and 4"):
         micro(gathering=TokenGathering(16, 4))
 
 

@@ -108,7 +108,7 @@ def test_malformed_states(tmp_path, state):
 
 def test_a_state_that_is_missing(tmp_path):
     atomic_save({"model": nn.Linear(2, 2).state_dict()}, tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match=r"x.pth: holds no 'trainer'.*train.init_checkpoint="):
+    with pytest.raises(CheckpointError, match=r"x.pth: contains no 'trainer'.*train.init_checkpoint="):
         checkpointer(tmp_path, trainer=State()).load(str(tmp_path / "x.pth"))
     with pytest.raises(CheckpointError, match="not a checkpoint of this model.*train.init_checkpoint"):
         Checkpointer(nn.Linear(3, 2), str(tmp_path), trainer=State()).load(str(tmp_path / "x.pth"))

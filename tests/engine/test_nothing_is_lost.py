@@ -197,7 +197,7 @@ def test_resuming_into_something_else(tmp_path, caplog):
     assert not caplog.records
     cfg.optimizer.lr, cfg.train.seed = 0.2, 2
     Fingerprint(cfg, images=7).load_state_dict(before)
-    for words in ("optimizer.lr was 0.1, is now 0.2", "train.seed was 1", "images was 8, is now 7"):
+    for words in ("optimizer.lr was 0.1 and is now 0.2", "train.seed was 1", "images was 8 and is now 7"):
         assert words in caplog.text
     cfg.dataset.class_names = ["dog", "cat"]
     with pytest.raises(ConfigError, match="another train.output_dir"):

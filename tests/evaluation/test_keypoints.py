@@ -56,7 +56,7 @@ def test_the_truth_scores_100_and_distance_costs(dataset):
 def test_tasks_follow_dataset_and_model(dataset, root):
     assert list(evaluate(dataset)) == ["bbox", "keypoints"]  # no masks predicted
     assert list(evaluate(dataset, keypoints=False)) == ["bbox"]
-    with pytest.raises(ValueError, match="no keypoints, leave keypoints out"):
+    with pytest.raises(ValueError, match="no keypoints; leave keypoints out"):
         evaluate(dataset, keypoints=False, tasks=["bbox", "keypoints"])
     plain = register_scenes("plain_val", "val", 4, 96, 2, root=str(root))
     with pytest.raises(ValueError, match="has no keypoints"):

@@ -29,7 +29,7 @@ def test_without_published_weights_the_error_says_how_to_get_some():
     with pytest.raises(ZooError) as caught:
         model_zoo.get("mask_rcnn_fast_itpn_tiny_1x", trained=True)
     for words in (
-        "none published",
+        "no published weights",
         "train_net.py --config-file configs/COCO-InstanceSegmentation/mask_rcnn_fast_itpn_tiny_1x.py",
         "train.init_checkpoint=itpn://fast_itpn_tiny_1600e_1k.pt",
     ):
