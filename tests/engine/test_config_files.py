@@ -34,12 +34,12 @@ def test_a_file_comes_first(tmp_path, monkeypatch):
     ("name", "words"),
     [
         ("Quickstart/mask_rcnn_fast_itpn_nan", f"did you mean {QUICKSTART}"),
-        ("configs/Quickstart/zzzzzzzzzzzz.py", "nor a config of the project"),
-        ("common/train.py", "nor a config of the project"),
+        ("configs/Quickstart/zzzzzzzzzzzz.py", "no config of the project has this name"),
+        ("common/train.py", "no config of the project has this name"),
     ],
 )
 def test_no_such_config(name, words):
-    with pytest.raises(ConfigError, match=f"{name}: neither a file.*{words}"):
+    with pytest.raises(ConfigError, match=f"{name}: no such file.*{words}"):
         find_config_file(name)
 
 

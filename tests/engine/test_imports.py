@@ -16,6 +16,12 @@ from names_of_sets import NAME
 
 register_coco_instances(NAME, {}, "none.json", "none")
 """
+TWICE = """
+from detectron2.data import DatasetCatalog
+
+for _ in range(2):
+    DatasetCatalog.register("set_of_mine", list)
+"""
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[module]
     for name in set(DatasetCatalog.list()) - before[1]:
         DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
 
 
 def test_a_file_with_its_neighbours_once(folder):
@@ -64,7 +70,7 @@ def test_before_the_config_is_read_and_in_each_process(folder):
         ("fails.py", "x = 1\nprint(1 / 0)\n", r"it fails: ZeroDivisionError.*fails.py:2"),
         ("broken.py", "def\n", "it fails: SyntaxError"),
         ("json.py", "", "another module is also named json; rename"),
-        ("again.py", SETS + SETS, "AssertionError.*already registered"),
+        ("again.py", TWICE, "AssertionError.*already registered"),
     ],
 )
 def test_what_is_wrong_is_said(folder, name, content, words):
