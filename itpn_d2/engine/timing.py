@@ -53,4 +53,5 @@ def machine(device: torch.device) -> str:
         lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
         names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
         model = next(names, platform.processor() or platform.machine())
-    return f"{model}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{model}, {threads} thread{'s' if threads > 1 else ''}"
