@@ -162,10 +162,15 @@ class SaveOnSignal(HookBase):
             dist.all_reduce(told, dist.ReduceOp.MAX, comm._get_global_gloo_group())
             received, self.requeue = map(bool, told.tolist())
         if received:
+            if self._received is None:  # another process has told, and this one's signal may be on its way
+                self._received = time.monotonic()
             self.checkpointer.save(f"model_{self.trainer.iter:07d}", iteration=self.trainer.iter)
             self.trainer.stop_requested = True
 
     def after_train(self) -> None:
-        """Put the earlier handlers of the signals back."""
+        """Put the earlier handlers of the signals back. After a request this waits for the same request from
+        elsewhere, which would end a process that has saved everything with an error."""
+        if self._received is not None and self._previous:
+            time.sleep(max(0.0, self._received + _ONE_REQUEST - time.monotonic()))
         for number, handler in self._previous.items():
             signal.signal(number, handler)

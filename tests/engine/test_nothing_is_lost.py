@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from itpn_d2.checkpoint import load_state_file
-from itpn_d2.engine import Run, load_config
+from itpn_d2.engine import Run, load_config, saving
 from itpn_d2.engine.fingerprint import Fingerprint
 from itpn_d2.engine.lock import FolderLock
 from itpn_d2.errors import ConfigError, OutputError
@@ -102,6 +103,23 @@ def test_a_signal_to_the_whole_group_saves(tmp_path, processes, number, flags, m
     name = (tmp_path / "last_checkpoint").read_text()
     assert load_state_file(tmp_path / name)["iteration"] >= 0
     assert not [p for p in tmp_path.iterdir() if "partial" in p.name]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_same_request_may_come_after_the_end(monkeypatch, own):
+    """From the group and from the process that started this one; another process may have told of it."""
+    monkeypatch.setattr(saving, "_ONE_REQUEST", 1.0)
+    hook, before = saving.SaveOnSignal(None), signal.getsignal(signal.SIGINT)
+    hook.before_train()
+    if own:
+        os.kill(os.getpid(), signal.SIGINT)
+    else:
+        hook._received = time.monotonic()
+    late = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    late.start()
+    hook.after_train()
+    late.join()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_signal_to_the_first_process_alone_saves(tmp_path, processes):
