@@ -148,8 +148,10 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         lines.append(f"| {name} | {seconds:.1f} | {memory:.0f} |")
     text = "\n".join(lines) + "\n"
     if args.docs:
-        command = f"`python tools/benchmark.py reading --rounds {args.rounds} --docs docs` wrote this section."
+        command = f"`python tools/benchmark.py reading --rounds {args.rounds} --docs docs`"
         rewrite_section(
-            args.docs / "benchmarks.md", "reading", f"## Reading annotations\n\n{command}\n\n{text}"
+            args.docs / "benchmarks.md",
+            "reading",
+            f"## Reading annotations\n\n{command} wrote this section.\n\n{text}",
         )
     return text, {"machine": machine(torch.device("cpu")), "ways": found}
