@@ -220,7 +220,8 @@ def test_command_line(monkeypatch, tmp_path, capsys):
     assert asked == [Setting("fast_itpn_nano", 3, 2, "cpu", "fp32")]
     lines = table.read_text().splitlines()
     assert lines[0].startswith("Pre-training step of fast_itpn_nano, batch 3, float32, rounds 2, on ")
-    assert f"{torch.get_num_threads()} threads, torch {torch.__version__}" in lines[0]
+    threads = "1 thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads"
+    assert f", {threads}, torch {torch.__version__}" in lines[0]
     assert lines[2] == "| measure | value | range | target | met |"
     assert lines[4:] == [MEASURES["hog_share"].row(single(0.01))]
     assert table.read_text() in capsys.readouterr().out
