@@ -15,7 +15,7 @@ from ..errors import DatasetError
 from ..seed import seeded
 from .catalogs import is_registered, register
 from .decode import BrokenImageError, decode, open_image, pixels, upright_size
-from .decoder import Decoder, by_torchvision
+from .decoder import Decoder, is_quick
 from .image_sources import ImageSource, PathTable
 from .picture_check import VerifyImages
 from .posterize import keep_a_bit
@@ -140,7 +140,7 @@ class LabelledImageMapper:
     """
 
     def __init__(self, view: View, seed: int = 0, min_side: int | None = None, decoder: Decoder = "auto"):
-        by_torchvision(decoder)
+        is_quick(decoder)
         self.view, self.seed, self.min_side = view, seed, min_side
         self.decoder: Decoder = decoder
         keep_a_bit(view)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..errors import UseError
 from . import recognise
-from .decoder import Decoder, by_torchvision, decode_jpeg
+from .decoder import Decoder, decode_jpeg, is_quick
 from .members import open_member
 
 MAX_PIXELS = "ITPN_D2_MAX_PIXELS"  # environment variable: the largest image that is read, width times height
@@ -187,14 +187,14 @@ def decode(image: Image.Image, reduction: float = 1.0) -> Image.Image:
 
 
 def pixels(image: Image.Image, decoder: Decoder = "auto", reduction: float = 1.0) -> np.ndarray:
-    """As :func:`decode`, as an array uint8 ``(H, W, 3)``, by the library that ``decoder`` names.
+    """As :func:`decode`, as an array uint8 ``(H, W, 3)``, by the libraries that ``decoder`` names.
 
     Raises:
-        BrokenImageError: the pixels can't be read. ConfigError: see :func:`.by_torchvision`.
+        BrokenImageError: the pixels can't be read. ConfigError: see :func:`.is_quick`.
     """
-    if by_torchvision(decoder) and reduction < 2:  # reduced decoding is what Pillow alone does
+    if is_quick(decoder):
         with _reasons():
-            found = decode_jpeg(image) if _orientation(image) == 1 else None
+            found = decode_jpeg(image, reduction) if _orientation(image) == 1 else None
         if found is not None:
             return found
     return np.asarray(decode(image, reduction))

@@ -1,20 +1,20 @@
-"""Which library decodes and resizes pictures, and torchvision's side of both.
+"""Which libraries decode and resize pictures, and the quicker ones' side of both.
 
-``pillow``: Pillow, as Detectron2 does. ``torchvision``: its JPEG decoder and its resizing of 8-bit pixels,
-which are quicker (`tools/benchmark.py loader`); an error of use where this build has no decoder. ``auto``:
-torchvision where it has one. Under all three Pillow does what torchvision does otherwise or worse: decoding
-anything but JPEG of RGB or grey (a damaged PNG ends the process there), turning, decoding JPEG smaller, other
-filters than bilinear and bicubic. Decoded pixels are Pillow's; resized ones at most 2 of 255 from them
-(bicubic ones from those of Pillow before 13, which always went along rows first).
+``pillow``: Pillow, as Detectron2 does. ``auto`` and ``torchvision``: JPEG by libjpeg-turbo (simplejpeg), and
+pictures of 8 bits are resized by torchvision, which is quicker (`tools/benchmark.py loader`). Pillow then
+does what these do otherwise or not at all: decoding anything but JPEG of RGB or grey, or a damaged one,
+turning, and other filters than bilinear and bicubic. Decoded pixels are Pillow's; resized ones at most 2 of
+255 from them (bicubic ones from those of Pillow before 13, which always went along rows first).
 """
 
+import math
 from typing import Literal
 
 import cv2
 import numpy as np
+import simplejpeg
 import torch
 from PIL import Image
-from torchvision import io
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
@@ -28,45 +28,52 @@ _SIDES = {
 }
 
 
-def has_jpeg() -> bool:
-    """Whether this build of torchvision decodes JPEG."""
-    return hasattr(torch.ops.image, "decode_jpeg")
-
-
-def by_torchvision(decoder: Decoder) -> bool:
-    """Whether ``decoder`` stands for torchvision here.
+def is_quick(decoder: Decoder) -> bool:
+    """Whether ``decoder`` stands for the quicker libraries.
 
     Raises:
-        ConfigError: it is none of the three, or torchvision was asked for and can't decode.
+        ConfigError: it is none of the three.
     """
     if decoder not in DECODERS:
         raise ConfigError(f"dataloader.decoder={decoder!r}: choose {', '.join(DECODERS)}")
-    if decoder == "torchvision" and not has_jpeg():
-        raise ConfigError(
-            "dataloader.decoder=torchvision: this build of torchvision has no JPEG decoder; choose auto or "
-            "pillow, or install a wheel of torchvision"
-        )
-    return decoder != "pillow" and has_jpeg()
+    return decoder != "pillow"
 
 
-def decode_jpeg(image: Image.Image) -> np.ndarray | None:
+def decode_jpeg(image: Image.Image, reduction: float = 1.0) -> np.ndarray | None:
     """RGB ``(H, W, 3)`` of a picture that was opened but not read, not turned; None where it is no JPEG of
-    RGB or grey, or is damaged: that is for Pillow to say."""
+    RGB or grey, or is damaged: that is for Pillow to say.
+
+    Args:
+        reduction: how much smaller the result may be; the size is Pillow's for the same number.
+    """
     file = getattr(image, "fp", None)
     if image.format != "JPEG" or image.mode not in ("RGB", "L") or file is None:
         return None
+    divisor = _divisor(*image.size, reduction)
+    if divisor > 1 and max(image.size) < 8:  # several of the sizes it can make are the same number of pixels
+        return None
+    width, height = (math.ceil(side / divisor) for side in image.size)
     place = file.tell()
     try:
         file.seek(0)
-        data = bytearray(file.read())
+        data = file.read()
     finally:
         file.seek(place)
     try:
-        pixels = io.decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), io.ImageReadMode.RGB)
-    except (RuntimeError, ValueError):
+        # it makes the smallest of the picture's eighths that is not below these; 0: the whole
+        least = (height, width) if divisor > 1 else (0, 0)
+        found = simplejpeg.decode_jpeg(data, "RGB", min_height=least[0], min_width=least[1])
+    except ValueError:
         return None
-    found = pixels.permute(1, 2, 0).numpy()  # a view: rows of pixels is how they are stored
-    return found if found.shape[1::-1] == image.size else None
+    return found if found.shape == (height, width, 3) else None
+
+
+def _divisor(width: int, height: int, reduction: float) -> int:
+    """By how much Pillow divides the sides of a JPEG where its result may be ``reduction`` times smaller."""
+    if reduction < 2:
+        return 1
+    allowed = min(side // math.ceil(side / reduction) for side in (width, height))
+    return next(n for n in (8, 4, 2, 1) if n <= allowed)
 
 
 def can_resize(pixels: np.ndarray, how: int) -> bool:
@@ -82,8 +89,10 @@ def resize(pixels: np.ndarray, height: int, width: int, how: int = Image.Resampl
     """
     if pixels.shape[:2] == (height, width):
         return pixels
-    if not pixels.flags.writeable or any(step < 0 for step in pixels.strides):  # torch takes neither
-        pixels = pixels.copy()
+    # torch takes neither negative steps nor what is not writable. Of a crop that is a view it makes planes,
+    # which every later step then reads against their order: mirroring and splitting took up to 20 times as
+    # long.
+    pixels = np.require(pixels, requirements=["C", "W"])
     planes = torch.from_numpy(pixels).permute(2, 0, 1)
     found = functional.resize(planes, [height, width], _SIDES[Image.Resampling(how)], antialias=True)
     return found.permute(1, 2, 0).numpy()

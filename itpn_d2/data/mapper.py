@@ -11,7 +11,7 @@ from detectron2.data import transforms as T
 from ..errors import DatasetError
 from ..seed import seeded
 from .decode import BrokenImageError
-from .decoder import Decoder, by_torchvision
+from .decoder import Decoder, is_quick
 from .instances import Targets, mask_format, objects
 from .labels import read_labels
 from .read import read_image
@@ -101,7 +101,7 @@ class TrainMapper:
                 f"instance_mask_format {instance_mask_format!r}: choose auto, polygon or bitmask"
             )
         check_format(image_format)
-        by_torchvision(decoder)
+        is_quick(decoder)
         self.augmentations = T.AugmentationList(list(augmentations))
         self.use_instance_mask, self.format = use_instance_mask, instance_mask_format
         self.recompute_boxes, self.keep_masks = use_instance_mask and recompute_boxes, keep_masks
@@ -148,7 +148,7 @@ class TestMapper:
         decoder: Decoder = "auto",
     ):
         check_format(image_format)
-        by_torchvision(decoder)
+        is_quick(decoder)
         self.augmentations, self.image_format = T.AugmentationList(list(augmentations)), image_format
         self.decoder: Decoder = decoder
 

@@ -11,7 +11,7 @@ from detectron2.structures import Instances
 from ..errors import DatasetError
 from ..seed import seeded
 from .covered import bit_masks, boxes_around, covered
-from .decoder import Decoder, by_torchvision
+from .decoder import Decoder, is_quick
 from .labels import IGNORED, read_labels, read_segment_colours, segment_ids
 from .mapper import check_format, read_record
 from .view import View
@@ -35,7 +35,7 @@ class SemanticMapper:
         decoder: Decoder = "auto",
     ):
         check_format(image_format)
-        by_torchvision(decoder)
+        is_quick(decoder)
         self.decoder: Decoder = decoder
         self.augmentations = T.AugmentationList(list(augmentations))
         self.image_format, self.seed = image_format, seed

@@ -16,7 +16,7 @@ from fvcore.transforms.transform import (
 )
 
 from .colour import SaturationTransform
-from .decoder import Decoder, by_torchvision, can_resize, planes, resize
+from .decoder import Decoder, can_resize, is_quick, planes, resize
 
 
 class View(T.AugInput):
@@ -29,7 +29,7 @@ class View(T.AugInput):
 
     def __init__(self, image: np.ndarray, *, sem_seg: np.ndarray | None = None, decoder: Decoder = "auto"):
         super().__init__(image, sem_seg=sem_seg)
-        self.quick = by_torchvision(decoder)
+        self.quick = is_quick(decoder)
 
     def transform(self, tfm: Transform) -> None:
         """Apply a transform to image and labels."""

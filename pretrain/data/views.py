@@ -9,7 +9,7 @@ from PIL import Image
 
 from itpn_d2.data.decode import decode, upright_size
 from itpn_d2.data.decode import pixels as decoded
-from itpn_d2.data.decoder import Decoder, by_torchvision, can_resize, planes, resize
+from itpn_d2.data.decoder import Decoder, can_resize, is_quick, planes, resize
 
 from .colour import ColourJitter
 
@@ -42,12 +42,12 @@ def _decode_for(image: Image.Image, box: Box, size: int, decoder: Decoder) -> tu
     """The pixels, with as many as ``box`` at ``size`` x ``size`` needs, and the box in their coordinates."""
     width, height = upright_size(image)
     reduction = min(box[2] - box[0], box[3] - box[1]) / (_REDUCING_GAP * size)
-    shrinks = image.format == "JPEG" and reduction >= 2  # then Pillow, which decodes JPEG smaller, is quicker
-    if by_torchvision(decoder) and not shrinks:
-        return decoded(image, decoder), box
-    pixels = decode(image, reduction)
-    x, y = pixels.width / width, pixels.height / height
-    return pixels, (box[0] * x, box[1] * y, min(box[2] * x, pixels.width), min(box[3] * y, pixels.height))
+    pixels: Picture = decoded(image, decoder, reduction) if is_quick(decoder) else decode(image, reduction)
+    columns, rows = pixels.shape[1::-1] if isinstance(pixels, np.ndarray) else pixels.size
+    if (columns, rows) == (width, height):
+        return pixels, box
+    x, y = columns / width, rows / height
+    return pixels, (box[0] * x, box[1] * y, min(box[2] * x, columns), min(box[3] * y, rows))
 
 
 def _cut(pixels: Picture, box: Box, size: int, how: Image.Resampling, flip: bool = False) -> torch.Tensor:
@@ -112,7 +112,7 @@ class TrainView:
         self.flip, self.seed = flip, seed
         self.interpolation = _interpolation(interpolation)
         self.teacher_interpolation = _interpolation(teacher_interpolation)
-        by_torchvision(decoder)
+        is_quick(decoder)
         self.decoder: Decoder = decoder
         jitter = ColourJitter(colour_jitter)
         self.jitter = None if all(bounds == (1, 1) for bounds in jitter.ranges) else jitter
@@ -172,7 +172,7 @@ class TestView:
             raise ValueError(f"crop_fraction={crop_fraction}: needs 0 < crop_fraction <= 1")
         self.size, self.crop_fraction = size, crop_fraction
         self.interpolation = _interpolation(interpolation)
-        by_torchvision(decoder)
+        is_quick(decoder)
         self.decoder: Decoder = decoder
 
     def __call__(self, image: Image.Image, position: int = 0) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""torchvision's pixels are Pillow's, and Pillow takes what torchvision can't."""
+"""The quicker libraries' pixels are Pillow's, and Pillow takes what they can't."""
 
 import io
 
@@ -40,7 +40,7 @@ def both(path):
 def test_jpegs_are_pillows(tmp_path, sampling, monkeypatch):
     decoded = []
     monkeypatch.setattr(
-        "itpn_d2.data.decode.decode_jpeg", lambda i: decoded.append(1) or decoder.decode_jpeg(i)
+        "itpn_d2.data.decode.decode_jpeg", lambda *a: decoded.append(1) or decoder.decode_jpeg(*a)
     )
     path, count = tmp_path / "a.jpg", 0
     for width, height in ((64, 48), (37, 211), (1, 1), (130, 17)):
@@ -57,7 +57,7 @@ def test_jpegs_are_pillows(tmp_path, sampling, monkeypatch):
                     path.write_bytes(cv2.imencode(".jpg", content, options)[1].tobytes())
                     assert apart(*both(path)) <= 2
                     count += 1
-    assert len(decoded) == count  # torchvision was asked for each
+    assert len(decoded) == count  # it was asked for each
 
 
 @pytest.mark.parametrize("how", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
@@ -140,17 +140,40 @@ def test_a_picture_that_was_read_already_is_pillows(tmp_path):
 
 
 def test_the_decoder_is_one_of_three(refused):
-    assert decoder.by_torchvision("auto") and not decoder.by_torchvision("pillow")
+    assert decoder.is_quick("auto") and not decoder.is_quick("pillow")
     with pytest.raises(ConfigError, match=r"dataloader\.decoder='cv2'.*auto, pillow, torchvision"):
-        decoder.by_torchvision("cv2")
+        decoder.is_quick("cv2")
 
 
-def test_without_torchvisions_decoder(monkeypatch, tmp_path):
-    """``auto`` is Pillow then, and ``torchvision`` an error of use."""
-    monkeypatch.setattr(decoder, "has_jpeg", lambda: False)
-    assert not decoder.by_torchvision("auto")
-    with pytest.raises(ConfigError, match="no JPEG decoder"):
-        decoder.by_torchvision("torchvision")
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_smaller_jpegs_are_pillows(tmp_path, sampling):
+    """Sizes around those at which a division by 2, 4 or 8 begins, and pictures of a few pixels."""
+    path, seen = tmp_path / "a.jpg", set()
+    for width, height in ((64, 48), (37, 211), (7, 5), (4, 4), (130, 17), (161, 121)):
+        options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+        path.write_bytes(cv2.imencode(".jpg", noise(width, height), options)[1].tobytes())
+        for reduction in (1, 1.9, 2, 2.1, 3.9, 4, 4.5, 8, 9, 100):
+            found = []
+            for name in ("auto", "pillow"):
+                with open_image(str(path)) as image:
+                    found.append(pixels(image, name, reduction))
+            assert apart(*found) <= 2, (width, height, reduction)
+            seen.add(round(width / found[0].shape[1]))
+    assert seen >= {1, 2, 4, 8}
+
+
+def test_pillow_is_not_needed_for_smaller_jpegs(tmp_path, monkeypatch):
+    Image.fromarray(soft(640, 480)).save(tmp_path / "a.jpg")
+    monkeypatch.setattr("itpn_d2.data.decode.decode", None)
+    with open_image(str(tmp_path / "a.jpg")) as image:
+        assert pixels(image, "auto", 2.5).shape == (240, 320, 3)
+
+
+def test_crops_stay_rows_of_pixels():
+    """What is resized is stored pixel by pixel, a crop too: later steps are many times slower otherwise."""
+    view = soft(90, 70)[10:50, 20:80]
+    for size in ((30, 40), (80, 90)):
+        assert decoder.resize(view, *size).strides == (3 * size[1], 3, 1)
 
 
 def test_planes():

@@ -18,7 +18,7 @@ dataset = dict(
 )
 
 dataloader = dict(
-    decoder="auto",  # of pictures: auto, pillow or torchvision
+    decoder="auto",  # of pictures: auto or pillow
     image=dict(size=224, crop_fraction=0.875, crop_mode="center"),
     train=L(build_train_loader)(
         dataset="${dataset.train.name}",

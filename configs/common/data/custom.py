@@ -22,7 +22,7 @@ dataset = dict(
 )
 
 dataloader = dict(
-    decoder="auto",  # of pictures: auto, pillow or torchvision
+    decoder="auto",  # of pictures: auto or pillow
     image=dict(
         short_sides=[480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800],
         test_short_side=800,

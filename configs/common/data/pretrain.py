@@ -9,7 +9,7 @@ from pretrain.data import TrainView, image_folder
 dataset = dict(train=L(image_folder)(root=""))
 
 dataloader = dict(
-    decoder="auto",  # of pictures: auto, pillow or torchvision
+    decoder="auto",  # of pictures: auto or pillow
     train=dict(
         # seed and size follow the run
         view=L(TrainView)(size=224, scale=(0.2, 1.0), flip=True, decoder="${dataloader.decoder}"),

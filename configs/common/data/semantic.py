@@ -31,7 +31,7 @@ dataset = dict(
 )
 
 dataloader = dict(
-    decoder="auto",  # of pictures: auto, pillow or torchvision
+    decoder="auto",  # of pictures: auto or pillow
     image=dict(short_sides=[256, 1024], crop=[512, 512], test_short_side=512, max_size=2048),
     test_views=dict(enabled=False, scales=[0.5, 0.75, 1.0, 1.25, 1.5, 1.75], flip=True),
     train=L(build_train_loader)(

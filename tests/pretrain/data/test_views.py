@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 from torchvision.transforms import functional as TF
 
-from pretrain.data import BrokenImageError, TestView, TrainView
+from pretrain.data import BrokenImageError, TestView, TrainView, views
 from pretrain.data.colour import ColourJitter
 
 WIDTH, HEIGHT = 400, 300
@@ -101,13 +101,16 @@ def test_another_size_draws_the_same_crops():
         assert np.abs(extent(views[0]) - extent(views[1])).max() < 0.015
 
 
+@pytest.mark.parametrize("decoder", ["auto", "pillow"])
 @pytest.mark.parametrize("position", range(4))
-def test_jpeg_shortcut_shows_the_same(tmp_path, position):
+def test_jpeg_shortcut_shows_the_same(tmp_path, position, decoder, monkeypatch):
     gradient(1600, 1200).save(tmp_path / "big.jpg", quality=95)
-    view = TrainView(size=32, teacher_size=48, seed=4)
+    view, sizes = TrainView(size=32, teacher_size=48, seed=4, decoder=decoder), []
+    cut = views._cut
+    monkeypatch.setattr(views, "_cut", lambda pixels, *a: sizes.append(np.shape(pixels)) or cut(pixels, *a))
     with Image.open(tmp_path / "big.jpg") as image:
         quick = view(image, position)
-        assert image.size < (1600, 1200)
+    assert len(sizes) == 2 and max(sizes) < (1200, 1600)
     whole = view(Image.open(tmp_path / "big.jpg").convert("RGB"), position)
     for name in ("image", "teacher_image"):
         assert (quick[name].int() - whole[name].int()).abs().float().mean() < 1.5
