@@ -116,12 +116,13 @@ def download(
         if not target.is_file():
             partial = _Partial.of(target, url)
             _fetch(url, partial, sha256 is not None, attempts, timeout, pause)
-            if sha256 is not None:
-                try:
+            try:
+                _refuse_page(partial.path)
+                if sha256 is not None:
                     verify(partial.path, sha256)
-                except ZooError as error:
-                    partial.remove()
-                    raise ZooError(f"{masked(url)}: {error}") from error
+            except ZooError as error:
+                partial.remove()
+                raise ZooError(f"{masked(url)}: {error}") from error
             commit(partial.path, target)
             partial.remove()
             logger.info("Downloaded %s to %s", masked(url), target)
@@ -226,6 +227,17 @@ def _write(response: Any, path: Path, start: int, total: int | None) -> None:
             bar.update(len(chunk))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _refuse_page(path: Path) -> None:
+    """No file that is meant here begins as a page of the web does; sites send one to ask for a login, say."""
+    with open(path, "rb") as file:
+        start = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise ZooError(
+            "a web page came instead of the file: open the address in a browser, and give that of the "
+            "download itself"
+        )
 
 
 def _check_range(header: str, start: int) -> int | None:

@@ -14,6 +14,7 @@ from iopath.common.file_io import get_cache_dir
 from ..addresses import masked
 from ..download import download, parts_of
 from ..errors import CheckpointError, UseError
+from .shared_links import behind_the_page
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _KNOWN = "a path, file://, http://, https://, itpn://, hf://, gdrive://, detectron2:// or catalog://"
@@ -39,7 +40,10 @@ def local_path(address: str | os.PathLike) -> str:
     if scheme == "file":
         return _of_this_machine(text)
     if scheme in ("http", "https"):
-        return str(_fetched(text))
+        parts_of(text)  # an address at all
+        file = behind_the_page(text)
+        web = file.lower().startswith(("http://", "https://"))
+        return str(_fetched(file)) if web else _by_path_manager(file, file.partition(":")[0])
     if scheme == "detectron2":
         return str(_fetched(Detectron2Handler.S3_DETECTRON2_PREFIX + rest))
     if scheme == "catalog":

@@ -7,6 +7,7 @@ from typing import IO, Any
 from detectron2.utils.file_io import PathHandler, PathManager
 
 from .. import boxed
+from ..checkpoint.shared_links import behind_the_page
 from ..download import download
 from ..errors import ZooError
 from . import gdrive
@@ -57,12 +58,13 @@ def _fetched(weights: Weights) -> Path:
             f"{weights.file}: it has no address from which a program could download it. It is published "
             f"by {weights.publisher}{_for_people(weights)}. Place it at {place}"
         )
+    url = behind_the_page(weights.url)
     try:
-        if weights.url.startswith("hf://"):
-            return hub_file(weights.url, weights.sha256)
-        if weights.url.startswith(gdrive.PREFIX):
-            return gdrive.fetch(weights.url, place, weights.sha256)
-        return download(weights.url, place, weights.sha256)
+        if url.startswith("hf://"):
+            return hub_file(url, weights.sha256)
+        if url.startswith(gdrive.PREFIX):
+            return gdrive.fetch(url, place, weights.sha256)
+        return download(url, place, weights.sha256)
     except ZooError as error:
         digest = f" (sha256 {weights.sha256})" if weights.sha256 else ""
         raise ZooError(

@@ -16,6 +16,7 @@ from ..boxed import PREFIX, boxed_folder
 from ..checkpoint import Checkpointer, CheckpointError, Classes, load_state_file
 from ..checkpoint.finite import check_finite
 from ..checkpoint.loading import load_contents
+from ..checkpoint.shared_links import hub_repository
 from ..checkpoint.write import save_safetensors
 from ..errors import ZooError
 from ..files import make_folder, write_text, written_whole
@@ -197,9 +198,10 @@ def _files(source: str | Path) -> tuple[Path, Path, str]:
             if not (folder / name).is_file():
                 raise ZooError(f"{folder}: has no {name}, so it was not written by save_pretrained")
         return folder / CONFIG, folder / WEIGHTS, str(folder / CONFIG)
-    repository, _, revision = str(source).partition("@")
+    source = hub_repository(str(source))
+    repository, _, revision = source.partition("@")
     if not _REPOSITORY.fullmatch(repository) or "/" in revision:
-        raise ZooError(f"{str(source)[:200]!r}: no such folder, and not org/name of the hub")
+        raise ZooError(f"{source[:200]!r}: no such folder, and not org/name of the hub")
     start = f"hf://{source}"
     return hub_file(f"{start}/{CONFIG}"), hub_file(f"{start}/{WEIGHTS}"), f"{start}/{CONFIG}"
 

@@ -9,6 +9,7 @@ import pytest
 from detectron2.utils.file_io import PathManager
 
 from itpn_d2.checkpoint import CheckpointError, load_pretrained, load_state_file, local_path
+from itpn_d2.checkpoint.shared_links import behind_the_page, hub_repository
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +60,79 @@ def test_odd_addresses(address, words):
     assert "secret" not in str(caught.value) and len(str(caught.value)) < 1000
     with pytest.raises(CheckpointError):
         load_pretrained(None, address)
+
+
+DRIVE, HUB, GITHUB = "https://drive.google.com", "https://huggingface.co", "https://github.com"
+
+
+@pytest.mark.parametrize(
+    ("copied", "file"),
+    [
+        (f"{DRIVE}/file/d/1aB-c_D/view?usp=sharing", "gdrive://1aB-c_D"),
+        (f"{DRIVE}/file/u/1/d/1aB-c_D/edit", "gdrive://1aB-c_D"),
+        (f"{DRIVE}/file/d/1aB-c_D", "gdrive://1aB-c_D"),
+        (f"{DRIVE}/open?id=1aB-c_D&authuser=0", "gdrive://1aB-c_D"),
+        (f"{DRIVE}/uc?export=download&id=1aB-c_D", "gdrive://1aB-c_D"),
+        ("https://drive.usercontent.google.com/download?id=1aB-c_D&confirm=t", "gdrive://1aB-c_D"),
+        (f"{HUB}/org/name/blob/main/a/model%20b.safetensors", "hf://org/name@main/a/model b.safetensors"),
+        (f"{HUB}/org/name/resolve/v1/model.safetensors?download=true", "hf://org/name@v1/model.safetensors"),
+        ("https://hf.co/org/name/blob/refs%2Fpr%2F1/x.pth", "hf://org/name@refs%2Fpr%2F1/x.pth"),
+        (f"{GITHUB}/owner/name/blob/main/weights/x.pth", f"{GITHUB}/owner/name/raw/main/weights/x.pth"),
+        (
+            "https://www.dropbox.com/s/abc/x.pth?rlkey=1&dl=0",
+            "https://www.dropbox.com/s/abc/x.pth?rlkey=1&dl=1",
+        ),
+    ],
+)
+def test_links_copied_from_a_browser(copied, file):
+    assert behind_the_page(copied) == file
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"{DRIVE}/drive/folders/abc",
+        f"{HUB}/datasets/org/name/blob/main/x.parquet",
+        f"{HUB}/org/name",
+        f"{GITHUB}/owner/name/releases/download/v1/x.pth",
+        "https://www.dropbox.com/s/abc/x.pth?dl=1",
+        "https://example.org/file/d/abc/blob/x.pth?id=5",
+    ],
+)
+def test_other_addresses_stay(address):
+    assert behind_the_page(address) == address
+
+
+@pytest.mark.parametrize(
+    ("copied", "repository"),
+    [
+        (f"{HUB}/org/name", "org/name"),
+        (f"{HUB}/org/name/", "org/name"),
+        (f"{HUB}/org/name/tree/v1.0?x=1", "org/name@v1.0"),
+        ("hf://org/name@v2", "org/name@v2"),
+        ("org/name@v2", "org/name@v2"),
+        ("a/folder/of/mine", "a/folder/of/mine"),
+        (f"{HUB}/org/name/blob/main/x.pth", f"{HUB}/org/name/blob/main/x.pth"),
+    ],
+)
+def test_links_of_repositories(copied, repository):
+    assert hub_repository(copied) == repository
+
+
+def test_a_copied_link_is_fetched_as_its_file(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(PathManager, "get_local_path", lambda a: asked.append(a) or str(tmp_path / "x"))
+    assert local_path(f"{DRIVE}/file/d/1aB-c_D/view") == str(tmp_path / "x")
+    assert asked == ["gdrive://1aB-c_D"]
+
+
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>", b"\xef\xbb\xbf\n <HTML lang='en'>"])
+def test_a_page_is_not_kept_as_a_file(site, page):
+    site.files["/x.safetensors"] = page
+    with pytest.raises(CheckpointError, match="a web page came instead of the file"):
+        local_path(f"{site.address}/x.safetensors")
+    site.files["/x.safetensors"] = b"weights"
+    assert Path(local_path(f"{site.address}/x.safetensors")).read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize("what", [5, None, 1.5, [], b"x"])

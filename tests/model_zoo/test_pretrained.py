@@ -135,7 +135,7 @@ def test_files_that_are_no_description(text, folder):
 
 
 def test_folders_and_names_that_are_none(tmp_path, folder):
-    for name in ("org/name/more", "name", "../x/y", "org/name@a/b", "hf://org/name"):
+    for name in ("org/name/more", "name", "../x/y", "org/name@a/b"):
         with pytest.raises(ZooError, match="not org/name of the hub"):
             model_zoo.from_pretrained(name)
     with pytest.raises(ZooError, match="has no config.json"):
@@ -153,6 +153,8 @@ def test_from_the_hub(folder, cache):
     for name in ("org/name", "org/name@v1"):
         shutil.copytree(folder, cache / "hub" / name)
         assert same(model_zoo.from_pretrained(name), built("backbone"))
+    for page in ("hf://org/name", "https://huggingface.co/org/name", "https://huggingface.co/org/name/tree/v1"):
+        assert same(model_zoo.from_pretrained(page), built("backbone"))
     with pytest.raises(ZooError, match="hf://org/other/config.json"):
         model_zoo.from_pretrained("org/other")
 
