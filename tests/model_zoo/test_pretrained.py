@@ -153,7 +153,11 @@ def test_from_the_hub(folder, cache):
     for name in ("org/name", "org/name@v1"):
         shutil.copytree(folder, cache / "hub" / name)
         assert same(model_zoo.from_pretrained(name), built("backbone"))
-    for page in ("hf://org/name", "https://huggingface.co/org/name", "https://huggingface.co/org/name/tree/v1"):
+    for page in (
+        "hf://org/name",
+        "https://huggingface.co/org/name",
+        "https://huggingface.co/org/name/tree/v1",
+    ):
         assert same(model_zoo.from_pretrained(page), built("backbone"))
     with pytest.raises(ZooError, match="hf://org/other/config.json"):
         model_zoo.from_pretrained("org/other")
