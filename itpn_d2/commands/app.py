@@ -29,8 +29,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FILE|NAME|FOLDER",
-        help="configs, zoo names or folders written by save_pretrained, one for each model (default: the "
-        "cell detector in the package)",
+        help="configs, zoo names, folders written by save_pretrained or hf://org/name of the Hugging Face "
+        "hub, one for each model (default: the cell detector in the package)",
     )
     p.add_argument(
         "--weights",

@@ -28,7 +28,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--config-file",
         metavar="FILE|NAME|FOLDER",
-        help="config, zoo name, or folder written by save_pretrained (default: the detector in the package)",
+        help="config, zoo name, folder written by save_pretrained, or hf://org/name of the Hugging Face hub "
+        "(default: the detector in the package)",
     )
     p.add_argument(
         "--input", required=True, nargs="+", metavar="PATH", help="images, folders, patterns, videos"

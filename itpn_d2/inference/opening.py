@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..boxed import DETECTOR, PREFIX, boxed_folder
+from ..checkpoint.shared_links import hub_repository
 from ..errors import ConfigError
 from .predictor import Predictor
 
@@ -18,8 +19,9 @@ def open_predictor(
     """A predictor.
 
     Args:
-        config: a config file, the name of a zoo entry, or a folder of ``save_pretrained``, also
-            ``package://NAME``; None: the detector in the package.
+        config: a config file, the name of a zoo entry, a folder of ``save_pretrained``, also
+            ``package://NAME``, or a repository of the hub, ``hf://org/name`` or the address of its page;
+            None: the detector in the package.
         weights: a file that goes with a config; None: those that the config or the zoo names.
         overrides: ``key=value`` of a config.
         options: further arguments of :class:`Predictor`.
@@ -27,8 +29,7 @@ def open_predictor(
     Raises:
         ConfigError: weights or overrides without a config; else as :class:`Predictor`.
     """
-    folder = config is not None and (config.startswith(PREFIX) or Path(config).is_dir())
-    if config is not None and not folder:
+    if config is not None and not _holds_a_model(config):
         return Predictor(config, weights, overrides=overrides, **options)
     if weights is not None or overrides:
         what = "--weights" if weights is not None else "overrides"
@@ -46,3 +47,8 @@ def open_predictor(
         boxed_folder(address) / "README.md",
     )
     return found
+
+
+def _holds_a_model(config: str) -> bool:
+    """Whether weights come with the description."""
+    return config.startswith(PREFIX) or hub_repository(config) != config or Path(config).is_dir()

@@ -92,6 +92,14 @@ def test_a_folder_of_save_pretrained(nuclei):
             open_predictor(*given)
 
 
+@pytest.mark.parametrize("given", ["hf://org/name", "https://huggingface.co/org/name/tree/v1"])
+def test_a_repository_of_the_hub(given, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Predictor, "from_pretrained", lambda *a, **options: seen.append((a, options)))
+    open_predictor(given, device="cpu")
+    assert seen == [((given,), {"device": "cpu"})]
+
+
 def test_a_config_is_opened_as_before(monkeypatch):
     monkeypatch.setattr(Predictor, "__init__", lambda self, *given, **options: seen.append((given, options)))
     seen = []
