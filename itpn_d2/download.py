@@ -230,7 +230,7 @@ def _write(response: Any, path: Path, start: int, total: int | None) -> None:
 
 
 def _refuse_page(path: Path) -> None:
-    """No file that is meant here begins as a page of the web does; sites send one to ask for a login, say."""
+    """Refuse a web page, which sites send to ask for a login, for example; no file fetched here begins so."""
     with open(path, "rb") as file:
         start = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):

@@ -24,7 +24,7 @@ def behind_the_page(address: str) -> str:
         found = _DRIVE_FILE.match(path)
         identity = found[1] if found else (parse_qs(parts.query).get("id") or [""])[0]
         return f"gdrive://{identity}" if identity else address
-    if host in ("huggingface.co", "hf.co") and len(steps) > 4 and steps[2] in ("blob", "resolve"):
+    if host in ("huggingface.co", "hf.co") and len(steps) > 4 and steps[2] == "blob":
         organisation, repository, _, revision, *file = steps
         return f"hf://{organisation}/{repository}@{revision}/{unquote('/'.join(file))}"
     if host == "github.com" and len(steps) > 4 and steps[2] == "blob":

@@ -89,9 +89,8 @@ def resize(pixels: np.ndarray, height: int, width: int, how: int = Image.Resampl
     """
     if pixels.shape[:2] == (height, width):
         return pixels
-    # torch takes neither negative steps nor what is not writable. Of a crop that is a view it makes planes,
-    # which every later step then reads against their order: mirroring and splitting took up to 20 times as
-    # long.
+    # torch needs positive strides and a writable array. Without the copy, a crop that is a view would come
+    # back stored channel by channel, which slows down mirroring and splitting.
     pixels = np.require(pixels, requirements=["C", "W"])
     planes = torch.from_numpy(pixels).permute(2, 0, 1)
     found = functional.resize(planes, [height, width], _SIDES[Image.Resampling(how)], antialias=True)

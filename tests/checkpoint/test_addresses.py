@@ -75,7 +75,6 @@ DRIVE, HUB, GITHUB = "https://drive.google.com", "https://huggingface.co", "http
         (f"{DRIVE}/uc?export=download&id=1aB-c_D", "gdrive://1aB-c_D"),
         ("https://drive.usercontent.google.com/download?id=1aB-c_D&confirm=t", "gdrive://1aB-c_D"),
         (f"{HUB}/org/name/blob/main/a/model%20b.safetensors", "hf://org/name@main/a/model b.safetensors"),
-        (f"{HUB}/org/name/resolve/v1/model.safetensors?download=true", "hf://org/name@v1/model.safetensors"),
         ("https://hf.co/org/name/blob/refs%2Fpr%2F1/x.pth", "hf://org/name@refs%2Fpr%2F1/x.pth"),
         (f"{GITHUB}/owner/name/blob/main/weights/x.pth", f"{GITHUB}/owner/name/raw/main/weights/x.pth"),
         (
@@ -94,6 +93,7 @@ def test_links_copied_from_a_browser(copied, file):
         f"{DRIVE}/drive/folders/abc",
         f"{HUB}/datasets/org/name/blob/main/x.parquet",
         f"{HUB}/org/name",
+        f"{HUB}/org/name/resolve/v1/model.safetensors?download=true",
         f"{GITHUB}/owner/name/releases/download/v1/x.pth",
         "https://www.dropbox.com/s/abc/x.pth?dl=1",
         "https://example.org/file/d/abc/blob/x.pth?id=5",
