@@ -20,10 +20,6 @@ from tests.engine.in_float64 import use_float64
 from tests.meta_arch.small_dino import dino, mask_dino
 
 STEPS, BATCH = 20, 4
-# With torch 2.10 the difference of rounding grows by a third a step, to 8e-6 in the 18th, and jumps to 6e-5
-# in the 19th; with torch 2.15 it stays at 1e-7.
-OLD = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 15)
-FEWER = {"mask_rcnn": 12} if OLD else {}
 NETWORK = dict(channels=[8, 16, 32], depths=[1, 1, 2], num_heads=2)
 SMALL = dict(decoder_dim=16, decoder_heads=2)
 BACKBONE = [
@@ -133,7 +129,7 @@ def train(name, accumulate=1):
     )
     trainer.register_hooks([AfterStep()])
     trainer.set_data(batches(name, accumulate))
-    trainer.train(0, FEWER.get(name, STEPS))
+    trainer.train(0, STEPS)
     weights = torch.cat([p.detach().flatten() for p in parameters])
     assert (weights - start).abs().max() > 1e-3
     return weights
@@ -152,9 +148,11 @@ def alone():
     return find
 
 
-# What rounding decides, such as which boxes are positive in a later stage or which points are least certain,
-# makes more of it. test_it_is_rounding shows that nothing else does.
-LOOSE = {"cascade_mask_rcnn": 5e-4, "point_rend": 1e-4, "panoptic_fpn": 1e-4, "upernet": 1e-4}
+# What rounding decides, such as which boxes are positive or which points are least certain, makes more of it:
+# how much depends on the processor and on the version of torch (5.8e-5 in the 19th step of Mask R-CNN has been
+# seen). test_it_is_rounding shows that nothing else does.
+REGION_BASED = dict.fromkeys(("mask_rcnn", "keypoint_rcnn", "point_rend", "panoptic_fpn", "upernet"), 2e-4)
+LOOSE = {**REGION_BASED, "cascade_mask_rcnn": 5e-4}
 QUICK = (("pixel_mim", 2), ("pixel_mim", 4), ("mfm", 2), ("mask_rcnn", 2), ("dino", 2))
 
 
@@ -171,8 +169,9 @@ def test_processes(tmp_path, alone, name, world):
         assert (weights - alone(name)).abs().max() < LOOSE.get(name, 1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", LOOSE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "mask_rcnn" else pytest.mark.slow) for name in MODELS]
+)
 def test_it_is_rounding(tmp_path, name):
     def weights():
         use_float64()
