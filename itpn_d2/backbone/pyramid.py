@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers import PatchSplit, in_stripes
+from ..layers.units import tiles
 from .blocks import MlpBlock
 from .checkpointing import Block
 from .checks import check_positive, check_sizes
@@ -126,6 +127,6 @@ class IntegralPyramid(nn.Module):
         if torch.compiler.is_compiling():
             # the same by views: in a graph of torch 2.10, pooling makes sizes hold for even, or for odd,
             # numbers of rows alone
-            cells = x.unfold(-2, kernel[0], kernel[0]).unfold(-2, kernel[1], kernel[1])
-            return cells.amax((-2, -1)) if self.concat_trunk else cells.mean((-2, -1))
+            x = tiles(x, *kernel)
+            return x.amax((-2, -1)) if self.concat_trunk else x.mean((-2, -1))
         return F.max_pool2d(x, kernel, kernel) if self.concat_trunk else F.avg_pool2d(x, kernel, kernel)

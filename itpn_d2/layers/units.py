@@ -18,6 +18,12 @@ def image_to_cells(image: Tensor, size: int) -> Tensor:
     return cells.permute(0, 2, 4, 1, 3, 5).reshape(b, h // size, w // size, c * size * size)
 
 
+def tiles(image: Tensor, rows: int, columns: int) -> Tensor:
+    """Cut the two last dimensions into tiles: ``(..., H, W) -> (..., H/rows, W/columns, rows, columns)``;
+    what is left over at the right and at the bottom is dropped, as pooling does. A view."""
+    return image.unfold(-2, rows, rows).unfold(-2, columns, columns)
+
+
 def merge_cells(x: Tensor) -> Tensor:
     """Join 2x2 neighbours: ``(..., 2h, 2w, C) -> (..., h, w, 4C)`` in (row, column, channel) order."""
     if not torch.jit.is_scripting() and torch.jit.is_tracing():

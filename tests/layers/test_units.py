@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from itpn_d2.layers import PatchEmbed, PatchMerge, PatchSplit
-from itpn_d2.layers.units import map_to_units, merge_cells, split_cells, units_to_map
+from itpn_d2.layers.units import map_to_units, merge_cells, split_cells, tiles, units_to_map
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 8, 4, 5), (2, 7, 4, 4, 3)])
@@ -71,3 +71,12 @@ def test_no_size_of_the_example_is_traced(function):
     assert "unflatten" not in str(traced.graph)
     other = torch.rand(1, 8, 2, 8)
     assert torch.equal(traced(other), function(other))
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 6), (3, 1)])
+def test_means_of_tiles_are_pooling(size):
+    image = torch.randn(2, 3, *size, dtype=torch.float64)
+    kernel = min(2, size[0]), min(2, size[1])
+    found = tiles(image, *kernel)
+    assert torch.allclose(found.mean((-2, -1)), nn.functional.avg_pool2d(image, kernel))
+    assert torch.equal(found.amax((-2, -1)), nn.functional.max_pool2d(image, kernel))
