@@ -238,7 +238,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=FILE",
-        help="a name and a checkpoint to start from",
+        help="a name and a checkpoint to start from, or an address such as itpn://fast_itpn_nano",
     )
     p.add_argument("--only-starts", action="store_true", help="leave out training from scratch")
     p.add_argument("--all", nargs="+", default=[], metavar="key=value", help="overrides of every arm")
@@ -247,8 +247,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         if len(words) < 2 or not Path(words[1]).is_file():
             p.error(f"--arm {' '.join(words)}: a name and an existing config file must come first")
     for start in args.start:
-        if not Path(start.partition("=")[2]).is_file():
-            p.error(f"--start {start}: write NAME=FILE, where FILE exists")
+        file = start.partition("=")[2]
+        if "://" not in file and not Path(file).is_file():
+            p.error(
+                f"--start {start}: write NAME=FILE, where FILE exists or is an address such as itpn://NAME"
+            )
     if args.minutes <= 0 or args.evaluations < 1:
         p.error(
             f"--minutes {args.minutes:g} --evaluations {args.evaluations}: minutes must be more than "

@@ -89,11 +89,22 @@ def started(processes, folder, flags, *more):
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
-    ("flags", "more"),
-    [([], ["dataloader.train.num_workers=2"]), (["--num-processes", "2"], [])],
-    ids=["workers", "processes"],
+    ("number", "flags", "more"),
+    [
+        pytest.param(signal.SIGTERM, [], ["dataloader.train.num_workers=2"], id="SIGTERM-workers"),
+        pytest.param(signal.SIGINT, ["--num-processes", "2"], [], id="SIGINT-processes"),
+        pytest.param(
+            signal.SIGINT,
+            [],
+            ["dataloader.train.num_workers=2"],
+            id="SIGINT-workers",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            signal.SIGTERM, ["--num-processes", "2"], [], id="SIGTERM-processes", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_a_signal_to_the_whole_group_saves(tmp_path, processes, number, flags, more):
     process = started(processes, tmp_path, flags, *more)

@@ -57,6 +57,15 @@ def test_every_arm_from_every_start(tmp_path, calls):
     assert (tmp_path / "out" / "equal_time.png").stat().st_size > 5000
 
 
+def test_a_start_may_be_an_address(tmp_path, calls, capsys):
+    address = "itpn://fast_itpn_nano"
+    assert equal_time.main(arguments(tmp_path, "--only-starts", "--start", f"package={address}")) == 0
+    assert [call[3] for call in calls if call[0] == "train"] == [address, address]
+    with pytest.raises(SystemExit):
+        equal_time.main(arguments(tmp_path, "--start", "package=fast_itpn_nano"))
+    assert "where FILE exists" in capsys.readouterr().err
+
+
 def test_goes_on_after_a_failure(tmp_path, calls, refused):
     calls.broken = "Masks, slow"
     with refused("no memory"):
