@@ -6,7 +6,8 @@
 
 Arms: ``none``; ``trunk`` (pixel pre-training, with a random pyramid); ``pixel``, ``mfm``, ``fastmim``
 (trunk and pyramid). Every seed pre-trains and fine-tunes anew, or starts from ``--checkpoint``. What is done
-already is not done again. Writes ``OUT/transfer.json``, ``OUT/transfer.md`` and ``OUT/transfer.png``.
+already is not done again, and a run that was stopped goes on. Writes ``OUT/transfer.json``,
+``OUT/transfer.md`` and ``OUT/transfer.png``.
 """
 
 import argparse
@@ -15,21 +16,27 @@ import os
 import statistics
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from benchmarks.clock import MeasurementError
 from itpn_d2 import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
 from itpn_d2.checkpoint import load_state_file, local_path, to_native, unwrap
+from itpn_d2.errors import add_debug, errors_of_use
 from itpn_d2.evaluation.curves import read_metrics
 from itpn_d2.files import write_json, write_text, written_whole
+from run_progress import progress
 
 ROOT = Path(__file__).resolve().parents[1]
+_LOOK = 5.0  # seconds between two looks at the runs
+_DONE = "done.txt"  # in the folder of a run, with its command; results.json is written at each evaluation
 CONFIGS = {"pixel": "pixel_mim", "mfm": "mfm", "fastmim": "fastmim_hog"}
 ARMS = {"none": None, "trunk": "pixel", "pixel": "pixel", "mfm": "mfm", "fastmim": "fastmim"}
 LABELS = {
@@ -54,6 +61,7 @@ class Plan:
     threads: int
     parallel: int
     checkpoint: Path | None = None  # instead of pre-training
+    running: set[Path] = field(default_factory=set)  # folders
 
     def pretrained(self, method: str, seed: int) -> Path:
         """The checkpoint that fine-tuning starts from."""
@@ -61,30 +69,44 @@ class Plan:
 
 
 def run(plan: Plan, command: list[str], folder: Path) -> None:
-    """Run unless ``folder`` holds the results of an earlier time; the output of runs side by side goes to
-    ``stdout.txt`` there."""
-    if (folder / "results.json").is_file():
-        return
+    """Run unless ``folder`` says that this was done; the output of runs side by side goes to ``stdout.txt``
+    there.
+
+    Raises:
+        MeasurementError: the run failed or was stopped, or another command was run in the folder.
+    """
+    text, done = " ".join(command), folder / _DONE
+    if done.is_file():
+        if done.read_text() == text:
+            return
+        raise MeasurementError(
+            f"{folder}: holds the results of another command ({done}); choose another --output or remove it"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    tqdm.write(f"{folder.name}: {' '.join(command)}", file=sys.stderr)
+    tqdm.write(f"{folder.name}: {text}", file=sys.stderr)
     threads = {"OMP_NUM_THREADS": str(plan.threads)} if plan.threads else {}
-    with ExitStack() as stack:
-        log = stack.enter_context(open(folder / "stdout.txt", "w")) if plan.parallel > 1 else None
-        status = subprocess.run(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env={**os.environ, **threads},
-            stdout=log,
-            stderr=log and subprocess.STDOUT,
-        ).returncode
+    plan.running.add(folder)
+    try:
+        with ExitStack() as stack:
+            log = stack.enter_context(open(folder / "stdout.txt", "w")) if plan.parallel > 1 else None
+            status = subprocess.run(
+                [sys.executable, *command],
+                cwd=ROOT,
+                env={**os.environ, **threads},
+                stdout=log,
+                stderr=log and subprocess.STDOUT,
+            ).returncode
+    finally:
+        plan.running.discard(folder)
     if status:
-        raise RuntimeError(f"{' '.join(command)}: exit status {status}; its log is in {folder}")
+        raise MeasurementError(f"{text}: exit status {status}; its log is in {folder}")
+    if not (folder / "model_final.pth").is_file():  # a signal: it has saved, and ends as if all were well
+        raise MeasurementError(f"{folder}: the run was stopped before its end; call the same command again")
+    write_text(done, text)
 
 
 def pretrain(plan: Plan, method: str, seed: int) -> Path:
     """The checkpoint of one pre-training."""
-    if plan.checkpoint is not None:
-        return plan.checkpoint
     folder = plan.output / f"pretrain_{method}_{seed}"
     config = plan.pretrain_configs.format(method=CONFIGS[method])
     options = [*plan.pretrain, f"train.seed={seed}", f"train.output_dir={folder}"]
@@ -126,6 +148,42 @@ def finetune_when(ready: Future[Path] | None, plan: Plan, arm: str, seed: int) -
     return finetune(plan, arm, seed)
 
 
+def watch(plan: Plan, submitted: Iterable[Future[Any]], bar: "tqdm[Any]") -> None:
+    """Wait for all, and say where they are; a run that has the terminal for itself says so on its own."""
+    waiting = set(submitted)
+    while waiting:
+        done, waiting = wait(waiting, timeout=_LOOK)
+        bar.update(len(done))
+        if plan.parallel > 1:
+            bar.set_postfix_str(progress(plan.running))
+
+
+def compare(plan: Plan, arms: Sequence[str], seeds: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
+    """The metrics of every arm's fine-tuning with every seed.
+
+    Raises:
+        MeasurementError: a run failed, or the folder holds those of another command.
+    """
+    methods = [m for m in CONFIGS if m in {ARMS[arm] for arm in arms} and plan.checkpoint is None]
+    runs: dict[str, list[Future[dict[str, Any]]]] = {arm: [] for arm in arms}
+    submitted: set[Future[Any]] = set()
+    total = len(seeds) * (len(methods) + len(arms))
+    with ThreadPoolExecutor(plan.parallel) as pool, tqdm(total=total, desc="runs", unit="run") as bar:
+        # seed by seed, so that a comparison that is cut short has whole seeds; what waits for a pre-training
+        # comes after it, so some run always goes on
+        for seed in seeds:
+            ready = {method: pool.submit(pretrain, plan, method, seed) for method in methods}
+            for arm in sorted(arms, key=lambda arm: ARMS[arm] is not None):
+                runs[arm].append(pool.submit(finetune_when, ready.get(ARMS[arm] or ""), plan, arm, seed))
+            submitted.update([*ready.values(), *(of_arm[-1] for of_arm in runs.values())])
+        try:
+            watch(plan, submitted, bar)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)  # those that run have had the signal too
+            raise
+    return {arm: [run.result() for run in of_arm] for arm, of_arm in runs.items()}
+
+
 def summarise(found: dict[str, list[dict[str, Any]]], metric: str) -> str:
     """A Markdown table: mean and spread over the seeds, and each seed."""
     lines = [f"| initialised from | {metric}, mean | standard deviation | seeds |", "|---|---|---|---|"]
@@ -165,6 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_debug(parser)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument(
         "--pretrain-configs",
@@ -199,20 +258,12 @@ def main(arguments: list[str] | None = None) -> int:
         args.parallel,
         Path(local_path(args.checkpoint)).resolve() if args.checkpoint else None,
     )
-    methods = [method for method in CONFIGS if method in {ARMS[arm] for arm in args.arms}]
-    runs: dict[str, list[Future[dict[str, Any]]]] = {arm: [] for arm in args.arms}
-    total = len(args.seeds) * (len(methods) + len(args.arms))
-    with ThreadPoolExecutor(args.parallel) as pool, tqdm(total=total, desc="runs", unit="run") as bar:
-        # seed by seed, so that a comparison that is cut short has whole seeds; what waits for a pre-training
-        # comes after it, so some run always goes on
-        for seed in args.seeds:
-            ready = {method: pool.submit(pretrain, plan, method, seed) for method in methods}
-            for arm in sorted(args.arms, key=lambda arm: ARMS[arm] is not None):
-                runs[arm].append(pool.submit(finetune_when, ready.get(ARMS[arm] or ""), plan, arm, seed))
-            futures: list[Future[Any]] = [*ready.values(), *(of_arm[-1] for of_arm in runs.values())]
-            for future in futures:
-                future.add_done_callback(lambda _: bar.update())
-    found = {arm: [run.result() for run in of_arm] for arm, of_arm in runs.items()}
+    with errors_of_use(args.debug):
+        try:
+            found = compare(plan, args.arms, args.seeds)
+        except KeyboardInterrupt:
+            print("Stopped; the same command goes on from the last checkpoints.", file=sys.stderr)
+            return 130
     write_json(plan.output / "transfer.json", found)
     table = summarise(found, args.metric)
     write_text(plan.output / "transfer.md", table)

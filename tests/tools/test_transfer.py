@@ -1,6 +1,7 @@
 """The comparison of starting points: what is run, in which order, and what the table says."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ def commands(monkeypatch):
             backbone = create_model("fast_itpn_nano", **SIZES)
             state = {f"backbone.{k}": v for k, v in backbone.state_dict().items()}
             torch.save({"model": state, "pretraining": {}}, folder / "model_final.pth")
+        (folder / "model_final.pth").touch()
         final = 20.0 if command[-1] == "train.init_checkpoint=" else 30.0
         lines = [{"iteration": i, "segm/AP": final * (i + 1) / 100} for i in (49, 99)]
         (folder / "metrics.json").write_text("\n".join(map(json.dumps, lines)))
@@ -40,9 +42,8 @@ def commands(monkeypatch):
 
 def test_every_arm_and_seed_once(commands, tmp_path, capsys):
     arguments = ["--output", str(tmp_path), "--seeds", "1", "2", "--arms", "none", "trunk", "pixel"]
-    assert (
-        transfer.main([*arguments, "--finetune", "train.max_iter=100", "--pretrain", "train.epochs=3"]) == 0
-    )
+    options = ["--finetune", "train.max_iter=100", "--pretrain", "train.epochs=3"]
+    assert transfer.main([*arguments, *options]) == 0
     assert len(commands) == 2 * (1 + 3)
     assert all("train.epochs=3" in c for c in commands if "-m pretrain" in c)
     assert all("train.max_iter=100" in c for c in commands if "train_net.py" in c)
@@ -51,8 +52,11 @@ def test_every_arm_and_seed_once(commands, tmp_path, capsys):
     assert "| trunk and pyramid (pixels) | 30.5 |" in table
     assert (tmp_path / "transfer.png").stat().st_size > 5000
     before = len(commands)
-    transfer.main(arguments)
+    transfer.main([*arguments, *options])
     assert len(commands) == before  # nothing is done twice
+    with pytest.raises(SystemExit):
+        transfer.main([*arguments, "--finetune", "train.max_iter=200", "--pretrain", "train.epochs=3"])
+    assert "none_1: holds the results of another command" in capsys.readouterr().err
 
 
 def test_the_trunk_alone_has_no_pyramid(commands, tmp_path):
@@ -78,11 +82,57 @@ def test_a_given_checkpoint_is_not_pre_trained(commands, tmp_path, capsys):
     assert "--arms may only be none, trunk and pixel" in capsys.readouterr().err
 
 
-def test_a_failed_run_is_named(monkeypatch, tmp_path):
+ONE = ["--seeds", "1", "--arms", "none"]
+
+
+def test_a_failed_run_is_named(monkeypatch, tmp_path, capsys):
     failed = type("Done", (), {"returncode": 3})()
     monkeypatch.setattr(transfer.subprocess, "run", lambda *a, **k: failed)
-    with pytest.raises(RuntimeError, match=r"train_net.py .*exit status 3; its log is in .*none_1"):
-        transfer.main(["--output", str(tmp_path), "--seeds", "1", "--arms", "none"])
+    with pytest.raises(SystemExit) as ended:
+        transfer.main(["--output", str(tmp_path), *ONE])
+    text = capsys.readouterr().err
+    assert ended.value.code == 2 and "exit status 3; its log is in" in text and "none_1" in text
+
+
+def test_a_run_that_was_stopped_is_not_a_result(commands, monkeypatch, tmp_path, capsys):
+    """results.json is there since the first evaluation, and a signal ends a run with status 0."""
+    whole = transfer.subprocess.run
+
+    def stopped(command, **options):
+        done = whole(command, **options)
+        (tmp_path / "none_1" / "model_final.pth").unlink()
+        return done
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(transfer.subprocess, "run", stopped)
+        transfer.main(["--output", str(tmp_path), *ONE])
+    assert "stopped before its end" in capsys.readouterr().err
+    assert transfer.main(["--output", str(tmp_path), *ONE]) == 0
+    assert len(commands) == 2 and "--resume" in commands[1]
+
+
+def test_an_interruption_keeps_what_is_there(monkeypatch, tmp_path, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transfer, "run", lambda *_: None)
+    monkeypatch.setattr(transfer, "watch", interrupted)
+    assert transfer.main(["--output", str(tmp_path), *ONE]) == 130
+    assert "the same command goes on" in capsys.readouterr().err and not list(tmp_path.glob("transfer.*"))
+
+
+def test_where_the_runs_are_is_said(commands, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(transfer, "_LOOK", 0.05)
+    quick = transfer.subprocess.run
+
+    def slow(command, **options):
+        done = quick(command, **options)
+        time.sleep(0.6)
+        return done
+
+    monkeypatch.setattr(transfer.subprocess, "run", slow)
+    transfer.main(["--output", str(tmp_path), *ONE, "--parallel", "2"])
+    assert "none_1: iteration 100" in capsys.readouterr().err
 
 
 def test_runs_side_by_side_keep_their_output_apart(commands, tmp_path):
