@@ -17,10 +17,10 @@ if all(find_spec(package) for package in ("torch", "timm")):
         timm_models,  # registers the trunks with timm
     )
     from .models import create_model, load_weights
-    from .registration import register_backbones
+    from .registration import register_with_detectron2
 
     timm_models.use_loader(load_weights)
-    register_backbones()
+    register_with_detectron2()
 
 if TYPE_CHECKING:
     from .backbone.yacs import add_itpn_config

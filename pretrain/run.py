@@ -11,7 +11,6 @@ from detectron2.utils import comm
 from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import OmegaConf
 
-from itpn_d2 import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
 from itpn_d2.backbone import Trunk
 from itpn_d2.checkpoint import Checkpointer, last_checkpoint
 from itpn_d2.checkpoint.resume import stored_iteration

@@ -27,7 +27,6 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from benchmarks.clock import MeasurementError
-from itpn_d2 import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
 from itpn_d2.checkpoint import load_state_file, local_path, to_native, unwrap
 from itpn_d2.errors import add_debug, errors_of_use
 from itpn_d2.evaluation.curves import read_metrics

@@ -24,7 +24,7 @@ _LONGEST = 150  # characters of the name of a fetched file
 def local_path(address: str | os.PathLike) -> str:
     """The local file that a path or address means; of the web it is fetched, once, into the cache that
     Detectron2 uses (``$FVCORE_CACHE``). A scheme that is not known here is asked of Detectron2's PathManager,
-    where the model zoo and others register theirs.
+    where this project (``itpn_d2/path_handlers.py``) and others register theirs.
 
     Raises:
         CheckpointError: no such scheme, or the file can't be had; the message has the address without
@@ -91,6 +91,7 @@ def _by_path_manager(address: str, scheme: str) -> str:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"{masked(address)}: can't be fetched ({masked(reason)})") from error
     if os.path.normpath(found) == os.path.normpath(address):  # nobody took it for more than a path
-        remedy = "import itpn_d2.model_zoo first" if scheme in ("itpn", "hf") else f"give {_KNOWN}"
-        raise CheckpointError(f"{masked(address)}: addresses with {scheme}:// are not supported: {remedy}")
+        raise CheckpointError(
+            f"{masked(address)}: addresses with {scheme}:// are not supported: give {_KNOWN}"
+        )
     return found

@@ -14,7 +14,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from .. import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
 from ..checkpoint.convert import LAYOUTS, convert, inspect
 from ..checkpoint.state import WRAPPERS
 from ..errors import add_debug, errors_of_use

@@ -11,7 +11,6 @@ F is a file, or the name of a config of this project. `python train_net.py` is t
 import argparse
 import sys
 
-from .. import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
 from ..engine import Run, base_parser, load_config, run_command
 
 

@@ -16,8 +16,8 @@ from ..errors import ConfigError
 from ..lazy.texts import Texts
 from ..lazy.types import fits
 from ..lazy.yaml_files import read_yaml
-from ..model_zoo.path_handlers import PREFIX
 from ..model_zoo.registry import trained_weights
+from ..model_zoo.weights_files import PREFIX
 
 # what the config.yaml beside a file of weights is asked for
 _FACTS = {

@@ -5,8 +5,8 @@
     cfg = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_fast_itpn_tiny_1x")
     backbone = model_zoo.get_backbone("fast_itpn_base", weights="itpn://fast_itpn_base_clipl_e1600.pt")
 
-On the command line: ``python -m itpn_d2.model_zoo list | show | download | verify``. Importing it makes
-``itpn://`` and ``hf://`` known to Detectron2's PathManager, and so to every loader; the commands do so. All
+On the command line: ``python -m itpn_d2.model_zoo list | show | download | verify``. ``itpn://``, ``hf://``
+and ``gdrive://`` are addresses for every loader, also Detectron2's own (``itpn_d2/path_handlers.py``). All
 numbers and licences: ``MODEL_ZOO.md``.
 """
 
@@ -15,13 +15,10 @@ from ..normalisation import ImageStatistics
 from .cache import cache_folder
 from .card import Card
 from .entry import Entry, Metric, Weights
-from .path_handlers import register_path_handlers
 from .pretrained import from_pretrained, push_to_hub, save_pretrained
 from .registry import get_entry
 from .registry import list_entries as list  # noqa: A004  (as Detectron2's and timm's users expect)
 from .zoo import get, get_backbone, get_checkpoint_url, get_config, get_config_file
-
-register_path_handlers()
 
 __all__ = [
     "Card",

@@ -26,12 +26,12 @@ from .cache import cache_folder
 from .card import Card
 from .entries import WEIGHTS
 from .entry import TASKS, Weights
-from .path_handlers import PREFIX, present, weights_file
 from .publish import publish
 from .registry import find_weights, get_entry, list_entries
 from .reproduce import reproduce
 from .reproduce import table as compared
 from .table import document, show, summary
+from .weights_files import PREFIX, present, weights_file
 from .zoo import get
 
 

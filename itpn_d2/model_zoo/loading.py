@@ -13,8 +13,8 @@ from ..checkpoint.key_maps import to_native
 from ..checkpoint.loading import load_contents
 from ..checkpoint.state import unwrap
 from ..errors import CheckpointError
-from .path_handlers import PREFIX
 from .registry import pretrained_weights
+from .weights_files import PREFIX
 
 # a variant's own: where a file has others, it is of another variant, and the load says so
 _SIZES = {"channels", "depths", "num_heads", "mlp_ratio", "stage_mlp_ratio"}

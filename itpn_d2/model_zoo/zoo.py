@@ -19,8 +19,8 @@ from ..engine.start import named_weights
 from ..errors import ZooError
 from ..lazy.build import build
 from .loading import create_loaded, pretrained_address
-from .path_handlers import PREFIX
 from .registry import get_entry, pretrained_weights, trained_weights
+from .weights_files import PREFIX
 
 _PLACES = ("backbone", "network", "encoder.backbone")  # of a trunk's options in the model of a config
 

@@ -2,7 +2,6 @@
 
 import argparse
 
-from itpn_d2 import model_zoo  # noqa: F401  (makes itpn:// and hf:// known)
 from itpn_d2.errors import add_debug
 
 

@@ -12,7 +12,7 @@ from itpn_d2.errors import ZooError
 from itpn_d2.model_zoo import gdrive
 from itpn_d2.model_zoo.digests import record_file, recorded, trust_on_first_use
 from itpn_d2.model_zoo.entry import Weights
-from itpn_d2.model_zoo.path_handlers import weights_file
+from itpn_d2.model_zoo.weights_files import weights_file
 
 CONTENT = bytes(range(256)) * 500
 SMALL, LARGE, FULL, PRIVATE, GONE = (

@@ -1,6 +1,8 @@
 """itpn:// and hf:// through Detectron2's PathManager and through our loaders."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from itpn_d2.checkpoint import Checkpointer, convert, create_from_checkpoint, in
 from itpn_d2.model_zoo import Weights, ZooError
 from itpn_d2.model_zoo.__main__ import main
 from itpn_d2.model_zoo.entries import WEIGHTS
-from itpn_d2.model_zoo.path_handlers import HubHandler, ZooHandler, register_path_handlers
+from itpn_d2.path_handlers import PREFIXES, WeightsHandler, register_path_handlers
 
 from .hub_server import redirect_client
 
@@ -45,9 +47,25 @@ def micro(tmp_path):
 
 def test_registered_once():
     before = dict(PathManager._path_handlers)
-    assert isinstance(before["itpn://"], ZooHandler) and isinstance(before["hf://"], HubHandler)
+    assert all(isinstance(before[prefix], WeightsHandler) for prefix in PREFIXES)
     register_path_handlers()
     assert all(PathManager._path_handlers[prefix] is handler for prefix, handler in before.items())
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import itpn_d2; from detectron2.utils.file_io import PathManager as P; find = P.get_local_path",
+        "from detectron2.utils.file_io import PathManager as P; import itpn_d2; find = P.get_local_path",
+        "from itpn_d2.checkpoint import local_path as find",
+        "import itpn_d2.engine; from itpn_d2.checkpoint import local_path as find",
+    ],
+)
+def test_addresses_are_known_whatever_was_imported(program):
+    """To a program of Detectron2's that knows of this package only that it is there, too."""
+    code = f"{program}; print(find('itpn://fast_itpn_nano'))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("fast_itpn_nano/model.safetensors"), done.stderr
 
 
 def test_itpn_path_is_fetched_once_verified_and_readable(site, published, cache):
