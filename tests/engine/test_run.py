@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from itpn_d2.checkpoint import load_state_file
+from itpn_d2.commands.train import main
 from itpn_d2.engine import Run, load_config
 from itpn_d2.engine.trainer import Trainer
 
@@ -177,22 +178,20 @@ def test_two_processes_train_as_one(tmp_path):
         ),
     ],
 )
-def test_errors_are_one_line(arguments, words, tmp_path):
+def test_errors_are_one_line(arguments, words, tmp_path, refused):
     flags = [a for a in arguments if a.startswith("--")]
     rest = [a for a in arguments if not a.startswith("--")]
-    done = train_net(*flags, *SMALL, f"train.output_dir={tmp_path}", *rest)
-    assert done.returncode != 0 and words in done.stderr
+    with refused(words):
+        main([*flags, "--config-file", CONFIG, *SMALL, f"train.output_dir={tmp_path}", *rest])
+
+
+def test_an_error_of_use_in_a_process_of_its_own(tmp_path):
+    done = train_net(*SMALL, f"train.output_dir={tmp_path}", "train.max_itr=1")
+    assert done.returncode == 2 and "did you mean train.max_iter" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_custom_data_without_paths_says_what_to_set(tmp_path):
+def test_custom_data_without_paths_says_what_to_set(tmp_path, refused):
     config = str(ROOT / "configs" / "Custom" / "mask_rcnn_fast_itpn_nano.py")
-    command = [
-        sys.executable,
-        str(ROOT / "train_net.py"),
-        "--config-file",
-        config,
-        f"train.output_dir={tmp_path}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
-    assert done.returncode != 0 and "dataset.train.json=PATH" in done.stderr
+    with refused("dataset.train.json=PATH"):
+        main(["--config-file", config, f"train.output_dir={tmp_path}"])

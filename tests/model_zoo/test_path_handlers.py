@@ -55,9 +55,7 @@ def test_registered_once():
 @pytest.mark.parametrize(
     "program",
     [
-        "import itpn_d2; from detectron2.utils.file_io import PathManager as P; find = P.get_local_path",
         "from detectron2.utils.file_io import PathManager as P; import itpn_d2; find = P.get_local_path",
-        "from itpn_d2.checkpoint import local_path as find",
         "import itpn_d2.engine; from itpn_d2.checkpoint import local_path as find",
     ],
 )
