@@ -1,14 +1,9 @@
 """Data loaders over registered datasets."""
 
 import logging
-import multiprocessing
-import signal
 from collections.abc import Callable, Sequence
-from functools import cache
-from multiprocessing import util
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, DatasetFromList
@@ -17,10 +12,10 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DatasetError
-from ..signals import REQUESTS
 from .decode import BrokenImageError
 from .record_table import RecordTable
 from .sampler import Place, ResumableBatchSampler, stand_ins
+from .workers import worker_options
 
 logger = logging.getLogger(__name__)
 Mapper = Callable[[dict[str, Any], int], dict[str, Any]]
@@ -65,42 +60,6 @@ class MappedRecords(Dataset):
             f"{self.records[index]['file_name']}: neither this image nor those drawn as its replacement "
             "can be read; check that the folder exists"
         )
-
-
-def start_worker(worker: int) -> None:
-    """``worker_init_fn`` of every loader: workers share the cores, and leave signals to the main process.
-
-    A terminal, systemd or Slurm signals the whole process group. Workers that died of it would end the run in
-    the middle of an iteration, before the main process has saved its checkpoint; they end with it anyway.
-    """
-    torch.set_num_threads(1)
-    for number in REQUESTS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-@cache
-def prepare_for_workers() -> None:
-    """What a process with workers needs, before the first is forked.
-
-    It kills them when it ends: multiprocessing would ask them by SIGTERM, and wait for ever for workers that
-    leave signals to this process. OpenCV gets along with one thread, also in the workers: a fork has none of
-    the threads of OpenCV's pool, and would wait for ever for them.
-    """
-    cv2.setNumThreads(1)
-    util.Finalize(None, _kill_workers, exitpriority=100)
-
-
-def _kill_workers() -> None:
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
-
-
-def _workers(num_workers: int) -> dict[str, Any]:
-    if num_workers == 0:
-        return {"num_workers": 0}
-    prepare_for_workers()
-    return {"num_workers": num_workers, "worker_init_fn": start_worker, "persistent_workers": True}
 
 
 def _those(
@@ -214,7 +173,7 @@ def build_train_loader(
         batch_sampler=sampler,
         collate_fn=list,
         pin_memory=torch.cuda.is_available(),
-        **_workers(num_workers),
+        **worker_options(num_workers),
     )
 
 
@@ -226,7 +185,7 @@ def build_test_loader(dataset: str, mapper: Mapper, batch_size: int = 1, num_wor
         batch_size=batch_size,
         sampler=InferenceSampler(len(records)),
         collate_fn=list,
-        **_workers(num_workers),
+        **worker_options(num_workers),
     )
 
 
@@ -258,5 +217,5 @@ def build_val_loss_loader(
         batch_size=batch_size,
         sampler=InferenceSampler(len(records)),
         collate_fn=list,
-        **_workers(num_workers),
+        **worker_options(num_workers),
     )

@@ -23,6 +23,7 @@ def spread(loader: DataLoader, count: int) -> DataLoader:
         collate_fn=loader.collate_fn,
         num_workers=loader.num_workers,
         worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
     )
 
 

@@ -9,20 +9,14 @@ from torch.utils.data import DataLoader
 
 from itpn_d2.data import ResumableBatchSampler
 from itpn_d2.data.image_sources import ImageSource
-from itpn_d2.data.loader import prepare_for_workers, start_worker
+from itpn_d2.data.workers import worker_options
 
 from .dataset import ImageDataset, View, collate
 
 
 def _options(num_workers: int) -> dict[str, Any]:
-    if num_workers:
-        prepare_for_workers()
-    return {
-        "collate_fn": collate,
-        "num_workers": num_workers,
-        "worker_init_fn": start_worker,
-        "pin_memory": torch.cuda.is_available(),
-    }
+    options = worker_options(num_workers, persistent=False)
+    return {"collate_fn": collate, "pin_memory": torch.cuda.is_available(), **options}
 
 
 def build_pretrain_loader(
