@@ -1,5 +1,5 @@
-"""The backbones into Detectron2's registry and addresses of weights into its PathManager, as soon as that is
-there, whichever is imported first.
+"""Registers the backbones and the addresses of weights with Detectron2 as soon as that is imported, before or
+after this package.
 
 A program that does without Detectron2 pays nothing, and one whose Detectron2 is broken still has the trunks.
 """

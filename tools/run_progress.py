@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
-_TAIL = 16384  # bytes; a line has some two thousand
+_TAIL = 16384  # bytes: the last lines
 
 
 def last_metrics(folder: Path) -> dict[str, float]:

@@ -18,7 +18,7 @@ def worker_options(num_workers: int, persistent: bool = True) -> dict[str, Any]:
 
     On Linux they are forked, in every process. Those of a process that was itself spawned, as the processes
     of ``--num-gpus`` and ``--num-processes`` are, would be spawned as well by default: each would import
-    everything anew, for 10 seconds and more on two busy cores, and hold it in memory of its own.
+    everything anew, and hold it in memory of its own.
 
     Args:
         persistent: they wait for the next pass over the data instead of ending with the first.
