@@ -1,10 +1,11 @@
-"""Speed and memory: ``backbone`` alone, ``train`` for detectors, ``pretrain`` for masked image modelling,
-``deformable`` for the attention of DINO, ``reading`` of annotations, ``loader`` from file to tensor, ``runs``
-for whole iterations with their data; scores: ``heads`` on generated scenes; and ``values``: whether a device
-computes the right ones.
+"""Speed and memory: ``backbone`` alone, ``peers`` for the backbone beside other networks, ``train`` for
+detectors, ``pretrain`` for masked image modelling, ``deformable`` for the attention of DINO, ``reading`` of
+annotations, ``loader`` from file to tensor, ``runs`` for whole iterations with their data; scores: ``heads``
+on generated scenes; and ``values``: whether a device computes the right ones.
 
     python tools/benchmark.py backbone --variant fast_itpn_tiny --sizes 224 512 --plot OUT.png
     python tools/benchmark.py backbone --docs docs
+    python tools/benchmark.py peers --docs docs
     python tools/benchmark.py train --variants fast_itpn_nano fast_itpn_tiny --sizes 256 512
     python tools/benchmark.py pretrain --variant fast_itpn_base --cases drop fastmim
     python tools/benchmark.py deformable --cases 4 5
@@ -21,12 +22,24 @@ inputs are random or generated: no data set and no weights are needed.
 import argparse
 from pathlib import Path
 
-from benchmarks import backbone, deformable, heads, loader, pretraining, reading, runs, training, values
+from benchmarks import (
+    backbone,
+    deformable,
+    heads,
+    loader,
+    peers,
+    pretraining,
+    reading,
+    runs,
+    training,
+    values,
+)
 from itpn_d2.errors import add_debug, errors_of_use
 from itpn_d2.files import write_json, write_text
 
 MODES = {
     "backbone": backbone,
+    "peers": peers,
     "train": training,
     "pretrain": pretraining,
     "deformable": deformable,
