@@ -13,6 +13,7 @@ already is not done again, and a run that was stopped goes on. Writes ``OUT/tran
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,7 @@ class Plan:
     threads: int
     parallel: int
     checkpoint: Path | None = None  # instead of pre-training
-    running: set[Path] = field(default_factory=set)  # folders
+    running: dict[Path, subprocess.Popen[bytes]] = field(default_factory=dict)  # by folder
 
     def pretrained(self, method: str, seed: int) -> Path:
         """The checkpoint that fine-tuning starts from."""
@@ -84,19 +86,19 @@ def run(plan: Plan, command: list[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tqdm.write(f"{folder.name}: {text}", file=sys.stderr)
     threads = {"OMP_NUM_THREADS": str(plan.threads)} if plan.threads else {}
-    plan.running.add(folder)
     try:
         with ExitStack() as stack:
             log = stack.enter_context(open(folder / "stdout.txt", "w")) if plan.parallel > 1 else None
-            status = subprocess.run(
+            plan.running[folder] = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=ROOT,
                 env={**os.environ, **threads},
                 stdout=log,
                 stderr=log and subprocess.STDOUT,
-            ).returncode
+            )
+            status = plan.running[folder].wait()
     finally:
-        plan.running.discard(folder)
+        plan.running.pop(folder, None)
     if status:
         raise MeasurementError(f"{text}: exit status {status}; its log is in {folder}")
     if not (folder / "model_final.pth").is_file():  # a signal: it has saved, and ends as if all were well
@@ -154,7 +156,14 @@ def watch(plan: Plan, submitted: Iterable[Future[Any]], bar: "tqdm[Any]") -> Non
         done, waiting = wait(waiting, timeout=_LOOK)
         bar.update(len(done))
         if plan.parallel > 1:
-            bar.set_postfix_str(progress(plan.running))
+            bar.set_postfix_str(progress(list(plan.running)))
+
+
+def stop_with_runs(plan: Plan, *_: object) -> None:
+    """What SIGTERM does: Ctrl-C reaches the runs as well, but this signal may be for this process alone."""
+    for process in list(plan.running.values()):
+        process.terminate()
+    raise KeyboardInterrupt
 
 
 def compare(plan: Plan, arms: Sequence[str], seeds: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
@@ -257,12 +266,15 @@ def main(arguments: list[str] | None = None) -> int:
         args.parallel,
         Path(local_path(args.checkpoint)).resolve() if args.checkpoint else None,
     )
+    before = signal.signal(signal.SIGTERM, partial(stop_with_runs, plan))
     with errors_of_use(args.debug):
         try:
             found = compare(plan, args.arms, args.seeds)
         except KeyboardInterrupt:
             print("Stopped; the same command goes on from the last checkpoints.", file=sys.stderr)
             return 130
+        finally:
+            signal.signal(signal.SIGTERM, before)
     write_json(plan.output / "transfer.json", found)
     table = summarise(found, args.metric)
     write_text(plan.output / "transfer.md", table)

@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +27,7 @@ from itpn_d2.engine import keep_freed_memory
 from itpn_d2.engine.timing import interleave, timed
 
 CPU = torch.device("cpu")
+TOOLS = Path(benchmark.__file__).parent
 SMALL = Setting("fast_itpn_nano", batch=2, rounds=1, device="cpu", dtype="fp32", backend="eager")
 
 
@@ -30,6 +35,24 @@ def trained(model):
     """Whether every parameter has a finite gradient, and some of them are not 0."""
     gradients = [p.grad for p in model.parameters()]
     return all(g is not None and g.isfinite().all() for g in gradients) and any(g.any() for g in gradients)
+
+
+def wait_for(condition, seconds=240):
+    """Until it holds."""
+    last = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < last
+        time.sleep(0.1)
+
+
+def alive(pid):
+    """Whether there is such a process that has not ended; one that nobody has waited for does not count."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.fixture
@@ -98,6 +121,21 @@ def test_a_process_of_its_own_has_as_many_threads_and_names_what_failed():
 def test_a_process_that_dies_is_named():
     with pytest.raises(MeasurementError, match=r"^_exit\(3\): the process ended before its result"):
         own_process(os._exit, 3)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_process_ends_with_the_one_that_started_it(tmp_path):
+    """However that ends: a benchmark that was killed left a training behind that went on for hours."""
+    note = tmp_path / "pid"
+    work = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    program = (
+        f"from benchmarks.clock import own_process\nif __name__ == '__main__': own_process(exec, {work!r})"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", program], cwd=TOOLS)
+    wait_for(lambda: note.is_file() and note.read_text())
+    starter.send_signal(signal.SIGKILL)
+    starter.wait(30)
+    wait_for(lambda: not alive(int(note.read_text())))
 
 
 def test_dropping_leaves_a_quarter_of_the_tokens(models):

@@ -1,6 +1,8 @@
 """The comparison of starting points: what is run, in which order, and what the table says."""
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -13,6 +15,16 @@ from itpn_d2.backbone import create_model
 from itpn_d2.checkpoint import load_pretrained
 
 SIZES = dict(channels=(8, 16, 32), depths=(1, 1, 2), num_heads=2, fpn_dim=16, pyramid=True, pos_grid=(4, 4))
+
+
+class Ended:
+    """A process that has ended."""
+
+    def __init__(self, status):
+        self.status = status
+
+    def wait(self):
+        return self.status
 
 
 @pytest.fixture
@@ -34,9 +46,9 @@ def commands(monkeypatch):
         lines = [{"iteration": i, "segm/AP": final * (i + 1) / 100} for i in (49, 99)]
         (folder / "metrics.json").write_text("\n".join(map(json.dumps, lines)))
         (folder / "results.json").write_text(json.dumps({"segm/AP": final + ("seed=2" in text)}))
-        return type("Done", (), {"returncode": 0})()
+        return Ended(0)
 
-    monkeypatch.setattr(transfer.subprocess, "run", fake)
+    monkeypatch.setattr(transfer.subprocess, "Popen", fake)
     return seen
 
 
@@ -86,8 +98,7 @@ ONE = ["--seeds", "1", "--arms", "none"]
 
 
 def test_a_failed_run_is_named(monkeypatch, tmp_path, capsys):
-    failed = type("Done", (), {"returncode": 3})()
-    monkeypatch.setattr(transfer.subprocess, "run", lambda *a, **k: failed)
+    monkeypatch.setattr(transfer.subprocess, "Popen", lambda *a, **k: Ended(3))
     with pytest.raises(SystemExit) as ended:
         transfer.main(["--output", str(tmp_path), *ONE])
     text = capsys.readouterr().err
@@ -96,7 +107,7 @@ def test_a_failed_run_is_named(monkeypatch, tmp_path, capsys):
 
 def test_a_run_that_was_stopped_is_not_a_result(commands, monkeypatch, tmp_path, capsys):
     """results.json is there since the first evaluation, and a signal ends a run with status 0."""
-    whole = transfer.subprocess.run
+    whole = transfer.subprocess.Popen
 
     def stopped(command, **options):
         done = whole(command, **options)
@@ -104,7 +115,7 @@ def test_a_run_that_was_stopped_is_not_a_result(commands, monkeypatch, tmp_path,
         return done
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(transfer.subprocess, "run", stopped)
+        patch.setattr(transfer.subprocess, "Popen", stopped)
         transfer.main(["--output", str(tmp_path), *ONE])
     assert "stopped before its end" in capsys.readouterr().err
     assert transfer.main(["--output", str(tmp_path), *ONE]) == 0
@@ -121,16 +132,30 @@ def test_an_interruption_keeps_what_is_there(monkeypatch, tmp_path, capsys):
     assert "the same command goes on" in capsys.readouterr().err and not list(tmp_path.glob("transfer.*"))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_request_to_stop_reaches_the_run(monkeypatch, tmp_path, capsys):
+    """SIGTERM to this process alone; the run here ends as one that has saved does."""
+    program = (
+        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit()); print(flush=True);"
+    )
+    started, processes = transfer.subprocess.Popen, []
+
+    def sleeping(command, **options):
+        options["stdout"] = transfer.subprocess.PIPE
+        processes.append(started([command[0], "-c", program + "time.sleep(60)"], **options))
+        processes[-1].stdout.readline()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return processes[-1]
+
+    monkeypatch.setattr(transfer.subprocess, "Popen", sleeping)
+    assert transfer.main(["--output", str(tmp_path), *ONE]) == 130
+    assert [process.wait(30) for process in processes] == [0]
+    assert "the same command goes on" in capsys.readouterr().err
+
+
 def test_where_the_runs_are_is_said(commands, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(transfer, "_LOOK", 0.05)
-    quick = transfer.subprocess.run
-
-    def slow(command, **options):
-        done = quick(command, **options)
-        time.sleep(0.6)
-        return done
-
-    monkeypatch.setattr(transfer.subprocess, "run", slow)
+    monkeypatch.setattr(Ended, "wait", lambda self: time.sleep(0.6) or self.status)
     transfer.main(["--output", str(tmp_path), *ONE, "--parallel", "2"])
     assert "none_1: iteration 100" in capsys.readouterr().err
 

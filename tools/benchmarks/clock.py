@@ -2,13 +2,17 @@
 
 import contextlib
 import ctypes
+import os
 import platform
 import resource
+import signal
 import statistics
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,9 +28,23 @@ class MeasurementError(UseError):
     """A measurement gave no result."""
 
 
+def _begin(threads: int) -> None:
+    """Prepare a new process: its number of threads, and that it ends when its parent does, in whatever way; a
+    training saves a checkpoint first."""
+    torch.set_num_threads(threads)
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
 def own_process(function: Callable[..., T], *arguments: object) -> T:
     """``function(*arguments)`` in a fresh process with this one's number of threads, so that neither compiled
-    code nor peak memory comes from another measurement.
+    code nor peak memory comes from another measurement. It ends when this one ends, or is killed.
 
     Args:
         function: of a module, not a local one; its arguments and its result are pickled.
@@ -36,7 +54,7 @@ def own_process(function: Callable[..., T], *arguments: object) -> T:
     """
     name = f"{function.__name__}({', '.join(map(str, arguments))})"
     threads = (torch.get_num_threads(),)
-    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, threads) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), _begin, threads) as pool:
         try:
             return pool.submit(function, *arguments).result()
         except BrokenProcessPool:
