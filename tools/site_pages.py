@@ -31,6 +31,7 @@ COMMANDS = {
     "itpn-export": "itpn_d2.commands.export",
     "itpn-convert": "itpn_d2.commands.convert",
     "itpn-zoo": "itpn_d2.model_zoo.__main__",
+    "itpn-shards": "itpn_d2.commands.shards",
     "itpn-install-detectron2": "itpn_d2.detectron2_wheel.install",
 }
 # what users call; everything else is found from there
