@@ -29,7 +29,7 @@ help:
 	@echo "make test-timm timm's own tests of models over ours; TIMM_SOURCE=FOLDER where PyPI can't be reached"
 	@echo "make gpu-check what only a GPU can tell: values, speed, memory, into docs/; less than eight minutes"
 	@echo "make docs      the site, into site/; fails at a broken link"
-	@echo "make lint      ruff (lint, format) and mypy; make format applies what ruff can"
+	@echo "make lint      ruff (lint, format), mypy and codespell; make format applies what ruff can"
 	@echo "make env       only prepare $(VENV); PYTHON=... chooses the interpreter"
 
 env: $(STAMPS)/project
@@ -91,6 +91,7 @@ lint: env
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy $(CHECKED)
+	$(VENV)/bin/codespell
 
 format: env
 	$(PY) -m ruff check --fix .

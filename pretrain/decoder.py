@@ -57,7 +57,10 @@ class TokenDecoder(nn.Module):
                     nn.init.xavier_uniform_(linear.weight)
 
     def place(self, tokens: Tensor, grid: Grid) -> Tensor:
-        """Tokens with their positions added."""
+        """Tokens with their positions added.
+
+        ``(B, N, C)`` in and out; N is the number of cells of ``grid``.
+        """
         table = self.positions
         if grid != self.grid:
             table = sincos_2d(tokens.shape[-1], grid, native_grid=self.grid).to(tokens.device)

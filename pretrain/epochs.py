@@ -34,6 +34,10 @@ class Clock:
         epochs: length of the run.
         size, batch: pixels and images per step over all processes, where no stage says otherwise.
         lr: the run's learning rate, to which a stage's is compared.
+
+    Raises:
+        ValueError: ``epochs`` or ``batch`` is below 1, or a stage of ``schedule`` starts after the last
+            epoch.
     """
 
     def __init__(

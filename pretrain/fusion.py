@@ -17,6 +17,9 @@ class LevelFusion(nn.Module):
         form: ``patches``: a linear layer over all cells of a patch (Fast-iTPN; a convolution whose kernel is
             its stride). ``cells``: a linear layer of each cell to its share of the token (iTPN v1); ``width``
             is then a multiple of 16.
+
+    Raises:
+        ValueError: ``form`` is unknown, or is ``cells`` and ``width`` no multiple of 16.
     """
 
     def __init__(self, dim: int, width: int, form: Form = "patches", norm_eps: float = 1e-6):

@@ -57,7 +57,10 @@ def xavier_normal_linear(layer: nn.Linear) -> None:
 
 
 def cut_normal(tensor: torch.Tensor, std: float = 0.02) -> None:
-    """Normal numbers of which those beyond one std are redrawn, in place: .54 std remains of it."""
+    """Normal numbers of which those beyond one std are redrawn, in place: .54 std remains of it.
+
+    ``tensor`` is of any shape.
+    """
     nn.init.trunc_normal_(tensor, std=std, a=-std, b=std)
 
 

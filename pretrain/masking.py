@@ -49,6 +49,9 @@ class RandomMasking:
 
     Args:
         ratio: share of masked cells; ``int(N * (1 - ratio))`` cells are kept.
+
+    Raises:
+        ValueError: ``ratio`` is outside [0, 1).
     """
 
     def __init__(self, ratio: float = 0.75):
@@ -77,6 +80,9 @@ class GridMasking(RandomMasking):
     Args:
         ratio: as in :class:`RandomMasking`.
         block: side of a square in pixels: 16 for a plain ViT, 32 for networks of stride 32.
+
+    Raises:
+        ValueError: ``ratio`` is outside [0, 1), or ``block`` below 1.
     """
 
     def __init__(self, ratio: float = 0.75, block: int = 16):
@@ -100,6 +106,10 @@ class BlockMasking:
         aspect: smallest and largest height over width.
         exact: fill up with single random cells, so that every sample has ``num_masked`` (an option of
             ours).
+
+    Raises:
+        ValueError: ``num_masked`` below 0, ``min_block`` or ``attempts`` below 1, or ``aspect`` not ascending
+            above 0.
     """
 
     def __init__(

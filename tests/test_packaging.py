@@ -109,6 +109,21 @@ def test_one_version() -> None:
     assert first.startswith(f"## [{itpn_d2.__version__}]")
 
 
+def test_one_version_of_the_checks() -> None:
+    """A commit is checked before it is made with the versions that `make lint` has."""
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    for project, package in (("ruff-pre-commit", "ruff"), ("codespell", "codespell")):
+        (pinned,) = re.findall(rf"/{project}\n    rev: v(\S+)", hooks)
+        assert f"\n{package}=={pinned}\n" in lock, package
+
+
+def test_every_script_has_a_page() -> None:
+    """The site shows what each command answers to --help."""
+    source = (ROOT / "tools" / "site_pages.py").read_text(encoding="utf-8")
+    assert sorted(re.findall(r'^    "itpn-(\S+)": "', source, re.MULTILINE)) == sorted(SCRIPTS)
+
+
 def test_no_links() -> None:
     """A checkout on Windows has none: git writes a file with the target's name in their place."""
     listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True)

@@ -55,3 +55,40 @@ def test_packages_import_one_way(graph):
             packages.setdefault(package_of(name), set()).update(map(package_of, imported - {"itpn_d2"}))
     assert "itpn_d2.engine" in packages["pretrain"] and "itpn_d2.layers" in packages["itpn_d2.backbone"]
     tuple(TopologicalSorter({k: v - {k} for k, v in packages.items()}).static_order())
+
+
+def raised(function):
+    """Errors that a function itself raises by their name; not what methods raise that are not there."""
+    found, nodes = set(), list(function.body)
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            continue
+        nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            found.add(ast.unparse(node.exc.func).rpartition(".")[2])
+    usual = {"AttributeError", "NotImplementedError", "StopIteration", "SystemExit"}
+    return {name for name in found - usual if name.endswith("Error")}
+
+
+def public(body, outer=""):
+    """(name, function, docstring) of what is public, of constructors with the docstring of their class."""
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for name, function, text in public(node.body, f"{node.name}."):
+                own = name.endswith((".__init__", ".forward"))
+                yield name, function, text + (ast.get_docstring(node) or "") if own else text
+        elif isinstance(node, ast.FunctionDef) and (node.name == "__init__" or node.name[0] != "_"):
+            yield outer + node.name, node, ast.get_docstring(node) or ""
+
+
+def test_docstrings_name_the_errors_that_are_raised():
+    """Whoever calls a function can know from its docstring what to catch."""
+    silent = []
+    for folder in ("itpn_d2", "pretrain"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            for name, function, text in public(ast.parse(file.read_text(encoding="utf-8")).body):
+                errors = raised(function)
+                if errors and "Raises" not in text and not any(error in text for error in errors):
+                    silent.append(f"{file.relative_to(ROOT)}: {name}: {', '.join(sorted(errors))}")
+    assert not silent, "\n".join(silent)

@@ -3,7 +3,7 @@
     python tools/equal_time.py --output OUT --minutes 6 \\
         --arm "Mask R-CNN" configs/Quickstart/mask_rcnn_fast_itpn_nano.py \\
         --arm DINO configs/Quickstart/dino_fast_itpn_nano.py optimizer.lr=4e-4 \\
-        --start pre-trained=pretrained.pth --all train.ema.enabled=False
+        --start pre-trained=pretrained.pth --all train.best_metric=bbox/AP train.ema.enabled=False
 
 Every arm is a config with its own overrides; ``--all`` holds for each. It is trained from scratch and from
 each ``--start``, for as many iterations as take ``--minutes`` of processor time, so that its schedule ends

@@ -9,11 +9,12 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-
-from mkdocs.structure.files import File, Files
+from typing import TYPE_CHECKING, Any
 
 from key_meanings import meaning
+
+if TYPE_CHECKING:
+    from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parents[1]
 # files of the repository that are pages of the site as well
@@ -31,6 +32,7 @@ COMMANDS = {
     "itpn-export": "itpn_d2.commands.export",
     "itpn-convert": "itpn_d2.commands.convert",
     "itpn-zoo": "itpn_d2.model_zoo.__main__",
+    "itpn-shards": "itpn_d2.commands.shards",
     "itpn-install-detectron2": "itpn_d2.detectron2_wheel.install",
 }
 # what users call; everything else is found from there
@@ -51,8 +53,10 @@ API = {
 }
 
 
-def on_files(files: Files, config: Any) -> Files:
+def on_files(files: "Files", config: Any) -> "Files":
     """Mkdocs asks for pages beside those in ``docs/``."""
+    from mkdocs.structure.files import File  # the rest of this module does without, and so do its tests
+
     pages = {target: (ROOT / source).read_text(encoding="utf-8") for source, target in COPIED.items()}
     pages["reference/commands.md"] = commands_page()
     pages["reference/config_keys.md"] = config_page()

@@ -81,7 +81,10 @@ class AttentionBlock(Block):
         grids: Tensor | None = None,
     ) -> Tensor:
         """``key_mask``, ``grid``, ``layout`` and ``grids`` as in
-        :meth:`itpn_d2.layers.Attention.forward`."""
+        :meth:`itpn_d2.layers.Attention.forward`.
+
+        ``x`` and result: ``(B, N, C)``.
+        """
         update = self.attn(self.norm1(x), key_mask, grid, layout, grids)
         x = x + self.drop_path(update if self.gamma_1 is None else update * self.gamma_1)
         (update,) = in_stripes(self._feed, x, rows=x.shape[1], cells=TOKENS)

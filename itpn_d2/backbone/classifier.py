@@ -47,6 +47,9 @@ class TrunkClassifier(nn.Module):
         drop_rate: dropout before the head.
         checkpointing: blocks that are recomputed in the backward pass, see
             :func:`~.checkpointing.set_checkpointing`.
+
+    Raises:
+        ValueError: ``pooling`` is none of these.
     """
 
     output_fmt = "NHWC"  # of forward_features, in timm's words
@@ -112,7 +115,11 @@ class TrunkClassifier(nn.Module):
         return self._maps(image, self.last_stage)[self.last_stage]
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """From :meth:`forward_features` to the logits, or to what the head gets."""
+        """From :meth:`forward_features` to the logits, or to what the head gets.
+
+        ``(B, h, w, C)`` to ``(B, num_classes)``, or to ``(B, C)`` with ``pre_logits``; with
+        ``pooling="none"`` the places h and w stay.
+        """
         if self.pooling != "none":
             tokens = features.flatten(1, 2)
             features = self.fc_norm(tokens.amax(1) if self.pooling == "max_then_norm" else tokens.mean(1))
@@ -151,6 +158,9 @@ class TrunkClassifier(nn.Module):
             output_fmt: NCHW or NHWC.
             intermediates_only: return the list alone, else (result of :meth:`forward_features`, list).
             output_dict: return these as ``image_intermediates`` and ``image_features`` of a dict.
+
+        Raises:
+            ValueError: ``output_fmt`` is neither NCHW nor NHWC.
         """
         if output_fmt not in ("NCHW", "NHWC"):
             raise ValueError(f"output_fmt {output_fmt!r}: choose NCHW or NHWC")

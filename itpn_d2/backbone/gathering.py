@@ -26,6 +26,10 @@ class TokenGathering(nn.Module):
             right and bottom edge may be smaller.
         tokens: number of gathering tokens; 0 leaves windows that see nothing of each other.
         global_blocks: blocks of stage 3, counted from 0, whose tokens see all tokens, as without gathering.
+
+    Raises:
+        ValueError: ``window`` below 1, ``tokens`` below 0, a global block that stage 3 does not have; or all
+            blocks are global although there are gathering tokens.
     """
 
     def __init__(

@@ -27,6 +27,9 @@ class IntegralBackbone(nn.Module):
             detectors, whatever ``image_sizes`` say; what this module pads itself is masked all the same.
         square_size: side to pad a training image to (Detectron2 HEAD's ``padding_constraints``), 0 for none.
         migration, gathering: where given, replace the trunk's; see :meth:`Trunk.accelerate`.
+
+    Raises:
+        ValueError: ``out_features`` is empty, or names a level that there is not.
     """
 
     size_divisibility = 32

@@ -21,14 +21,25 @@ Metric = Callable[[Tensor, Tensor | None], Tensor]
 
 def mean_dissimilarity(tokens: Tensor, content: Tensor | None) -> Tensor:
     """One minus the cosine between a token and the mean of the normalised tokens: what looks like the average
-    of its image is redundant (the metric of PCAE, ICLR'23)."""
+    of its image is redundant (the metric of PCAE, ICLR'23).
+
+    Args:
+        tokens: ``(B, N, C)``.
+        content: ``(B, N)``, 1 for tokens of an image and 0 for padding; None where all are of an image.
+
+    Returns:
+        ``(B, N)``, 0 to 2.
+    """
     unit = F.normalize(tokens, dim=-1)
     seen = unit if content is None else unit * content[..., None]
     return 1 - F.cosine_similarity(unit, seen.sum(1, keepdim=True), dim=-1)
 
 
 def token_norm(tokens: Tensor, content: Tensor | None) -> Tensor:
-    """The length of a token, a control for the other metric."""
+    """The length of a token, a control for the other metric.
+
+    ``(B, N, C)`` to ``(B, N)``; ``content`` is not looked at.
+    """
     return tokens.norm(dim=-1)
 
 
@@ -64,6 +75,10 @@ class TokenMigration(nn.Module):
         at: where tokens leave, as shares of the depth of stage 3: before block ``int(share * depth)``.
         metric: name in :data:`METRICS`.
         affine: scale and shift of leaving tokens, learned for each drop, starting at identity.
+
+    Raises:
+        ValueError: ``keep`` outside (0, 1] or not one for each of ``at``; ``at`` outside [0, 1) or not
+            ascending; an unknown ``metric``.
     """
 
     def __init__(
@@ -105,7 +120,10 @@ class TokenMigration(nn.Module):
         return [number for number, b in enumerate(self.blocks) if b == block]
 
     def leave(self, tokens: Tensor, number: int) -> Tensor:
-        """What leaving tokens take along from drop ``number``."""
+        """What leaving tokens take along from drop ``number``.
+
+        ``(B, K, C)``; the shape stays.
+        """
         if self.scale is None or self.shift is None:
             return tokens
         return tokens * self.scale[number].to(tokens.dtype) + self.shift[number].to(tokens.dtype)

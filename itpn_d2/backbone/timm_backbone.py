@@ -106,7 +106,11 @@ class TimmBackbone(Backbone):
             ) from error
 
     def freeze(self, freeze_at: int) -> None:
-        """Stop the gradient of the first parts of the network; see the class docstring."""
+        """Stop the gradient of the first parts of the network; see the class docstring.
+
+        Raises:
+            ValueError: ``freeze_at`` is negative, or above the number of parts plus one.
+        """
         parameters = {plain_name(n): p for n, p in self.network.named_parameters()}
         found = places(list(parameters))
         blocks = sorted({p for p in found.values() if p is not None})

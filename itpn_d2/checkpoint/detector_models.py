@@ -231,7 +231,12 @@ def create_detector(
     **overrides: Any,
 ) -> DINO:
     """A DINO or Mask DINO of a published file's sizes and rules, loaded; see
-    :func:`~.create.create_from_checkpoint`."""
+    :func:`~.create.create_from_checkpoint`.
+
+    Raises:
+        CheckpointError: there is no ``backbone``; or, for ``task="panoptic"``, no ``num_classes``, the number
+            of things.
+    """
     mapped = to_native_detector(stored.state, num_heads, feature_order)
     sizes = detector_sizes(mapped, num_heads)
     if backbone is None:

@@ -74,6 +74,9 @@ def load_contents(
     Args:
         heads: moves what it knows of ``ignored``, given the file's own names, into the mapped ``state``, in
             the names of ``model``.
+
+    Raises:
+        CheckpointError: see :func:`load_pretrained`; ``name`` begins the message.
     """
     try:
         stored = find_state(content, prefer_average)

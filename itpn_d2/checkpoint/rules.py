@@ -64,7 +64,11 @@ def swap_cells(w: Tensor) -> Tensor:
 
 def square_grid(table: Tensor) -> Tensor:
     """``(1, N, C)`` to ``(1, h, w, C)``; a table that is a grid already stays. The layout stores no grid, so
-    it must be square."""
+    it must be square.
+
+    Raises:
+        CheckpointError: N is not the square of an integer.
+    """
     if table.ndim == 4:
         return table
     side = math.isqrt(table.shape[1])
@@ -118,7 +122,11 @@ class RuleSet:
         return None
 
     def to_official(self, name: str, value: Tensor) -> tuple[str, Tensor] | None:
-        """The inverse of :meth:`to_ours`."""
+        """The inverse of :meth:`to_ours`.
+
+        Raises:
+            CheckpointError: as there.
+        """
         for pattern, rule in self._back:
             if match := pattern.match(name):
                 return rule.official.format(**match.groupdict()), _reshaped(name, value, rule.back)

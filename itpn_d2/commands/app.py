@@ -85,7 +85,11 @@ def choices_of(args: argparse.Namespace) -> dict[str, tuple[str | None, str | No
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command until it is interrupted; returns its exit status."""
+    """Run the command until it is interrupted; returns its exit status.
+
+    Raises:
+        SystemExit: with status 2 where Gradio is missing, or an option or file can't be used.
+    """
     args = parser().parse_args(arguments)
     with errors_of_use(args.debug):
         choices = choices_of(args)

@@ -28,7 +28,12 @@ _SHOWN = 20
 
 class LabelledRecords(Sequence[dict[str, Any]]):
     """Records ``file_name``, ``image_id`` (place in the source) and ``label``, made on access: a million of
-    them take no more memory than their paths."""
+    them take no more memory than their paths.
+
+    Args:
+        source: N images.
+        labels: ``(N,)`` integers, the class of each.
+    """
 
     def __init__(self, source: ImageSource, labels: np.ndarray):
         self.source, self.labels = source, labels

@@ -15,7 +15,10 @@ class RandomContrast(T.RandomContrast):
     """Detectron2's, whose mean of all pixels is taken by OpenCV."""
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        """A blend of the image with its mean, by a weight that is drawn."""
+        """A blend of the image with its mean, by a weight that is drawn.
+
+        ``image`` is ``(H, W, C)``, of 8 bits or of floats.
+        """
         weight = np.random.uniform(self.intensity_min, self.intensity_max)
         summed = image.dtype == np.uint8 and image.flags.c_contiguous
         mean = sum(cv2.sumElems(image)) / image.size if summed else image.mean()
@@ -48,7 +51,10 @@ class SaturationTransform(Transform):
         self.weight = weight
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """By Detectron2's arithmetic."""
+        """By Detectron2's arithmetic.
+
+        ``(H, W, 3)``, in and out.
+        """
         grey = img.dot(_GREY)[..., None]
         return BlendTransform(grey, 1 - self.weight, self.weight).apply_image(img)
 
@@ -60,11 +66,17 @@ class SaturationTransform(Transform):
         return cv2.transform(img, np.hstack((matrix, np.full((3, 1), -0.5))))
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """The same coordinates: nothing moves."""
+        """The same coordinates: nothing moves.
+
+        ``(N, 2)``, x and y in pixels.
+        """
         return coords
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """The same segmentation: labels have no colour."""
+        """The same segmentation: labels have no colour.
+
+        ``(H, W)``.
+        """
         return segmentation
 
     def inverse(self) -> Any:

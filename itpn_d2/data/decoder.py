@@ -77,7 +77,10 @@ def _divisor(width: int, height: int, reduction: float) -> int:
 
 
 def can_resize(pixels: np.ndarray, how: int) -> bool:
-    """Whether :func:`resize` does what Pillow does: of 8-bit colour, bilinear and bicubic."""
+    """Whether :func:`resize` does what Pillow does: of 8-bit colour, bilinear and bicubic.
+
+    ``pixels`` is ``(H, W, C)``, ``how`` one of Pillow's filters.
+    """
     return pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and how in _SIDES
 
 

@@ -80,6 +80,9 @@ class TrainMapper:
             of 1536 pixels have a hundred megabytes.
         use_semantic: read the label images as ``sem_seg``, beside the instances: Detectron2's Panoptic FPN.
         decoder: the library that decodes and resizes; see :mod:`.decoder`.
+
+    Raises:
+        ValueError: ``instance_mask_format`` is none of these.
     """
 
     def __init__(

@@ -33,6 +33,9 @@ class ResumableBatchSampler(Sampler[list[Place]]):
         sizes: (width, height) of every record; wide and tall images then go to different batches, which saves
             padding. None: batches mix them.
         repeats: repeat factor of every record (LVIS-style), None for 1.
+
+    Raises:
+        ValueError: ``length`` is 0, or ``total_batch_size`` is no positive multiple of ``world_size``.
     """
 
     def __init__(

@@ -28,6 +28,9 @@ def register_scenes(
     Args:
         task: which of their labels: boxes and masks, those with ``keypoints``, ``semantic`` (the background
             is a class of its own) or ``panoptic``.
+
+    Raises:
+        ValueError: ``task`` is none of these; or as :func:`~.scenes.generate_scenes`.
     """
     base = Path(root) if root else cache_root() / "quickstart"
     folder = generate_scenes(base, split, num_images, size, seed)

@@ -158,6 +158,10 @@ def generate_scenes(root: Path, split: str, num_images: int, size: int, seed: in
     ``sem_seg/``.
 
     The folder appears whole or not at all, so processes may race for it.
+
+    Raises:
+        ValueError: an unknown ``split``, no image, or a ``size`` below 32 pixels.
+        OutputError: the folder can't be written.
     """
     if split not in _SPLITS:
         raise ValueError(f"split {split!r}: choose from {', '.join(_SPLITS)}")

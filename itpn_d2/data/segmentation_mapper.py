@@ -64,7 +64,11 @@ class SemanticMapper:
         return read_labels(record)
 
     def targets(self, record: dict[str, Any], labels: np.ndarray) -> dict[str, Any]:
-        """The record with the targets made from its augmented label image."""
+        """The record with the targets made from its augmented label image.
+
+        Args:
+            labels: ``(H, W)`` integers, which become ``sem_seg``, int64.
+        """
         return {**record, "sem_seg": torch.as_tensor(labels.astype(np.int64))}
 
 

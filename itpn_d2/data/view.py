@@ -22,7 +22,12 @@ from .decoder import Decoder, can_resize, is_quick, planes, resize
 class View(T.AugInput):
     """Detectron2's input of augmentations. Under a ``decoder`` other than ``pillow`` 8-bit colour images are
     resized by torchvision, at most 2 of 255 from Pillow's result, and mirrored and blended with one number by
-    OpenCV, which gives the same pixels. Coordinates and label images are transformed as ever."""
+    OpenCV, which gives the same pixels. Coordinates and label images are transformed as ever.
+
+    Args:
+        image: ``(H, W, C)``.
+        sem_seg: ``(H, W)``, the label image.
+    """
 
     image: np.ndarray
     sem_seg: np.ndarray | None

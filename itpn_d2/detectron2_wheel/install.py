@@ -109,7 +109,11 @@ def download_sdist(directory: Path) -> Path:
 
 
 def unpack_sdist(sdist: Path, directory: Path) -> Path:
-    """Unpack ``sdist`` into ``directory`` and return its single top folder."""
+    """Unpack ``sdist`` into ``directory`` and return its single top folder.
+
+    Raises:
+        InstallError: it has not exactly one top folder.
+    """
     with tarfile.open(sdist) as archive:
         if hasattr(tarfile, "data_filter"):  # security updates of 3.10 and 3.11 brought it
             archive.extractall(directory, filter="data")
@@ -131,7 +135,11 @@ def build_wheel(sdist: Path, wheel_dir: Path, sha256: str = SDIST_SHA256) -> Pat
 
 
 def install_wheel(wheel: Path) -> None:
-    """Install ``wheel`` and what it requires into this interpreter, with uv if present, else with pip."""
+    """Install ``wheel`` and what it requires into this interpreter, with uv if present, else with pip.
+
+    Raises:
+        InstallError: the installer failed, or there is none.
+    """
     if importlib.util.find_spec("uv") is not None:
         command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
     else:

@@ -21,7 +21,10 @@ _REMEDY = (
 
 def contagious(loss: torch.Tensor) -> torch.Tensor:
     """``loss``, whose gradients are not finite if it is not: a process that exchanges gradients tells the
-    others so. Finite ones are unchanged, bit for bit."""
+    others so. Finite ones are unchanged, bit for bit.
+
+    A scalar, in and out.
+    """
     return loss * (loss.detach() * 0 + 1)
 
 

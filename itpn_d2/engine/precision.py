@@ -70,7 +70,11 @@ def _cpu_flags() -> str:
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     """``auto`` is bf16 where the hardware has it, else fp16 on CUDA, else fp32; fp16 is refused on the
-    CPU."""
+    CPU.
+
+    Raises:
+        ValueError: ``name`` is unknown, or fp16 on the CPU.
+    """
     if name == "auto":
         if bf16_is_fast(device):
             return torch.bfloat16

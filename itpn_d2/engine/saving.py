@@ -60,6 +60,9 @@ class BestCheckpoint(HookBase):
 
     ``metric`` is a key as in metrics.json, e.g. ``segm/AP`` or ``ema/segm/AP``; the latter saves the averaged
     weights.
+
+    Raises:
+        ValueError: ``mode`` is neither ``max`` nor ``min``.
     """
 
     def __init__(

@@ -55,6 +55,9 @@ class Trainer(TrainerBase):
     Attributes:
         flops: of a step in this process, as in the first one; 0 where they are not counted.
         late: steps are judged one step later, so that the host does not wait for the device.
+
+    Raises:
+        ValueError: ``accumulate`` is below 1.
     """
 
     def __init__(

@@ -65,6 +65,9 @@ def build_schedule(
     Args:
         end: where the cosine ends.
         num_decays: of WarmupStepWithFixedGammaLR (Detectron2's main branch).
+
+    Raises:
+        ValueError: ``name`` is no schedule of Detectron2.
     """
     if name == "WarmupCosineLR":
         after: ParamScheduler = CosineParamScheduler(1.0, end)

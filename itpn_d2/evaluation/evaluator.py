@@ -41,6 +41,11 @@ class DetectionEvaluator(COCOEvaluator):
         max_dets_per_image: detections of a class in an image that count, at least 10; None is COCO's 100.
         keypoint_sigmas: standard deviation of each keypoint's annotation over the object's size, half of what
             object keypoint similarity divides by; None: those of COCO for its 17, .05 for others.
+
+    Raises:
+        ValueError: an unknown task, or one that the dataset has no annotations for; ``max_dets_per_image``
+            below 10; not one of ``keypoint_sigmas`` for each keypoint; neither a json_file in the metadata
+            nor an ``output_dir`` to write one to.
     """
 
     def __init__(

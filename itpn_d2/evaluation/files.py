@@ -14,7 +14,7 @@ _CAPTION, _GAP = 22, 8  # pixels
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
-    """Write an RGB uint8 image, whole or not at all.
+    """Write an RGB uint8 image ``(H, W, 3)``, whole or not at all.
 
     Raises:
         OutputError: it can't be written.
@@ -28,7 +28,10 @@ def save_png(path: Path, image: np.ndarray) -> None:
 
 
 def captioned(image: np.ndarray, text: str) -> np.ndarray:
-    """An RGB uint8 image under a white strip with a line of text."""
+    """An RGB uint8 image under a white strip with a line of text.
+
+    ``(H, W, 3)`` to a picture that is higher by the strip.
+    """
     strip = np.full((_CAPTION, image.shape[1], 3), 255, np.uint8)
     cv2.putText(strip, text, (4, _CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate((strip, image))
@@ -52,7 +55,10 @@ def class_colours(metadata: Any, kind: str, count: int) -> list[tuple[float, flo
 
 
 def grid(pairs: Sequence[tuple[np.ndarray, np.ndarray]], columns: int) -> np.ndarray:
-    """RGB uint8 picture of image pairs, each side by side, ``columns`` pairs a row."""
+    """RGB uint8 picture of image pairs, each side by side, ``columns`` pairs a row.
+
+    Both images of a pair are ``(H, W, 3)`` and of one height.
+    """
     joined = [
         np.concatenate((left, np.full((len(left), _GAP // 4, 3), 255, np.uint8), right), 1)
         for left, right in pairs

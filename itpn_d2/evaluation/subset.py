@@ -11,7 +11,11 @@ from torch.utils.data import DataLoader, Subset
 
 def spread(loader: DataLoader, count: int) -> DataLoader:
     """A loader of ``count`` images of a test loader, as far apart in its dataset as can be; all of them where
-    there are no more. For one process: what a sampler of several leaves to others is not known here."""
+    there are no more. For one process: what a sampler of several leaves to others is not known here.
+
+    Raises:
+        ValueError: ``count`` is below 1, or the dataset is empty.
+    """
     total = len(loader.dataset)  # type: ignore[arg-type]
     count = min(count, total)
     if count < 1:

@@ -57,6 +57,9 @@ def save_exit_picture(
 ) -> None:
     """Write :func:`exit_picture` of each image, one below the other, as PNG, whole or not at all.
 
+    Args:
+        images, exits, depth: as there, ``(H, W, 3)`` and ``(rows, columns)`` each.
+
     Raises:
         ValueError: no image, not one map for each, or as :func:`exit_picture`.
     """

@@ -64,7 +64,13 @@ def _step(call: Call, image: Tensor, _: int) -> None:
 def measure(
     name: str, eager: Call, exported: Call, images: dict[str, Tensor], fields: list[str] | None, rounds: int
 ) -> Result:
-    """Difference and latency of a format at each size."""
+    """Difference and latency of a format at each size.
+
+    Args:
+        images: ``(3, H, W)`` each, 0..255, by the name of their size; features get them as ``(1, 3, H, W)``.
+        fields: of a detector's results; None for features.
+        rounds: calls of each that are timed; the medians are in milliseconds.
+    """
     result = Result(name)
     device = next(iter(images.values())).device
     for size, image in images.items():

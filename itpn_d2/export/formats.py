@@ -57,7 +57,10 @@ def _program(features: nn.Module, image: Tensor) -> torch.export.ExportedProgram
 
 
 def write_program(features: nn.Module, image: Tensor, path: Path) -> None:
-    """An exported program, for ``torch.export.load``."""
+    """An exported program, for ``torch.export.load``.
+
+    ``image`` is an example ``(1, 3, H, W)``, 0..255.
+    """
     with written_whole(path) as partial:
         torch.export.save(_program(features, image), partial)
 
@@ -69,7 +72,10 @@ def load_program(path: Path) -> Call:
 
 
 def write_compiled(features: nn.Module, image: Tensor, path: Path) -> None:
-    """A package of AOTInductor: machine code for this kind of device, for ``aoti_load_package``."""
+    """A package of AOTInductor: machine code for this kind of device, for ``aoti_load_package``.
+
+    ``image`` is an example ``(1, 3, H, W)``, 0..255.
+    """
     with written_whole(path) as partial:
         torch._inductor.aoti_compile_and_package(_program(features, image), package_path=str(partial))
 
@@ -81,7 +87,10 @@ def load_compiled(path: Path) -> Call:
 
 
 def write_onnx(features: nn.Module, image: Tensor, path: Path) -> None:
-    """ONNX, of features with free height and width."""
+    """ONNX, of features with free height and width.
+
+    ``image`` is an example ``(1, 3, H, W)``, 0..255.
+    """
     names = [str(name) for name in features.names]  # type: ignore[union-attr]
     with written_whole(path) as partial, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -115,7 +124,10 @@ def load_onnx(path: Path) -> Call:
 
 
 def write_torchscript(detector: nn.Module, image: Tensor, path: Path) -> None:
-    """TorchScript by Detectron2's tracing."""
+    """TorchScript by Detectron2's tracing.
+
+    ``image`` is an example ``(3, H, W)``, 0..255.
+    """
     with written_whole(path) as partial:
         _traced(detector, image).save(str(partial))
 
@@ -133,7 +145,10 @@ def load_torchscript(path: Path) -> Call:
 
 
 def write_detector_onnx(detector: nn.Module, image: Tensor, path: Path) -> None:
-    """ONNX of the traced detector, with free height, width and number of objects."""
+    """ONNX of the traced detector, with free height, width and number of objects.
+
+    ``image`` is an example ``(3, H, W)``, 0..255.
+    """
     fields = [str(name) for name in detector.fields]  # type: ignore[union-attr]
     axes: dict[str, dict[int, str]] = {name: {0: "objects"} for name in fields}
     with written_whole(path) as partial, warnings.catch_warnings(), torch.no_grad():

@@ -100,7 +100,10 @@ def semantic_results(output: Record, image_id: Identity, categories: Categories)
 def panoptic_result(
     output: Record, image_id: Identity, file_name: str, categories: Categories
 ) -> tuple[Record, np.ndarray]:
-    """The segments of an image, and its map of segment ids as COCO's RGB picture."""
+    """The segments of an image, and its map of segment ids as COCO's RGB picture.
+
+    The map is ``(H, W)`` int32, the picture ``(H, W, 3)`` uint8, with id = R + 256 G + 65536 B.
+    """
     ids, segments = output["panoptic_seg"]
     ids = ids.cpu().numpy()
     listed = [

@@ -276,6 +276,9 @@ class Predictor:
             batch_size: images the model gets at once. A batch that fails (for want of memory, say) is tried
                 again image by image.
             readers: threads that read ahead.
+
+        Raises:
+            ValueError: ``batch_size`` or ``readers`` is below 1; when the first prediction is asked for.
         """
         if batch_size < 1 or readers < 1:
             raise ValueError(f"batch_size={batch_size}, readers={readers}: at least 1 each")

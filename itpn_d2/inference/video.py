@@ -94,7 +94,7 @@ class VideoWriter:
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, frame: np.ndarray) -> None:
-        """Add an RGB uint8 frame, all of one size.
+        """Add an RGB uint8 frame ``(H, W, 3)``, all of one size.
 
         Raises:
             VideoError: OpenCV can't write such a video here.

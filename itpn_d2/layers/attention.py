@@ -22,6 +22,9 @@ class Attention(nn.Module):
         rel_pos: position bias: ``table`` (one value per offset and head) or ``decomposed`` (query times a
             vector per row and per column offset); both are v1 forms.
         rel_pos_grid: the grid of tokens that the bias is stored for; other grids are resampled.
+
+    Raises:
+        ValueError: ``dim`` is not divisible by ``num_heads``, or ``rel_pos`` is unknown.
     """
 
     def __init__(
@@ -65,6 +68,9 @@ class Attention(nn.Module):
             grid: rows and columns of the tokens, which a position bias needs.
             layout: windows of tokens, instead of global attention; it has its own masks.
             grids: ``(B, 2)`` rows and columns of each image in a padded batch, for a position bias.
+
+        Raises:
+            ValueError: there is a position bias, and ``grid`` is missing or has not N tokens.
         """
         b, n, c = x.shape
         bias = self.qkv.bias

@@ -42,6 +42,9 @@ def deformable_samples(
     Args:
         form: ``torch``; ``triton``; or ``auto``: Triton for CUDA tensors where it works, PyTorch elsewhere
             and while a graph is compiled, exported or traced, where it is :func:`.grid_levels`.
+
+    Raises:
+        ValueError: as there; or ``triton`` without a level.
     """
     recorded = is_recorded(value)
     if form == "auto":
@@ -61,6 +64,9 @@ class DeformableAttention(nn.Module):
         dim: channels of queries, values and result.
         levels, points: number of levels, and of points on each, for each head.
         form: see :func:`deformable_samples`; may be changed at any time.
+
+    Raises:
+        ValueError: ``dim`` is not divisible by ``num_heads``, or ``form`` is unknown.
     """
 
     def __init__(
@@ -128,7 +134,11 @@ class DeformableAttention(nn.Module):
 
 
 def set_form(model: nn.Module, form: Form) -> None:
-    """Choose the form of every deformable attention in a model."""
+    """Choose the form of every deformable attention in a model.
+
+    Raises:
+        ValueError: ``form`` is unknown.
+    """
     if form not in get_args(Form):
         raise ValueError(f"deformable attention in form {form!r}: choose {', '.join(get_args(Form))}")
     for module in model.modules():

@@ -80,7 +80,11 @@ def _near(places: Tensor, length: int) -> Tensor:
 
 def grid_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """:func:`sample_levels` by ``grid_sample``, which every format and compiler knows: an ``embedding_bag``
-    becomes a loop in ONNX. Samples of a level are stored. Arguments and result are the same."""
+    becomes a loop in ONNX. Samples of a level are stored. Arguments and result are the same.
+
+    Raises:
+        ValueError: as there.
+    """
     check_levels(value, shapes, locations)
     b, _, heads, dim = value.shape
     kind = torch.promote_types(value.dtype, torch.float32)

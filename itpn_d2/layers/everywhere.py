@@ -36,7 +36,10 @@ def everywhere(count: Tensor) -> Tensor:
 
 def shares(counts: Tensor) -> Tensor | None:
     """What means over this process's ``counts`` examples are multiplied with, so that the mean over processes
-    is one over all examples, in float64; None where :func:`apart` says no."""
+    is one over all examples, in float64; None where :func:`apart` says no.
+
+    ``counts`` is of any shape, and so is the result.
+    """
     if not apart():
         return None
     mean = everywhere(counts)

@@ -86,7 +86,10 @@ def cubic_taps(places: Tensor, stored: int) -> Tensor:
 
 
 def linear_taps(places: Tensor, stored: int) -> Tensor:
-    """As :func:`cubic_taps`, for linear interpolation."""
+    """As :func:`cubic_taps`, for linear interpolation.
+
+    ``(...)`` to ``(..., stored)``.
+    """
     share = places - places.floor()
     return _taps(places, [1 - share, share], 0, stored)
 

@@ -45,7 +45,10 @@ class Windows:
 
     @staticmethod
     def of(kinds: tuple[tuple[int, int], ...], lengths: Tensor) -> "Windows":
-        """Windows with the index tables that they need."""
+        """Windows with the index tables that they need.
+
+        ``lengths`` is ``(W,)`` int64, the tokens of each window.
+        """
         longest = max(length for _, length in kinds)
         if all(length == longest for _, length in kinds):
             return Windows(kinds, lengths)
@@ -95,7 +98,10 @@ class Windows:
         return x[:, self.slots]
 
     def join(self, x: Tensor) -> Tensor:
-        """Inverse of :meth:`spread`."""
+        """Inverse of :meth:`spread`.
+
+        ``(B, W, L, ...) -> (B, T, ...)``.
+        """
         x = x.flatten(1, 2)
         return x if self.places is None else x[:, self.places]
 

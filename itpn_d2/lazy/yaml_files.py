@@ -68,7 +68,11 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """As :func:`read_yaml`, from the text; ``name`` is for messages."""
+    """As :func:`read_yaml`, from the text; ``name`` is for messages.
+
+    Raises:
+        ConfigError: the text is no yaml, or wants to create objects.
+    """
     loader = _Loader("")
     try:
         _check_events(text, name)

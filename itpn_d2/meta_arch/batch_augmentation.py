@@ -25,6 +25,10 @@ class BatchAugmentation(nn.Module):
         erasing_mode: ``pixel`` and ``rand`` fill it with normal noise for each pixel, or one colour;
             ``const`` with zeros.
         erasing_count: largest number of rectangles.
+
+    Raises:
+        ValueError: an unknown ``mix_mode`` or ``erasing_mode``; ``label_smoothing`` outside [0, 1),
+            ``erasing`` outside [0, 1].
     """
 
     def __init__(

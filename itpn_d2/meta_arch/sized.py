@@ -29,7 +29,10 @@ def sizes_of(images: ImageList) -> Tensor | tuple[()]:
 
 
 def features_of(backbone: nn.Module, images: ImageList, tell_sizes: bool) -> dict[str, Tensor]:
-    """The backbone's maps of a batch; ``tell_sizes`` is what :func:`takes_sizes` said."""
+    """The backbone's maps of a batch; ``tell_sizes`` is what :func:`takes_sizes` said.
+
+    ``{level: (B, C, h, w)}`` of ``images.tensor``, ``(B, 3, H, W)``.
+    """
     return backbone(images.tensor, sizes_of(images)) if tell_sizes else backbone(images.tensor)
 
 
@@ -44,7 +47,10 @@ class Sized:
         self._tells_sizes = takes_sizes(self.backbone)
 
     def features(self, images: ImageList) -> dict[str, Tensor]:
-        """The backbone's maps of normalised images."""
+        """The backbone's maps of normalised images.
+
+        ``{level: (B, C, h, w)}``.
+        """
         return features_of(self.backbone, images, self._tells_sizes)
 
 

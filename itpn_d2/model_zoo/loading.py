@@ -36,7 +36,11 @@ def create_loaded(
     weights: bool | str | Path,
     overrides: Mapping[str, Any],
 ) -> nn.Module:
-    """See :func:`itpn_d2.create_model`; ``weights`` is not None here."""
+    """See :func:`itpn_d2.create_model`; ``weights`` is not None here.
+
+    Raises:
+        CheckpointError: the file can't be read, or its weights do not fit.
+    """
     get_variant(name)  # before anything is fetched for it
     source = pretrained_address(name) if weights is True else str(weights)
     content = load_state_file(local_path(source))

@@ -87,6 +87,10 @@ class TrainView:
         colour_jitter: strength of :class:`.ColourJitter` on the whole image, before the crop, so that both
             views have the same colours (iTPN: .4); 0 for none.
         decoder: the library that decodes and resizes; see :mod:`itpn_d2.data.decoder`.
+
+    Raises:
+        ValueError: a size below 1 pixel, ``scale`` not ascending within (0, 1], ``ratio`` not ascending above
+            0, or an unknown interpolation.
     """
 
     def __init__(
@@ -156,7 +160,11 @@ class TrainView:
 
 class TestView:
     """The square in the middle, of ``crop_fraction`` of the short side, resized to ``size`` pixels: what
-    resizing the short side to ``size / crop_fraction`` and cropping gives, in one step."""
+    resizing the short side to ``size / crop_fraction`` and cropping gives, in one step.
+
+    Raises:
+        ValueError: ``size`` below 1 pixel, ``crop_fraction`` outside (0, 1], or an unknown interpolation.
+    """
 
     __test__ = False  # not a test, whatever its name
 

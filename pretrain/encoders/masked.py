@@ -50,7 +50,18 @@ def _stages(
 
 
 def trunk_visible(trunk: Trunk, image: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The trunk's three stages on some of the patches; see :func:`encode_visible`."""
+    """The trunk's three stages on some of the patches; see :func:`encode_visible`.
+
+    Args:
+        image: ``(B, 3, H, W)``, normalised.
+        visible: indices ``(B, K)`` into the row-major patches.
+
+    Returns:
+        f1 ``(B, K, 4, 4, C1)``, f2 ``(B, K, 2, 2, C2)`` and f3 ``(B, K, 1, 1, C3)``.
+
+    Raises:
+        ValueError: the trunk has relative positions.
+    """
     if trunk.has_relative_positions:
         raise ValueError(
             "patches can't be dropped with relative positions: build the trunk with rel_pos='none'"

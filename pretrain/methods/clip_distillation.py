@@ -39,6 +39,10 @@ class CLIPDistillation(Method):
         auxiliary: without it the main head is alone (mmpretrain's form of the method).
         loss: ``smooth_l1``, or ``cosine``: the negative cosine of a token and its target (mmpretrain).
         supervised: ``all`` tokens, or the ``masked`` ones (mmpretrain).
+
+    Raises:
+        ValueError: an unknown ``loss`` or ``supervised``; ``aux_after`` is no block of stage 3.
+        TypeError: the trunk is none of iTPN v1.
     """
 
     def __init__(
@@ -116,6 +120,9 @@ class CLIPDistillation(Method):
         """``loss_features`` and, with the auxiliary head, ``loss_aux``.
 
         ``batch`` as in :meth:`FeatureDistillation.forward <pretrain.methods.FeatureDistillation.forward>`.
+
+        Returns:
+            Scalars.
         """
         mask, main, aux, target = self._run(batch)
         losses = {"loss_features": self._error(main, target, mask)}

@@ -34,6 +34,9 @@ class FeatureDistillation(Method):
         init: ``reference`` overwrites the weights of a Fast-iTPN backbone and the head's
             (:mod:`pretrain.initialise`); another trunk, for which there is no reference, keeps its own.
             ``plain`` leaves the backbone as it came, and the head as PyTorch makes it.
+
+    Raises:
+        ValueError: ``init`` is unknown.
     """
 
     def __init__(
@@ -137,7 +140,13 @@ def teacher_tokens(teacher: Teacher | None, batch: dict[str, Any], grid: tuple[i
 
 
 def feature_picture(image: Tensor, mask: Tensor, prediction: Tensor, target: Tensor) -> dict[str, Any]:
-    """The result of ``predict`` of a method whose target are features at stride 16."""
+    """The result of ``predict`` of a method whose target are features at stride 16.
+
+    Args:
+        image: ``(B, 3, H, W)``.
+        mask: ``(B, N)``, True where a patch is masked.
+        prediction, target: ``(B, N, dim)``.
+    """
     return {
         "image": image,
         "mask": mask.unflatten(1, token_grid(image, 16)),

@@ -35,6 +35,9 @@ class FastMIM(Method):
         visible_weight: weight of the error on visible squares, 0 in the paper; see
             :class:`~pretrain.methods.pixel_mim.PixelMIM`.
         pixel_mean, pixel_std: of RGB in 0..255; what the network and the target see is (image - mean) / std.
+
+    Raises:
+        ValueError: ``visible_weight`` is negative.
     """
 
     def __init__(
@@ -111,7 +114,11 @@ class FastMIM(Method):
         return upload(mask, image.device).unflatten(1, (rows, columns))
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Encoder tokens to predictions ``(B, N, target.width(stride))``."""
+        """Encoder tokens to predictions ``(B, N, target.width(stride))``.
+
+        Args:
+            tokens: ``(B, num_prefix + N, C)``, those that are no patch (a class token) first.
+        """
         x = self.decoder_blocks(self.decoder_embed(tokens))
         return self.decoder_pred(self.decoder_norm(x))[:, self.encoder.num_prefix :]
 

@@ -70,6 +70,10 @@ class MFM(Method):
         visible_weight: weight of the pixel error on visible patches, see
             :class:`~pretrain.methods.pixel_mim.PixelMIM`.
         xavier_decoder: start the decoders as MAE does, not as iTPN.
+
+    Raises:
+        ValueError: an unknown ``teacher_input`` or ``target_norm``; not three of ``feature_weight`` or
+            ``decoder_depths``; ``visible_weight`` is negative, or above 0 where ``pixel_weight`` is 0.
     """
 
     feature_factor: Tensor

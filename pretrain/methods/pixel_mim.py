@@ -36,6 +36,9 @@ class PixelMIM(Method):
             keep what their own patch looks like, where short training on few images else leaves little in
             them but their place and the image's colour.
         xavier_decoder: start the decoder as MAE does, not as iTPN; a small model learns sooner with it.
+
+    Raises:
+        ValueError: ``visible_weight`` is negative.
     """
 
     def __init__(

@@ -53,6 +53,9 @@ def knn_accuracy(
 
     Returns:
         ``top1`` in percent, and ``top5`` where there are more than five classes.
+
+    Raises:
+        ValueError: ``k``, ``chunk`` or ``temperature`` is not positive.
     """
     if k < 1 or chunk < 1 or temperature <= 0:
         raise ValueError(f"k={k}, chunk={chunk}, temperature={temperature}: all have to be positive")

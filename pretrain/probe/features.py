@@ -26,6 +26,9 @@ class TrunkFeatures(nn.Module):
         trunk: whose stage 3 is ``level`` f3.
         pixel_mean, pixel_std: in 0..255, in the order of the images' channels.
         pyramid: needed for the levels p2, p3 and p4.
+
+    Raises:
+        ValueError: ``level`` is unknown, or belongs to a pyramid that is not given.
     """
 
     pixel_mean: Tensor

@@ -33,7 +33,10 @@ def gather_rows(own: Tensor) -> Tensor:
 
 
 def share_of(rows: Tensor) -> Tensor:
-    """This process's part of rows that all have: the parts of all ranks one after the other are the rows."""
+    """This process's part of rows that all have: the parts of all ranks one after the other are the rows.
+
+    ``(N, ...)`` to about N / world size of its rows.
+    """
     return torch.tensor_split(rows, comm.get_world_size())[comm.get_rank()]
 
 

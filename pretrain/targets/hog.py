@@ -19,6 +19,9 @@ class HOG(nn.Module):
         bins: orientations.
         cell: side of a cell in pixels.
         normalise: L2-normalise the bins of each channel and cell (zero cells stay zero).
+
+    Raises:
+        ValueError: ``bins`` outside 1 to 180, or ``cell`` below 1.
     """
 
     name = "hog"
@@ -30,7 +33,11 @@ class HOG(nn.Module):
         self.bins, self.cell, self.normalise, self.eps = bins, cell, normalise, eps
 
     def width(self, stride: int) -> int:
-        """Values per token of ``stride`` pixels: 108 at stride 16, 432 at stride 32."""
+        """Values per token of ``stride`` pixels: 108 at stride 16, 432 at stride 32.
+
+        Raises:
+            ValueError: ``stride`` is no multiple of the cell.
+        """
         if stride % self.cell:
             raise ValueError(f"token stride {stride} is not a multiple of the HOG cell {self.cell}")
         return 3 * self.bins * (stride // self.cell) ** 2
@@ -75,7 +82,11 @@ class HOG(nn.Module):
         return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
     def split(self, tokens: Tensor, stride: int, parts: int) -> Tensor:
-        """``(B, N, width)`` to ``(B, N, parts**2, width / parts**2)``: see :class:`.base.Target`."""
+        """``(B, N, width)`` to ``(B, N, parts**2, width / parts**2)``: see :class:`.base.Target`.
+
+        Raises:
+            ValueError: the cells along a side of a token are no multiple of ``parts``.
+        """
         side = stride // self.cell
         if side % parts:
             raise ValueError(f"{side}x{side} cells per token do not divide into {parts}x{parts} squares")

@@ -39,7 +39,11 @@ class Pixels(nn.Module):
         return (values - mean) / (variance + self.eps).sqrt()
 
     def split(self, tokens: Tensor, stride: int, parts: int) -> Tensor:
-        """``(B, N, width)`` to ``(B, N, parts**2, width / parts**2)``: see :class:`.base.Target`."""
+        """``(B, N, width)`` to ``(B, N, parts**2, width / parts**2)``: see :class:`.base.Target`.
+
+        Raises:
+            ValueError: ``stride`` is no multiple of ``parts``.
+        """
         if stride % parts:
             raise ValueError(f"tokens of {stride} pixels do not divide into {parts}x{parts} squares")
         inner = stride // parts

@@ -126,6 +126,8 @@ def build_open_clip(
 
     Raises:
         ImportError: open_clip is not installed.
+        ValueError: unknown name, a tower of another library, no ViT, or a size that the patches do not fill.
+        CheckpointError: as :func:`build_timm`.
     """
     try:
         import open_clip

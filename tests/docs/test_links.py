@@ -33,6 +33,12 @@ def test_links(page):
             assert anchor in headings(path), f"{page.name}: {target}"
 
 
+def test_own_files_are_linked_by_their_path():
+    """An address of the repository would lead to one state of it, or nowhere."""
+    for page in PAGES:
+        assert "github.com/itpn-d2" not in page.read_text(encoding="utf-8"), page
+
+
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 

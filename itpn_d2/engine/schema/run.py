@@ -8,6 +8,8 @@ from .values import Count, Decay, Device, Number, Pixels, Positive, Section, See
 
 
 class Amp(Section):
+    """``train.amp``: the floating-point type of matrix products."""
+
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     enabled: bool | None = Field(
         default=None, description="Detectron2's name: false is fp32, true and null leave it to dtype"
@@ -15,11 +17,15 @@ class Amp(Section):
 
 
 class Ema(Section):
+    """``train.ema``: the moving average of the weights."""
+
     enabled: bool = False
     decay: Decay = 0.9998
 
 
 class Ddp(Section):
+    """``train.ddp``: arguments of torch's ``DistributedDataParallel``."""
+
     find_unused_parameters: bool = Field(
         default=False, description="True: where a step does not use all parameters"
     )
@@ -42,12 +48,16 @@ class Fsdp(Section):
 
 
 class Profile(Section):
+    """``train.profile``: iterations that torch's profiler records."""
+
     steps: Number = Field(default=0, description="iterations that are recorded, 0: none")
     start: Number = Field(default=10, description="the first of them, counted from the start of the process")
     memory: bool = False
 
 
 class Checkpoints(Section):
+    """``train.checkpointer`` of a training."""
+
     period: Count = Field(default=5000, description="iterations")
     max_to_keep: Count | None = Field(default=3, description="null: all")
     sharded: bool = Field(
@@ -57,6 +67,8 @@ class Checkpoints(Section):
 
 
 class Pictures(Section):
+    """``train.visualize`` of a training: pictures of predictions."""
+
     period: Number = Field(default=0, description="iterations, 0: never")
     images: Number = 8
 
@@ -127,6 +139,8 @@ class Training(_Run):
 
 
 class EpochCheckpoints(Section):
+    """``train.checkpointer`` of a pre-training, which counts epochs."""
+
     epochs: Annotated[float, Field(ge=0)] = Field(default=20, description="0: at the end only")
     max_to_keep: Count | None = Field(default=3, description="null: all")
     sharded: bool = Field(
@@ -136,6 +150,8 @@ class EpochCheckpoints(Section):
 
 
 class EpochPictures(Section):
+    """``train.visualize`` of a pre-training: pictures of reconstructions."""
+
     epochs: Annotated[float, Field(ge=0)] = Field(default=20, description="0: never")
     images: Number = 8
 
@@ -151,6 +167,8 @@ class Neighbours(Section):
 
 
 class Stage(Section):
+    """One element of ``train.progressive``: image size in pixels and batch from an epoch on."""
+
     epoch: Number
     size: Pixels
     batch: Count | None = None

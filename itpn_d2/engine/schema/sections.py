@@ -46,12 +46,16 @@ class Image(Section):
 
 
 class Views(Section):
+    """``dataloader.test_views``: scaled and mirrored views of an image whose predictions are merged."""
+
     enabled: bool = False
     scales: Annotated[list[Positive], Field(min_length=1)] = [1.0]
     flip: bool = True
 
 
 class Loader(Call):
+    """``dataloader.train``, ``test`` and ``val_loss``: calls that make a loader."""
+
     mapper: Given = {}
     total_batch_size: Count = 16
     reference_batch: Count | None = Field(
@@ -70,6 +74,8 @@ class Loader(Call):
 
 
 class Dataloader(Section):
+    """``dataloader`` of a training."""
+
     decoder: Decoder = Field(default="auto", description="see docs/data.md")
     image: Image = Image()
     test_views: Views = Views()
@@ -94,11 +100,15 @@ class Images(Section):
 
 
 class PretrainDataloader(Section):
+    """``dataloader`` of a pre-training."""
+
     decoder: Decoder = Field(default="auto", description="see docs/data.md")
     train: Images
 
 
 class Set(Call):
+    """``dataset.train`` and ``dataset.val``: calls that register a dataset and return its name."""
+
     name: Text = "dataset"
     num_images: Count = 1
     size: Annotated[Whole, Field(ge=32)] = 32
@@ -106,6 +116,8 @@ class Set(Call):
 
 
 class Dataset(Section):
+    """``dataset`` of a training: its sets, and what is known of their classes and keypoints."""
+
     train: Set | None = None
     val: Set | None = None
     num_classes: Count | None = None
@@ -118,16 +130,22 @@ class Dataset(Section):
 
 
 class PretrainDataset(Section):
+    """``dataset`` of a pre-training, which needs no other set."""
+
     train: Set
 
 
 class Parameters(Call):
+    """``optimizer.params``: the call that makes the parameter groups."""
+
     lr: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class Optimizer(Call):
+    """``optimizer``: the call that makes the optimizer."""
+
     params: Parameters
     lr: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -140,6 +158,8 @@ class Optimizer(Call):
 
 
 class Multiplier(Call):
+    """``lr_multiplier.scheduler``: what the learning rate is multiplied with over the run."""
+
     value: Rate = 1.0
     start_value: Rate = 1.0
     end_value: Rate = 0.0
@@ -147,12 +167,16 @@ class Multiplier(Call):
 
 
 class Schedule(Call):
+    """``lr_multiplier``: a schedule with a warm-up before it."""
+
     scheduler: Multiplier | None = Field(default=None, description="of the learning rate, over the run")
     warmup_length: Share = Field(default=0.0, description="share of the run")
     warmup_factor: Share = 0.0
 
 
 class Proposals(Call):
+    """``model.proposal_generator``: Detectron2's RPN."""
+
     batch_size_per_image: Count = 256
     positive_fraction: Fraction = 0.5
     nms_thresh: Fraction = 0.7
@@ -161,12 +185,16 @@ class Proposals(Call):
 
 
 class BoxPredictor(Call):
+    """``model.roi_heads.box_predictor``: Detectron2's ``FastRCNNOutputLayers``."""
+
     test_score_thresh: Share = 0.05
     test_nms_thresh: Fraction = 0.5
     test_topk_per_image: Annotated[Whole, Field(ge=-1)] = 100
 
 
 class RoIHeads(Call):
+    """``model.roi_heads``: Detectron2's ``StandardROIHeads`` or ``CascadeROIHeads``."""
+
     num_classes: Count | None = None
     batch_size_per_image: Count = 512
     positive_fraction: Fraction = 0.25

@@ -14,7 +14,12 @@ _COUNTED = 12  # classes: more counts could not be read
 
 
 def as_data(image: np.ndarray, quality: int = 88) -> str:
-    """An RGB uint8 picture as a ``data:`` address, JPEG."""
+    """An RGB uint8 picture as a ``data:`` address, JPEG.
+
+    Args:
+        image: ``(H, W, 3)``.
+        quality: of the JPEG, 0 to 100.
+    """
     _, encoded = cv2.imencode(
         ".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )
@@ -28,7 +33,10 @@ def _data_of(figure: Figure) -> str:
 
 
 def recall_curves(curves: Mapping[str, np.ndarray], title: str, thin: bool = False) -> str:
-    """Precision over recall; each curve has its values at 0 to 1 in equal steps."""
+    """Precision over recall; each curve has its values at 0 to 1 in equal steps.
+
+    Each curve is ``(R,)``, precision in fractions, nan where there is none.
+    """
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axis = figure.subplots()
     for number, (label, values) in enumerate(curves.items()):
@@ -53,7 +61,12 @@ def recall_curves(curves: Mapping[str, np.ndarray], title: str, thin: bool = Fal
 
 
 def confusion_map(counts: np.ndarray, rows: Sequence[str], columns: Sequence[str], unit: str) -> str:
-    """Shares of each row as a map, with the counts themselves where they can be read."""
+    """Shares of each row as a map, with the counts themselves where they can be read.
+
+    Args:
+        counts: ``(len(rows), len(columns))``, true class by predicted class.
+        unit: ``count`` writes the counts into the map, anything else shares in percent.
+    """
     total = counts.sum(1, keepdims=True)
     shares = counts / np.maximum(total, 1)
     size = float(np.clip(0.32 * len(rows) + 2.2, 4.2, 14))

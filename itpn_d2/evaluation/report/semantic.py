@@ -72,7 +72,10 @@ class SemanticCounts:
 
 
 def iou(confusion: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class; nan where it is neither there nor predicted."""
+    """Intersection over union of each class; nan where it is neither there nor predicted.
+
+    ``(K, K)`` pixels, true class by predicted class or the other way round, to ``(K,)`` fractions.
+    """
     hits = np.diagonal(confusion).astype(float)
     union = confusion.sum(0) + confusion.sum(1) - hits
     return hits / np.where(union > 0, union, np.nan)

@@ -38,6 +38,9 @@ class Criterion:
         unused_slots: de-noising queries that only fill up an image with fewer objects than another count as
             "no object" in the loss of classes, as in the public DINO and Mask DINO. If not, they are left
             out, so that an image's losses do not depend on its batch.
+
+    Raises:
+        ValueError: an unknown ``class_loss``, or ``weights`` of a loss that there is not.
     """
 
     names: tuple[str, ...] = ("class", "box", "giou")
@@ -184,7 +187,10 @@ class Criterion:
         return (entropy * importance).sum(1) / everywhere(importance.sum(1)).clamp(min=1e-6).to(entropy.dtype)
 
     def has_box(self, classes: Tensor) -> Tensor:
-        """1 for objects of these classes whose boxes mean something, here all; else 0; in float32."""
+        """1 for objects of these classes whose boxes mean something, here all; else 0; in float32.
+
+        The result has the shape of ``classes``.
+        """
         return torch.ones_like(classes, dtype=torch.float32)
 
 

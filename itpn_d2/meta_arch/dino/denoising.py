@@ -57,6 +57,9 @@ class Denoising(nn.Module):
             many halves of width and height, and these by up to so many times themselves.
         rows: of the table of labels; None: one for each class. The official DINO's files have one more, which
             is never looked up.
+
+    Raises:
+        ValueError: ``number`` is below 1.
     """
 
     def __init__(

@@ -54,6 +54,11 @@ class DINO(nn.Module):
         test_topk_per_image: detections of an image. COCO's evaluation takes 100 of each class.
         pixel_mean, pixel_std: of the input's channels, 0..255.
         input_format: order of the channels; says only what the means belong to.
+
+    Raises:
+        ValueError: the encoder's levels and width are not those of ``in_features``, ``extra_levels`` and the
+            decoder; ``no_object`` does not fit the criterion's ``class_loss``; ``shared_encoder_heads``
+            without one head for all layers of the decoder.
     """
 
     pixel_mean: Tensor
@@ -162,7 +167,11 @@ class DINO(nn.Module):
         return self.decode(selected, None, memory, geometry, finest)[-1]
 
     def losses(self, batch: list[dict[str, Any]], images: ImageList) -> dict[str, Tensor]:
-        """The losses by name, of all layers, the encoder and the noisy queries."""
+        """The losses by name, of all layers, the encoder and the noisy queries: scalars.
+
+        Raises:
+            ValueError: there is no criterion, or as :meth:`targets`.
+        """
         selected, memory, geometry, finest = self.encode(images)
         targets = self.targets(batch, images)
         if self.criterion is None:
@@ -198,7 +207,12 @@ class DINO(nn.Module):
         finest: Tensor | None,
     ) -> list[Predictions]:
         """What each layer says of all queries, the noisy ones first; in front of the layers, in training,
-        what the queries start with, where that is judged too (:meth:`initial`)."""
+        what the queries start with, where that is judged too (:meth:`initial`).
+
+        Args:
+            memory: ``(B, S, C)``, the encoder's cells of all levels.
+            finest: see :meth:`finest`.
+        """
         x, anchors = self.start(selected)
         blocked = unused = None
         if noisy is not None:
@@ -232,17 +246,28 @@ class DINO(nn.Module):
         return ImageList.from_tensors(images, self.backbone.size_divisibility)
 
     def features(self, images: ImageList) -> dict[str, Tensor]:
-        """The backbone's maps."""
+        """The backbone's maps.
+
+        ``{level: (B, C, h, w)}`` of a padded, normalised batch ``(B, 3, H, W)``.
+        """
         return features_of(self.backbone, images, self._tells_sizes)
 
     def finest(self, features: dict[str, Tensor], memory: Tensor, geometry: Geometry) -> Tensor | None:
-        """What masks are predicted on; here nothing."""
+        """What masks are predicted on; here nothing.
+
+        Args:
+            features: the backbone's maps, ``(B, C, h, w)`` each.
+            memory: ``(B, S, C)``.
+        """
         return None
 
     def select(
         self, memory: Tensor, geometry: Geometry, finest: Tensor | None, images: ImageList
     ) -> Selected:
-        """The cells that queries start from; of one stage what is learnt."""
+        """The cells that queries start from; of one stage what is learnt.
+
+        ``memory`` is ``(B, S, C)``; chosen are ``num_queries`` of the S cells.
+        """
         if self.selection is None:
             content, anchors = (x.weight.expand(len(memory), -1, -1) for x in (self.content, self.anchors))
             return Selected(content, anchors, None, None)
@@ -264,15 +289,30 @@ class DINO(nn.Module):
         return content.expand(len(selected.anchors), -1, -1), selected.anchors.detach()
 
     def initial(self, x: Tensor, anchors: Tensor, finest: Tensor | None) -> Predictions | None:
-        """What queries say before the first layer, where that has losses; here it has none."""
+        """What queries say before the first layer, where that has losses; here it has none.
+
+        Args:
+            x: ``(B, Q, C)``, contents.
+            anchors: ``(B, Q, 4)``, logits of boxes.
+        """
         return None
 
     def predict(self, states: Tensor, boxes: Tensor, finest: Tensor | None, layer: int = -1) -> Predictions:
-        """What a layer's states say."""
+        """What a layer's states say.
+
+        Args:
+            states: ``(B, Q, C)``, after the decoder's norm.
+            boxes: ``(B, Q, 4)``, as in :class:`~.structures.Targets`.
+            layer: whose class head judges, where each has one.
+        """
         return Predictions(self.decoder.head(self.class_head, layer)(states), boxes)
 
     def targets(self, batch: list[dict[str, Any]], images: ImageList) -> list[Targets]:
-        """The objects of each image."""
+        """The objects of each image.
+
+        Raises:
+            ValueError: a record has no ``instances``.
+        """
         classes, boxes = [], []
         for item in batch:
             if "instances" not in item:

@@ -68,11 +68,14 @@ class Predictions:
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Logits of numbers in 0..1, which are kept ``eps`` away from both ends."""
+    """Logits of numbers in 0..1, of any shape, which are kept ``eps`` away from both ends."""
     return torch.logit(x, eps=eps)
 
 
 def bounded_logit(x: Tensor, eps: float) -> Tensor:
-    """Logits of numbers in 0..1 as the public DINO has them: ``x`` and ``1 - x`` are ``eps`` at least."""
+    """Logits of numbers in 0..1 as the public DINO has them: ``x`` and ``1 - x`` are ``eps`` at least.
+
+    Of any shape.
+    """
     x = x.clamp(0, 1)
     return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))

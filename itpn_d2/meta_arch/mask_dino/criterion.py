@@ -106,6 +106,9 @@ class MaskCriterion(Criterion):
         )
 
     def has_box(self, classes: Tensor) -> Tensor:
-        """1 for objects of these classes whose boxes have a loss, else 0; in float32."""
+        """1 for objects of these classes whose boxes have a loss, else 0; in float32.
+
+        The result has the shape of ``classes``.
+        """
         everything = super().has_box(classes)
         return everything if self.things is None else everything * (classes < self.things)

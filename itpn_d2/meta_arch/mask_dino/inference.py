@@ -120,6 +120,13 @@ def panoptic(
     ``overlap_threshold`` of its own mask is left out (MaskFormer). Classes from ``things`` on are stuff,
     whose segments are one. Queries are kept by their sigmoid; with ``temperature`` the score is then that of
     :func:`class_scores`.
+
+    Args:
+        logits: ``(Q, K)``.
+        masks: ``(Q, h, w)`` logits.
+        frames: as in :func:`instances`; the last is the size of the map, ``(H, W)``.
+        things: classes below this number are things.
+        score_threshold, overlap_threshold: in fractions.
     """
     sure, best = logits.float().sigmoid().max(-1)
     scores = sure if temperature is None else class_scores(logits, temperature).max(-1).values

@@ -49,6 +49,11 @@ class MaskDINO(DINO):
         resize: what is enlarged to the size of a semantic map, ``masks`` or, as in Mask DINO's semantic
             recipe, ``scores``: see :func:`~.inference.semantic`.
         options: of DINO.
+
+    Raises:
+        ValueError: an unknown ``task``, ``resize`` or ``box_init``; ``num_semantic_classes`` missing in the
+            panoptic task, or given in another one; ``no_object`` in a task that is not semantic; a
+            ``mask_feature`` that the backbone does not have; or as DINO.
     """
 
     learns_queries = False
@@ -114,7 +119,12 @@ class MaskDINO(DINO):
         self, memory: Tensor, geometry: Geometry, finest: Tensor | None, images: ImageList
     ) -> Selected:
         """The cells that queries start from, with their masks, and with boxes around these by ``box_init``;
-        of one stage what is learnt."""
+        of one stage what is learnt.
+
+        Args:
+            memory: ``(B, S, C)``.
+            finest: ``(B, mask_dim, H/4, W/4)``.
+        """
         assert finest is not None
         found = super().select(memory, geometry, finest, images)
         if found.predictions is None:
@@ -152,7 +162,13 @@ class MaskDINO(DINO):
         return bounded_logit(found, self.reference.logit_eps or _EPS)
 
     def initial(self, x: Tensor, anchors: Tensor, finest: Tensor | None) -> Predictions | None:
-        """What queries say before the first layer; None without ``initial_prediction``."""
+        """What queries say before the first layer; None without ``initial_prediction``.
+
+        Args:
+            x: ``(B, Q, C)``, contents.
+            anchors: ``(B, Q, 4)``, logits of boxes.
+            finest: ``(B, mask_dim, H/4, W/4)``.
+        """
         if not self.initial_prediction:
             return None
         return self._judge(self.decoder.norm(x), anchors.sigmoid(), finest)
