@@ -40,20 +40,22 @@ def parser() -> argparse.ArgumentParser:
         help="checkpoints, one for each config (default: those in the configs)",
     )
     p.add_argument("--names", nargs="+", default=[], help="names of the models on the page")
-    p.add_argument("--device", help="cuda, cpu, ... (default: CUDA if there is one)")
-    p.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"))
+    p.add_argument("--device", help="device, such as cuda or cpu (default: CUDA if available)")
+    p.add_argument(
+        "--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"), help="precision of the models"
+    )
     p.add_argument(
         "--host",
         default="127.0.0.1",
         help="address to listen on; 0.0.0.0 admits other machines (default: 127.0.0.1)",
     )
-    p.add_argument("--port", type=int, default=7860)
+    p.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     p.add_argument(
         "--allow-host",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="host names by which other machines may request the page",
+        help="further host names under which the page is served",
     )
     p.add_argument(
         "--max-upload", type=float, default=20, metavar="MB", help="largest file accepted (default: 20)"

@@ -32,14 +32,14 @@ def parser() -> argparse.ArgumentParser:
         "(default: the detector in the package)",
     )
     p.add_argument(
-        "--input", required=True, nargs="+", metavar="PATH", help="images, folders, patterns, videos"
+        "--input", required=True, nargs="+", metavar="PATH", help="images, folders, patterns or videos"
     )
     p.add_argument(
         "--output",
         type=Path,
         default=Path("output/predictions"),
         metavar="FOLDER",
-        help="default: %(default)s",
+        help="folder for the results (default: %(default)s)",
     )
     p.add_argument(
         "--weights", metavar="FILE", help="checkpoint of the trained model (default: train.init_checkpoint)"
@@ -51,8 +51,10 @@ def parser() -> argparse.ArgumentParser:
         help="score threshold for drawing (the JSON contains all detections)",
     )
     p.add_argument("--batch-size", type=int, default=1, help="number of images per batch")
-    p.add_argument("--device", help="cuda, cpu, ... (default: CUDA if there is one)")
-    p.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"))
+    p.add_argument("--device", help="device, such as cuda or cpu (default: CUDA if available)")
+    p.add_argument(
+        "--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"), help="precision of the model"
+    )
     p.add_argument(
         "--compile", action="store_true", help="compile trunk and pyramid, which pays off for many images"
     )

@@ -34,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--weights", metavar="FILE", help="checkpoint of the trained model (default: train.init_checkpoint)"
     )
-    p.add_argument("--output", required=True, type=Path, metavar="FOLDER")
+    p.add_argument(
+        "--output", required=True, type=Path, metavar="FOLDER", help="folder for the exported files"
+    )
     p.add_argument("--name", default="model", help="prefix of the file names")
     p.add_argument(
         "--formats",
@@ -42,14 +44,20 @@ def parser() -> argparse.ArgumentParser:
         choices=FORMATS,
         help="formats to write (default: all that the model supports)",
     )
-    p.add_argument("--sizes", nargs="+", default=["320x384", "256x256", "512x320"], metavar="HxW")
+    p.add_argument(
+        "--sizes",
+        nargs="+",
+        default=["320x384", "256x256", "512x320"],
+        metavar="HxW",
+        help="image sizes to compare and time",
+    )
     p.add_argument(
         "--image", metavar="FILE", help="image to compare on, stretched to each size (default: noise)"
     )
     p.add_argument(
-        "--tolerance", type=float, default=1e-4, help="largest absolute difference (detectors: 0.01)"
+        "--tolerance", type=float, default=1e-4, help="largest allowed absolute difference (detectors: 0.01)"
     )
-    p.add_argument("--rounds", type=int, default=5, help="timed repetitions")
+    p.add_argument("--rounds", type=int, default=5, help="number of timed repetitions")
     p.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], metavar="key=value", help="config overrides"
     )

@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", help="folder with images at any depth")
     p.add_argument("out", type=Path, help="folder for the tar files; created if missing")
-    p.add_argument("--images-per-file", type=int, default=1000, metavar="N")
+    p.add_argument("--images-per-file", type=int, default=1000, metavar="N", help="default: 1000")
     p.add_argument("--labelled", action="store_true", help="each direct subfolder of FOLDER is a class")
     add_debug(p)
     return p

@@ -23,14 +23,14 @@ Every config of this project, with the weights that are known for it:
   file has one.
 - **weights** is the file of the trained model, if one has been published.
 - **numbers** were *measured here*, with the named config, or are *quoted*: others measured them, with their
-  own code and weights. A quoted number says what a recipe can reach, not what this code has reached; `python
-  -m itpn_d2.model_zoo reproduce NAME --data DIR` evaluates weights and prints the result beside it.
+  own code and weights. A quoted number says what a recipe can reach, not what this code has reached;
+  `python -m itpn_d2.model_zoo reproduce NAME --data DIR` evaluates weights and prints the result beside it.
 
-`itpn://FILE` can be given wherever a checkpoint is expected; the file is downloaded when it is first
-used. `package://` names weights in this package, `hf://org/repo[@revision]/file` a file on the Hugging Face
-hub, and `gdrive://ID` a file on Google Drive. `itpn_d2.create_model(NAME, weights=True)` and
-`timm.create_model(NAME, pretrained=True)` load the pre-training of a variant. [docs/weights.md](docs/weights.md)
-describes how to load whole models from the hub and publish them there.
+`itpn://FILE` can be given wherever a checkpoint is expected; the file is downloaded when it is first used.
+`package://` names weights in this package, `hf://org/repo[@revision]/file` a file on the Hugging Face hub,
+and `gdrive://ID` a file on Google Drive. `itpn_d2.create_model(NAME, weights=True)` and
+`timm.create_model(NAME, pretrained=True)` load the pre-training of a variant.
+[docs/weights.md](docs/weights.md) describes how to load whole models from the hub and publish them there.
 
 Except for those of `package://`, no file was opened while this project was developed, and no checksums have
 been published: the SHA-256 of the first download is recorded in `digests.json` in the cache, and every later

@@ -26,7 +26,7 @@ def expand(arguments: Sequence[str] | None) -> list[str] | None:
     if network is None or "name" not in network:
         raise ValueError(f"{given.config_file}: model.network.name is missing: give a classifier's config")
     places = {split: data[split].get("images") for split in ("train", "val")}
-    missing = [f"dataset.{split}.images=PLACE" for split, place in places.items() if not place]
+    missing = [f"dataset.{split}.images=IMAGES" for split, place in places.items() if not place]
     if missing:
         raise ValueError(f"{given.config_file} gives no images: add --opts {' '.join(missing)}")
     image = cfg.dataloader.image

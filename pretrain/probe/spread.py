@@ -101,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     p = start_parser("python -m pretrain.probe.spread", __doc__)
     p.add_argument("--images", required=True, metavar="FOLDER")
-    p.add_argument("--image-size", type=int, default=128, help="side in pixels (default: %(default)s)")
+    p.add_argument(
+        "--image-size", type=int, default=128, help="side of the images in pixels (default: %(default)s)"
+    )
     p.add_argument(
         "--num-images",
         type=int,

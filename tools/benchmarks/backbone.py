@@ -279,7 +279,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtypes", nargs="+", choices=("fp32", "bf16", "fp16"), default=DTYPES)
     parser.add_argument("--batch", type=int, default=default.batch)
     parser.add_argument("--rounds", type=int, default=default.rounds)
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch decides")
+    parser.add_argument("--threads", type=int, default=0, help="number of torch threads; 0: torch decides")
     parser.add_argument("--cases", nargs="*", choices=CASES, default=CASES)
     parser.add_argument(
         "--ways", nargs="+", choices=WAYS, default=WAYS, help="variants whose growth is measured"
@@ -288,16 +288,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window", type=int, default=default.window, help="side of the gathering windows, in tokens"
     )
-    parser.add_argument("--tokens", type=int, default=default.tokens, help="gathering tokens")
+    parser.add_argument("--tokens", type=int, default=default.tokens, help="number of gathering tokens")
     parser.add_argument(
         "--keep", type=float, default=default.keep, help="keep ratio of each drop of migration"
     )
     parser.add_argument("--backend", default=default.backend, help="backend of torch.compile")
     parser.add_argument(
-        "--kept-memory", action="store_true", help="on a CPU: freed memory stays with the process"
+        "--kept-memory", action="store_true", help="on a CPU, do not return freed memory to the system"
     )
     parser.add_argument("--resume", action="store_true", help="skip what the JSON file already contains")
-    parser.add_argument("--plot", type=Path, metavar="OUT", help="throughput against resolution, as PNG")
+    parser.add_argument(
+        "--plot", type=Path, metavar="OUT", help="also plot throughput against resolution, as PNG"
+    )
     parser.add_argument(
         "--docs", type=Path, metavar="FOLDER", help="documentation folder whose tables are updated"
     )

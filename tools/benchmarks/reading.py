@@ -116,11 +116,15 @@ def measure(name: str, path: Path, processes: int) -> tuple[float, float, int]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", type=int, default=5000, help="COCO's validation set has 5,000")
-    parser.add_argument("--objects", type=int, default=7, help="an image; COCO has 7.3")
+    parser.add_argument(
+        "--images", type=int, default=5000, help="number of images; COCO's validation set has 5,000"
+    )
+    parser.add_argument("--objects", type=int, default=7, help="objects per image; COCO has 7.3")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="write the section of its benchmarks.md")
+    parser.add_argument(
+        "--docs", type=Path, metavar="FOLDER", help="also write the section into FOLDER/benchmarks.md"
+    )
 
 
 def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:

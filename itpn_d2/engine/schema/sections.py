@@ -55,10 +55,10 @@ class Loader(Call):
     mapper: Given = {}
     total_batch_size: Count = 16
     reference_batch: Count | None = Field(
-        default=None, description="images of a step that the learning rate is for; null: for any number"
+        default=None, description="batch size for which the learning rate was chosen; null: it is not scaled"
     )
     reference_rule: Rule = Field(
-        default="linear", description="what the rate follows where the batch is another; or sqrt"
+        default="linear", description="how the rate is scaled with the batch size: linear or sqrt"
     )
     batch_size: Count = 1
     num_workers: Workers = 2
@@ -70,7 +70,9 @@ class Loader(Call):
 
 
 class Dataloader(Section):
-    decoder: Decoder = Field(default="auto", description="see docs/data.md")
+    decoder: Decoder = Field(
+        default="auto", description="library that decodes and resizes images; see docs/data.md"
+    )
     image: Image = Image()
     test_views: Views = Views()
     train: Loader
@@ -85,16 +87,18 @@ class Images(Section):
     view: Call
     total_batch_size: Count
     reference_batch: Count | None = Field(
-        default=None, description="images of a step that the learning rate is for; null: for any number"
+        default=None, description="batch size for which the learning rate was chosen; null: it is not scaled"
     )
     reference_rule: Rule = Field(
-        default="linear", description="what the rate follows where the batch is another; or sqrt"
+        default="linear", description="how the rate is scaled with the batch size: linear or sqrt"
     )
     num_workers: Workers = 0
 
 
 class PretrainDataloader(Section):
-    decoder: Decoder = Field(default="auto", description="see docs/data.md")
+    decoder: Decoder = Field(
+        default="auto", description="library that decodes and resizes images; see docs/data.md"
+    )
     train: Images
 
 
@@ -147,8 +151,10 @@ class Multiplier(Call):
 
 
 class Schedule(Call):
-    scheduler: Multiplier | None = Field(default=None, description="of the learning rate, over the run")
-    warmup_length: Share = Field(default=0.0, description="share of the run")
+    scheduler: Multiplier | None = Field(
+        default=None, description="schedule of the learning rate over the run"
+    )
+    warmup_length: Share = Field(default=0.0, description="length of the warm-up, as a fraction of the run")
     warmup_factor: Share = 0.0
 
 
@@ -175,7 +181,7 @@ class RoIHeads(Call):
 
 
 class Model(Call):
-    """Of Detectron2's parts, the numbers that they compute with without looking at them."""
+    """Numbers of Detectron2's parts, which Detectron2 itself does not check."""
 
     proposal_generator: Proposals | None = None
     roi_heads: RoIHeads | None = None

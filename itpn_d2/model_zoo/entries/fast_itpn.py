@@ -130,7 +130,11 @@ ENTRIES = (
     ),
     *(
         Entry(
-            f"Pretrain/{method}_fast_itpn_{size}.py", "pretraining", IMAGENET, what, note="The settings are ours."
+            f"Pretrain/{method}_fast_itpn_{size}.py",
+            "pretraining",
+            IMAGENET,
+            what,
+            note="The settings are ours.",
         )
         for method, what in {
             "pixel_mim": "pixels of dropped patches, 1600 epochs",
