@@ -71,10 +71,10 @@ class Journal:
             theirs, rows = content["setup"], content["results"]
             self.results = {_setting(row.pop("setting")): row for row in rows}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path}: not a calibration of this tool; choose another --output") from error
+            raise ConfigError(f"{path}: it was not written by this tool; choose another --output") from error
         differing = sorted(k for k in {*setup, *theirs} if setup.get(k) != theirs.get(k))
         if differing:
-            pairs = ", ".join(f"{k}: {theirs.get(k)} there, {setup.get(k)} here" for k in differing)
+            pairs = ", ".join(f"{k}: {theirs.get(k)} there and {setup.get(k)} here" for k in differing)
             raise ConfigError(
                 f"{path} was measured with other settings ({pairs}); choose another --output, or --fresh"
             )

@@ -201,7 +201,7 @@ def load_detector(model: nn.Module, stored: Stored, name: str = "") -> LoadRepor
     for option, wanted in published_options(sizes).items():
         has = _attribute(detector, option)
         if has != wanted:
-            report.hints.append(f"it was trained with {option}={wanted!r}, the model has {has!r}")
+            report.hints.append(f"it was trained with {option}={wanted!r}, but the model has {has!r}")
     check_finite(
         {root + key: value for key, value in chosen.items()}, {root + k: v for k, v in state.items()}
     )

@@ -106,7 +106,7 @@ def _places(state: State) -> dict[int, str]:
     indices = sorted({int(k.split(".")[1]) for k in state if k.startswith("blocks.")})
     merges = [i for i in indices if f"blocks.{i}.reduction.weight" in state]
     if len(merges) != 2:
-        raise CheckpointError(f"found {len(merges)} patch merges among blocks.*, an iTPN trunk has 2")
+        raise CheckpointError(f"found {len(merges)} patch merges among blocks.*, but an iTPN trunk has 2")
     places = {}
     for i in indices:
         if i in merges:

@@ -73,7 +73,9 @@ def find_state(content: dict[str, Any], prefer_average: bool = False) -> Stored:
 
 def _check_name(name: str) -> None:
     if len(name) > _LONGEST:
-        raise CheckpointError(f"{name[:60]}... is a name of {len(name)} characters, which no model has")
+        raise CheckpointError(
+            f"{name[:60]}... is a name of {len(name)} characters, which is too long for any model"
+        )
     if _NUMBER.search(name):
         raise CheckpointError(f"{name} has an index that is too large for any model")
 

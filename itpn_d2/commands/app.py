@@ -1,12 +1,12 @@
-"""A web page of this machine: upload an image, choose a model and a score threshold, see the detections and
-the time of each stage.
+"""A web page served by this machine: upload an image, choose a model and a score threshold, see the
+detections and the time of each stage.
 
     itpn-app    # the small detector of cells in the package
     itpn-app --config-file output/x/config.yaml --weights output/x/model_final.pth
     itpn-app --config-file A.py B.py --weights a.pth b.pth --names first second --port 7860
 
 Needs the extra "app" (pip install 'itpn-d2[app]'). The page and its server fetch nothing from elsewhere, and
-only this machine sees them unless --host says otherwise. One image is processed at a time. Uploads are
+only this machine can reach them unless --host says otherwise. One image is processed at a time. Uploads are
 limited in bytes and pixels, and deleted after half an hour and when the server ends.
 """
 
@@ -71,7 +71,7 @@ def choices_of(args: argparse.Namespace) -> dict[str, tuple[str | None, str | No
     """Config and weights of each model by its name.
 
     Raises:
-        ConfigError: not as many weights or names as configs, or a name twice.
+        ConfigError: the numbers of weights or names and of configs differ, or a name occurs twice.
     """
     configs = args.config_file or [None]
     for option, given in (("--weights", args.weights), ("--names", args.names)):

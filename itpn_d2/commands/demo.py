@@ -7,8 +7,8 @@
         --input FOLDER --output output/demo --opts 'model.backbone.migration={keep: 0.7}'
 
 Writes pictures/ and videos/, results in COCO's formats (instances.json, stuff.json, panoptic.json, with the
-ids of images.json), and summary.json. Files that can't be read are named at the end; the exit status is
-then 1.
+ids of images.json), and summary.json. Files that can't be read are listed at the end; the exit status is then
+1.
 """
 
 import argparse

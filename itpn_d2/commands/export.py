@@ -1,4 +1,4 @@
-"""Models for elsewhere: written, run again from the file, compared with eager and timed beside it.
+"""Export a model: each file is written, loaded again, compared with the eager model and timed beside it.
 
     itpn-export --config-file F --weights W --output DIR
     itpn-export --config-file F --weights W --output DIR --formats onnx --sizes 320x384 512x512
@@ -6,9 +6,9 @@
 Backbone and pyramid with free height and width (multiples of 32): program (torch.export), aoti (compiled
 package), onnx. A whole R-CNN, by Detectron2's tracing: torchscript, detector-onnx. A whole DINO or Mask DINO
 up to the scores, boxes and masks of its queries, for one size: queries-program, queries-onnx. By default all
-that there are for the model. Sizes are heights x widths; the first is the one that is exported with. Writes
-the files, ``export.json`` and ``export.md``; the exit status is 1 where a format fails or differs from eager
-by more than --tolerance.
+formats that the model supports are written. Sizes are heights x widths; the first is the size of the example
+used for the export. Writes the files, ``export.json`` and ``export.md``; the exit status is 1 if a format
+fails or differs from eager by more than --tolerance.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def sizes_of(given: list[str]) -> list[tuple[int, int]]:
     """(height, width) of each.
 
     Raises:
-        ConfigError: not of that form, or not multiples of 32 from 64 on.
+        ConfigError: not of that form, or not multiples of 32 of at least 64.
     """
     found = []
     for text in given:

@@ -3,7 +3,8 @@
     itpn-shards FOLDER OUT                  # OUT/shard-000000.tar, ... of 1000 images each
     itpn-shards FOLDER OUT --labelled       # the folders in FOLDER are classes
 
-Images keep their bytes. Exit status: 0 done; 2 there is no image, or OUT holds tar files already.
+The bytes of the images are unchanged. Exit status: 0 done; 2 there is no image, or OUT holds tar files
+already.
 """
 
 import argparse

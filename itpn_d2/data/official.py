@@ -1,4 +1,4 @@
-"""COCO's own files: whatever pycocotools measures in them is kept, so that AP can be compared."""
+"""COCO's own files: everything that pycocotools evaluates is kept, so that AP can be compared."""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ _KEPT = ("bad box", "box outside image", "box below a pixel", "mask without a pi
 
 
 class OfficialChecker(JsonChecker):
-    """A :class:`.JsonChecker` of a file whose numbers are compared with published ones.
-
-    Boxes without an area, or out of their image, and masks that cover no pixel are measured, as pycocotools
-    does, and left out of training; given areas stay as they are, since they decide whether an object is
-    small, medium or large. Everything else is refused as in any json.
+    """A :class:`.JsonChecker` for files whose results are compared with published ones. Boxes without an area
+    or outside their image, and masks that cover no pixel, are evaluated, as in pycocotools, and left out of
+    training; given areas are kept, since they decide whether an object is small, medium or large. Everything
+    else is refused as in any json.
 
     Attributes:
         untrained: the places in memory of the annotations that are measured only.
@@ -69,7 +68,7 @@ class OfficialChecker(JsonChecker):
         return given
 
     def _repeated(self, own: Any, where: str) -> None:
-        """The minival files of 2014, which others have made of COCO's, repeat some ids."""
+        """The minival files of 2014, which were derived from COCO's files, repeat some ids."""
         if "minival" not in Path(self.path).name:
             super()._repeated(own, where)
         self.notes.add(

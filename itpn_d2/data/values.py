@@ -1,4 +1,4 @@
-"""Values of somebody's json as what they are meant to be, or why they can't be."""
+"""Converting the values of a json to their intended types, or giving the reason why this is impossible."""
 
 import math
 import re

@@ -75,7 +75,8 @@ def read_description(path: Path, name: str) -> Description:
     content = _json(path, name)
     if content.get("library") != LIBRARY:
         raise ZooError(
-            f"{name}: of library {_short(content.get('library'))}, not {LIBRARY}: load it with that library"
+            f"{name}: its library is {_short(content.get('library'))}, not {LIBRARY}: "
+            "load it with that library"
         )
     if content.get("format") != FORMAT or content.get("kind") not in KINDS:
         raise ZooError(
@@ -100,12 +101,12 @@ def read_description(path: Path, name: str) -> Description:
 
 def _json(path: Path, name: str) -> dict[str, Any]:
     def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
+        raise ValueError(f"{constant} is not a number")
 
     try:
         size = path.stat().st_size
         if size > _LONGEST:
-            raise ZooError(f"{name}: {size} bytes; a description has at most {_LONGEST}")
+            raise ZooError(f"{name}: it has {size} bytes, but a description has at most {_LONGEST}")
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, ZooError):

@@ -62,7 +62,7 @@ def test_jsons_of_other_formats(tmp_path, tool):
 
 PICTURES = {
     "it is empty": b"",
-    "a page of the web": b"<!DOCTYPE html><title>404</title>",
+    "a web page": b"<!DOCTYPE html><title>404</title>",
     "git lfs pull": b"version https://git-lfs.github.com/spec/v1\n",
     "HEIC.*save it as JPEG": b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic",
     "SVG.*save it as PNG": b"<svg xmlns='http://www.w3.org/2000/svg'/>",

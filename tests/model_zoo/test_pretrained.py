@@ -218,7 +218,7 @@ def test_a_detector_there_and_back(predictor, detector, hub, monkeypatch):
     assert again.metadata.thing_classes == predictor.metadata.thing_classes
     again.push_to_hub("org/detector")  # it remembers its config
     assert same(Predictor.from_pretrained("org/detector", "cpu").model, predictor.model)
-    with pytest.raises(ZooError, match="a detector: Predictor.from_pretrained"):
+    with pytest.raises(ZooError, match="a detector: load it with Predictor.from_pretrained"):
         model_zoo.from_pretrained(detector)
     with pytest.raises(ZooError, match="is not a config of this project"):
         predictor.save_pretrained(detector)

@@ -108,7 +108,9 @@ class DINO(nn.Module):
         )
         columns = num_classes + no_object
         if shared_encoder_heads and not decoder.share_heads:
-            raise ValueError("shared_encoder_heads: the decoder has a head for each layer; share_heads=True")
+            raise ValueError(
+                "shared_encoder_heads needs decoder.share_heads=True: each decoder layer has its own head"
+            )
         self.selection = None
         if two_stage:
             self.selection = QuerySelection(dim, columns, not shared_encoder_heads, coarsest_first)
@@ -166,7 +168,7 @@ class DINO(nn.Module):
         selected, memory, geometry, finest = self.encode(images)
         targets = self.targets(batch, images)
         if self.criterion is None:
-            raise ValueError(f"{type(self).__name__} has no criterion to be trained with")
+            raise ValueError(f"{type(self).__name__} can't be trained without a criterion")
         noisy = None
         if self.denoising is not None:
             noisy = self.denoising(targets, selected.anchors.shape[1], self.reference)

@@ -66,7 +66,7 @@ class QuerySelection(nn.Module):
         """
         if self.class_head is not None and self.box_head is not None:
             heads = self.class_head, self.box_head
-        assert heads is not None, "a selection without heads of its own is given some"
+        assert heads is not None, "a selection without its own heads must be given those of the decoder"
         classes, boxes = heads
         proposals, silent = self.propose(geometry, rules)
         tokens = self.norm(self.proj(memory.masked_fill(silent[..., None], 0)))
