@@ -203,8 +203,9 @@ def _finite(value: Any) -> Any:
 
 def remove_partials(folder: str | Path) -> list[Path]:
     """Remove the temporary files and folders that dead processes have left in ``folder`` (not below it).
-    Those of living processes are kept. It can't be known whether a process on another machine is alive:
-    its files are removed after a week.
+
+    Those of living processes are kept. It can't be known whether a process on another machine is alive: its
+    files are removed after a week.
 
     Returns:
         What was removed.

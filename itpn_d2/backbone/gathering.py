@@ -1,4 +1,5 @@
 """Token gathering: window attention in stage 3, with a few tokens that carry global information (Fast-iTPN).
+
 The idea is in the paper's abstract: few gathering tokens reduce the cost of global attention. Window size,
 number of tokens, their initial values and their attention pattern are ours; no code has been released.
 """

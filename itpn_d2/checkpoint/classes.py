@@ -9,7 +9,7 @@ _SHOWN = 5
 
 
 class Classes:
-    """Names in the order of the model's outputs; None where nobody knows them.
+    """Names in the order of the model's outputs; None if they are unknown.
 
     Args:
         names: of objects, or of images or pixels of a classifier or segmentor.
@@ -25,7 +25,7 @@ class Classes:
         }
 
     def entry(self) -> dict[str, Any]:
-        """What a checkpoint gets: nothing where no names are known."""
+        """The entry in a checkpoint: empty if no names are known."""
         return {self.KEY: {key: list(value) for key, value in self.names.items()}} if self.names else {}
 
     @classmethod

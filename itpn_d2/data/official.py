@@ -15,10 +15,11 @@ _KEPT = ("bad box", "box outside image", "box below a pixel", "mask without a pi
 
 
 class OfficialChecker(JsonChecker):
-    """A :class:`.JsonChecker` for files whose results are compared with published ones. Boxes without an area
-    or outside their image, and masks that cover no pixel, are evaluated, as in pycocotools, and left out of
-    training; given areas are kept, since they decide whether an object is small, medium or large. Everything
-    else is refused as in any json.
+    """A :class:`.JsonChecker` for files whose results are compared with published ones.
+
+    Boxes without an area or outside their image, and masks that cover no pixel, are evaluated, as in
+    pycocotools, and left out of training; given areas are kept, since they decide whether an object is small,
+    medium or large. Everything else is refused as in any json.
 
     Attributes:
         untrained: the places in memory of the annotations that are measured only.

@@ -76,7 +76,9 @@ class BaseRun:
     def train(self, resume: bool = False, more_hooks: Sequence[HookBase] = ()) -> dict[str, Any]:
         """Train to ``train.max_iter``; with ``resume``, and where torchrun or Slurm have started the job
         again, from the last checkpoint in the output folder, if there is one. ``more_hooks`` run after the
-        others, except for the hook that handles signals. Returns the results that the subclass defines.
+        others, except for the hook that handles signals.
+
+        Returns the results that the subclass defines.
 
         Raises:
             ConfigError: an optimizer or schedule can't be built so, ``resume`` finds a checkpoint for other

@@ -1,4 +1,5 @@
-"""DINO (ICLR'23): a detector without anchors and suppression, as a Detectron2 meta-architecture."""
+"""DINO (ICLR'23): a detector without anchors and non-maximum suppression, as a Detectron2
+meta-architecture."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,28 +33,28 @@ class DINO(nn.Module):
     Args:
         backbone: any of Detectron2's. Where its ``forward`` takes ``image_sizes``, as ours does, it learns
             which part of each image is padding.
-        encoder, decoder: of the width of each other; their levels are ``in_features`` and ``extra_levels``.
-        num_queries: most objects that can be found in an image.
+        encoder, decoder: both of the same width; their levels are ``in_features`` and ``extra_levels``.
+        num_queries: largest number of objects that can be found in an image.
         criterion: needed in training only.
-        denoising: arguments of :class:`~.denoising.Denoising` but the first two; None: trained without.
+        denoising: arguments of :class:`~.denoising.Denoising` except the first two; None: training without
+            de-noising.
         in_features, extra_levels, groups: see :class:`~.neck.Neck`.
         two_stage: queries start as the best cells of the encoder. If not, contents and boxes are learnt (Mask
             DINO's recipe for ADE20K).
-        learnt_queries: contents are learnt also with two stages, where the cells give boxes only ("mixed
-            query selection"); if not, queries start as the cells themselves. None: learnt in DINO, not in
-            Mask DINO.
-        shared_encoder_heads: the encoder is judged by the decoder's heads, after the decoder's norm (Mask
-            DINO's code); if not, by heads of its own (ours, DINO).
+        learnt_queries: contents are learnt also with two stages, in which the cells only give the boxes
+            ("mixed query selection"); if not, queries start as the cells themselves. None: learnt in DINO,
+            not in Mask DINO.
+        shared_encoder_heads: the encoder uses the decoder's heads, after the decoder's norm (Mask DINO's
+            code); if not, it has its own heads (ours, DINO).
         coarsest_first: see :class:`~.selection.QuerySelection`.
         no_object: class heads have one more number, for no object, as a cross-entropy over classes needs.
         checkpointing: layers that are recomputed in the backward pass, parts ``encoder`` and ``decoder``: see
             :func:`~itpn_d2.backbone.checkpointing.set_checkpointing`.
         deformable: form of the deformable attention: ``auto``, ``torch`` or ``triton``.
-        reference: whose rules hold where ours are better than those of a published implementation: see
-            :mod:`.reference`. None: ours.
+        reference: the published implementation whose rules replace ours, see :mod:`.reference`; None: ours.
         test_topk_per_image: detections of an image. COCO's evaluation takes 100 of each class.
         pixel_mean, pixel_std: of the input's channels, 0..255.
-        input_format: order of the channels; says only what the means belong to.
+        input_format: order of the channels to which the means belong; channels are not reordered.
     """
 
     pixel_mean: Tensor
@@ -135,7 +136,7 @@ class DINO(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is, and where batches are sent."""
+        """The device of the model, to which batches are sent."""
         return self.pixel_mean.device
 
     def forward(self, batch: list[dict[str, Any]]) -> Any:
@@ -158,8 +159,8 @@ class DINO(nn.Module):
         return self.inference(self.detect(images), batch, images)
 
     def detect(self, images: ImageList) -> Predictions:
-        """What the last layer says of each query: a network of fixed steps, whose results
-        :meth:`inference` sorts out."""
+        """The predictions of the last layer for each query: a network with fixed steps, whose results
+        :meth:`inference` selects from."""
         selected, memory, geometry, finest = self.encode(images)
         return self.decode(selected, None, memory, geometry, finest)[-1]
 
@@ -199,8 +200,8 @@ class DINO(nn.Module):
         geometry: Geometry,
         finest: Tensor | None,
     ) -> list[Predictions]:
-        """What each layer says of all queries, the noisy ones first; in front of the layers, in training,
-        what the queries start with, where that is judged too (:meth:`initial`)."""
+        """The predictions of each layer for all queries, the noisy ones first; in training, they are preceded
+        by the initial predictions if these have a loss (:meth:`initial`)."""
         x, anchors = self.start(selected)
         blocked = unused = None
         if noisy is not None:
@@ -238,13 +239,13 @@ class DINO(nn.Module):
         return features_of(self.backbone, images, self._tells_sizes)
 
     def finest(self, features: dict[str, Tensor], memory: Tensor, geometry: Geometry) -> Tensor | None:
-        """What masks are predicted on; here nothing."""
+        """The map that masks are predicted on; here none."""
         return None
 
     def select(
         self, memory: Tensor, geometry: Geometry, finest: Tensor | None, images: ImageList
     ) -> Selected:
-        """The cells that queries start from; of one stage what is learnt."""
+        """The cells that queries start from; with one stage, the learnt queries."""
         if self.selection is None:
             content, anchors = (x.weight.expand(len(memory), -1, -1) for x in (self.content, self.anchors))
             return Selected(content, anchors, None, None)
@@ -266,11 +267,11 @@ class DINO(nn.Module):
         return content.expand(len(selected.anchors), -1, -1), selected.anchors.detach()
 
     def initial(self, x: Tensor, anchors: Tensor, finest: Tensor | None) -> Predictions | None:
-        """What queries say before the first layer, where that has losses; here it has none."""
+        """The predictions of the queries before the first layer, if they have losses; here they have none."""
         return None
 
     def predict(self, states: Tensor, boxes: Tensor, finest: Tensor | None, layer: int = -1) -> Predictions:
-        """What a layer's states say."""
+        """The predictions from a layer's states."""
         return Predictions(self.decoder.head(self.class_head, layer)(states), boxes)
 
     def targets(self, batch: list[dict[str, Any]], images: ImageList) -> list[Targets]:
