@@ -1,7 +1,7 @@
-"""One file by HTTP, whole or absent: what an interrupted transfer has left is continued, not repeated.
+"""One file by HTTP, whole or absent: an interrupted transfer is continued, not repeated.
 
 A name and password in an address (``https://name:password@host/...``) are sent as HTTP's basic authorization;
-no message and no log shows them, nor the values behind an address' question mark that may be secret.
+no message and no log shows them, nor query values that may be secret.
 """
 
 import base64
@@ -102,8 +102,8 @@ def download(
 
     Raises:
         ZooError: the address can't be reached or refuses, or the file is not the one expected. What has
-            arrived of it stays for the next call, but for a file of another digest. OutputError: it can't be
-            kept where it should.
+            arrived of it is kept for the next call, except for a file with another digest. OutputError: it
+            can't be kept where it should.
     """
     if not url.lower().startswith(("https://", "http://")):
         raise ZooError(f"{masked(url)}: not an address of a file (https://...)")

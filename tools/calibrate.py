@@ -54,7 +54,7 @@ class Journal:
     """What was measured, in a file that is never behind.
 
     Args:
-        path: of the JSON; what it holds already counts, but for failures.
+        path: of the JSON; its results are reused, except failures.
         setup: all that a result depends on but the setting.
 
     Raises:

@@ -1,9 +1,9 @@
-"""A checkpoint in shards: what its folder holds, and how it is read, whole or in shards.
+"""A checkpoint in shards: the contents of its folder, and reading it whole or in shards.
 
 ``torch.distributed.checkpoint`` writes the tensors: a file of each process, and ``.metadata``, a pickle that
 torch's own tools read. Here that pickle is never opened, and nothing in the folder is executed.
-:data:`CONTENTS`, one of our own files, says where each tensor lies and holds all that is no tensor; it is
-written last.
+:data:`CONTENTS`, one of our own files, records the position of each tensor and contains everything that is
+not a tensor; it is written last.
 """
 
 import io

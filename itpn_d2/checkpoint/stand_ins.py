@@ -1,4 +1,5 @@
-"""What may stand in a checkpoint beside tensors and plain containers, and what is read in its place.
+"""Objects that may occur in a checkpoint beside tensors and plain containers, and the replacements that are
+read instead.
 
 The names here are those that training code leaves in its files. None of them gets the class or function that
 it names: numpy's constructors, for one, take any bytes for an array of pointers. They get what is below,

@@ -81,7 +81,7 @@ def _check_name(name: str) -> None:
 
 
 def _nothing(found: dict[str, Any], under: list[str]) -> str:
-    """What to say of a dict without tensors."""
+    """The error message for a dict without tensors."""
     where = f"under {'.'.join(under)}" if under else "at its top level"
     if "blobs" in found:
         return (
@@ -126,7 +126,8 @@ def _dense(name: str, value: Tensor | NoWeights) -> Tensor:
 
 
 def _check_views(state: dict[str, Tensor]) -> None:
-    """A few bytes can be viewed as any number of elements, which a copy of them would need memory for."""
+    """Refuse views that are much larger than their data, since a copy would need memory for all their
+    elements."""
     claimed = sum(v.numel() * v.element_size() for v in state.values())
     storages = {v.untyped_storage().data_ptr(): v.untyped_storage().nbytes() for v in state.values()}
     if claimed > 2 * sum(storages.values()) + _SLACK:

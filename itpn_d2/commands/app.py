@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
         from ..inference.page import Models, build, serve
 
         models = Models(choices, args.max_megapixels, device=args.device, dtype=args.dtype)
-        models.get(next(iter(models.choices)), None)  # what is wrong is said now, not on the page
+        models.get(next(iter(models.choices)), None)  # errors are reported now, not on the page
         names = {*args.allow_host, args.host, socket.gethostname()}
         largest = int(1e6 * args.max_upload)
         address, run, _ = serve(build(models), args.host, args.port, names, largest)

@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.batch_size < 1:
         p.error(f"--batch-size {args.batch_size}: at least 1")
     with errors_of_use(args.debug):
-        make_folder(args.output)  # what is wrong is said now, not after the model is loaded
+        make_folder(args.output)  # errors are reported now, not after the model is loaded
         inputs = find_inputs(args.input, args.output)
         predictor = open_predictor(
             args.config_file,

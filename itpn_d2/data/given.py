@@ -197,7 +197,7 @@ def _annotation(given: Any) -> Record:
         fields["bbox"] = read_box(fields["bbox"], given.get("bbox_mode"))
     points = fields.get("keypoints")
     if isinstance(points, list):
-        with suppress(BadValue):  # it is said as of any json
+        with suppress(BadValue):  # reported later, as for any json
             fields["keypoints"] = [
                 v if i % 3 == 2 else real(v, "keypoints") - 0.5 for i, v in enumerate(points)
             ]

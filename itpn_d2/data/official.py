@@ -10,7 +10,7 @@ from .masks import Box, Mask, read_mask
 from .records import Annotation, Category, Picture, read_area
 from .values import BadValue, absent, flag, real, reals
 
-# of one's own json these are mistakes; in COCO's they are objects of less than a pixel, and rounding
+# in a custom json these are mistakes; in COCO's they are objects below a pixel, and rounding
 _KEPT = ("bad box", "box outside image", "box below a pixel", "mask without a pixel")
 
 

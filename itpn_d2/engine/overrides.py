@@ -1,4 +1,4 @@
-"""``key=value`` from a command line into a config: a text is taken as it was typed, anything else is read."""
+"""``key=value`` from a command line into a config: a text is taken as typed, anything else is parsed."""
 
 import math
 import re
@@ -95,7 +95,7 @@ def _set_value(cfg: DictConfig, override: str) -> None:
 
 
 def _check_number(cfg: DictConfig, key: str, value: Any, override: str) -> None:
-    """Parts of a model mostly do not look at their numbers before they compute with them."""
+    """Most parts of a model do not check their numbers before they compute with them."""
     if not key.startswith("model."):
         return
     try:

@@ -1,5 +1,5 @@
-"""``config.json`` beside published weights: data that says which model they are of, and the reading of one
-that somebody else has written.
+"""``config.json`` beside published weights: data that describes their model, and safe reading of such a file
+from others.
 
 Nothing in it names code. A backbone is described by arguments of :func:`itpn_d2.create_model`, a detector by
 a config of this project, by values that differ from it, and by its classes. Both are limited to numbers,
@@ -43,9 +43,9 @@ class Description:
     Attributes:
         kind: one of :data:`KINDS`.
         arguments: of ``create_model``; {} of a detector.
-        config: the name of a config of this project; '' but for a detector.
+        config: the name of a config of this project; '' unless the model is a detector.
         overrides: values by their full keys in it.
-        dataset: what the weights know of their data: counts and names of classes.
+        dataset: facts about the data: numbers and names of classes.
         source: what errors call it.
     """
 

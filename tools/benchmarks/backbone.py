@@ -4,8 +4,8 @@ Compares fused with explicit attention, dense stage 3 with token gathering, migr
 compiled, activation checkpointing with none, and the trunk with networks of timm. Ratios of times come from
 one process per pair, its two sides in turns on the same inputs, medians over rounds; memory and profiles come
 from a process for each side. ``forward`` runs without gradients, with weights in the given type; ``training``
-is forward under autocast and backward. Trunk and pyramid together, but for the peers, which have no pyramid
-either.
+is forward under autocast and backward. Trunk and pyramid together, except for the peers, which have no
+pyramid either.
 
 ``--docs docs`` keeps the figures in docs/measured and writes the section of docs/benchmarks.md with its
 pictures from what was measured there on all devices; ``--cases`` without any only writes. ``--resume`` goes
@@ -177,7 +177,7 @@ class Table:
 
     Args:
         path: of the JSON, or None.
-        resume: keep what it has of the same setting on the same machine, but for failures.
+        resume: keep what it has of the same setting on the same machine, except failures.
 
     Raises:
         MeasurementError: it is of another setting or machine.

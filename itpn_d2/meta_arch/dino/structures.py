@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-# of an image: numbers of queries, and of the targets that they shall find
+# of an image: numbers of queries, and of the targets that they are trained to find
 Match = tuple[Tensor, Tensor]
 
 

@@ -41,7 +41,7 @@ PRETRAINED = {
         "fast_itpn_large_1600e_1k.pt", "16uybbJ23Fp7lnGNYL5I198glHGhwn_y2", "1wbnbBkjHIUgHS_1okxMHCg?pwd=itpn"
     ),
 }
-# the README gives it no name; whether it holds a classifier is said by the loader
+# the README gives it no name; the loader reports whether it holds a classifier
 BASE_21K = official(
     "fast_itpn_base_21k.pt", "1ddGbBm46FiUdNs9HPSepokhuOKhEnBdV", "1kkX2E5Z4VwQ4joYvLyebnQ?pwd=itpn"
 )
