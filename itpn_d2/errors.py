@@ -9,7 +9,7 @@ from typing import Any
 
 from .addresses import masked
 
-EXIT_CODE = 2  # of every command that ends with an error of use, as argparse has it
+EXIT_CODE = 2  # of every command that ends with a user error, as argparse has it
 
 
 def printable(text: str) -> str:
@@ -78,7 +78,7 @@ class ExitCode(int):
     it for a ``SystemExit``."""
 
     def __new__(cls, message: str) -> "ExitCode":
-        """The exit code of an error of use, with ``message`` as its text."""
+        """The exit code of a user error, with ``message`` as its text."""
         code = super().__new__(cls, EXIT_CODE)
         code.message = message
         return code

@@ -9,7 +9,7 @@
 Runs are small ones on a CPU. Kills come at random moments and while a file is written; the run is resumed,
 and its weights are compared bit for bit with those of an undisturbed run. Signals go to the whole process
 group. Inputs come from seeded generators; each is used in a process of its own, which may end with the input
-accepted or with an error of use, not with a traceback, a crash, a hang, or code of the input executed. Needs
+accepted or with a user error, not with a traceback, a crash, a hang, or code of the input executed. Needs
 fork (Linux, macOS). The exit status is 1 where a fault was found.
 """
 

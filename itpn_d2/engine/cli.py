@@ -53,7 +53,7 @@ def base_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def run_command(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
-    """``main(arguments)`` in as many processes as they ask for; an error of use ends with its message."""
+    """``main(arguments)`` in as many processes as they ask for; a user error ends with its message."""
     # the processes are joined before the config is read: where they run has to be known here
     device = next((o.partition("=")[2] for o in arguments.opts if o.startswith("train.device=")), None)
     with errors_of_use(arguments.debug):

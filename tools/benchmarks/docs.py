@@ -22,7 +22,7 @@ TEXTS = {
     "peers": "seconds, {} / trunk",
     "checkpointing": "seconds, checkpointing {} / none",
     "memory": "peak MiB, {}",
-    "macs": "GMACs of an image, {}",
+    "macs": "GMACs per image, {}",
 }
 
 

@@ -141,10 +141,10 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         megabytes = path.stat().st_size / 1e6
     lines = [
         f"A json of {args.images} images and {args.images * args.objects} objects ({megabytes:.0f} MB), read "
-        f"by {args.processes} processes; medians of {args.rounds} rounds, in which the ways take turns; "
+        f"by {args.processes} processes; medians of {args.rounds} rounds, in which the methods alternate; "
         f"{machine(torch.device('cpu'))}.",
         "",
-        "| | seconds until all have it | memory of all processes, MiB |",
+        "| | seconds until all processes have it | memory of all processes, MiB |",
         "|---|---|---|",
     ]
     for name, rounds in found.items():
