@@ -140,7 +140,7 @@ def test_splits(tmp_path, parquet):
             hf_images(f"{place}#other")
     with pytest.raises(DatasetError, match="files have no splits"):
         hf_images(f"{parquet}/data/train-*.parquet#test")
-    with pytest.raises(DatasetError, match="'val' in the address and 'train' as split"):
+    with pytest.raises(DatasetError, match="#val in the address and split='train'"):
         hf_images(f"{tmp_path}/two#val", "train")
 
 

@@ -141,7 +141,7 @@ def test_classes_that_count_from_one(place):
             for annotation in record["annotations"]:
                 annotation["category_id"] += 1
 
-    with pytest.raises(DatasetError, match="these begin at 1: take 1 away from each"):
+    with pytest.raises(DatasetError, match="these ids start at 1: subtract 1 from each"):
         register_builtin(by_function(place, change))
 
 

@@ -89,9 +89,7 @@ def test_orientations_that_there_are_none_of_turn_nothing(tmp_path, value):
 
 def test_a_folder_for_a_file_and_the_other_way_round(tmp_path):
     (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(DatasetError, match=r"dataset.val.json=.*it is a folder, and has to be the file with"):
+    with pytest.raises(DatasetError, match=r"dataset.val.json=.*it is a folder, but must be the file with"):
         register_coco("swapped_val", str(tmp_path), str(tmp_path))
-    with pytest.raises(
-        DatasetError, match=r"dataset.val.images=.*it is a file, and has to be the folder with"
-    ):
+    with pytest.raises(DatasetError, match=r"dataset.val.images=.*it is a file, but must be the folder with"):
         register_coco("swapped_val", str(tmp_path / "a.json"), str(tmp_path / "a.json"))
