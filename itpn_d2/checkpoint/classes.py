@@ -50,7 +50,10 @@ class Classes:
             if mine is None or mine == theirs:
                 continue
             if len(mine) != len(theirs):
-                how = f"it has {len(theirs)} ({_some(theirs)}), but the model here has {len(mine)} ({_some(mine)})"
+                how = (
+                    f"it has {len(theirs)} ({_some(theirs)}), but the model here has {len(mine)} "
+                    f"({_some(mine)})"
+                )
             else:
                 at = next(i for i, (a, b) in enumerate(zip(theirs, mine, strict=True)) if a != b)
                 order = "their order differs" if sorted(mine) == sorted(theirs) else "their names differ"
