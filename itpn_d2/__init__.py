@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 # fvcore and Detectron2 script functions when they are imported, of which torch warns. Behind all other
-# filters: whoever asks for warnings (-W, filters of one's own) gets this one, too.
+# filters: a program that turns warnings on (-W, its own filters) gets this one, too.
 warnings.filterwarnings("ignore", r".torch\.jit\.script. is deprecated", category=FutureWarning, append=True)
 
 # itpn-install-detectron2 is in this package and also runs where nothing else is installed yet

@@ -1,4 +1,4 @@
-"""Addresses without their secrets, for whatever is written down. Imports nothing of the project."""
+"""Addresses without their secrets, for logs, messages and files. Imports nothing else of the project."""
 
 import logging
 import re
@@ -20,8 +20,8 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"<>]*")
 
 def masked(text: str) -> str:
     """``text`` with ``***`` for user names and passwords in the addresses that it holds, and for the values
-    of their queries. A value stays where it is a short number, true or false, and its name tells of no
-    secret: an address in a written config can then be used again."""
+    of their queries. Short numbers, true and false are kept if the name of the value does not suggest a
+    secret, so that an address in a written config can be used again."""
     return _ADDRESS.sub(_masked_address, text) if "://" in text else text
 
 
@@ -35,8 +35,7 @@ def _masked_parameter(match: re.Match[str]) -> str:
 
 
 class MaskAddresses(logging.Filter):
-    """Lets every record of a log pass, with the addresses in it masked and characters escaped that no file
-    takes."""
+    """Passes every log record, with its addresses masked and with characters escaped that no file accepts."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Mask and escape the record's message and traceback in place; always True."""

@@ -1,7 +1,7 @@
-"""Weights that are a part of the package: small ones of ours, there without a network.
+"""Weights in the package: small models of this project that need no network.
 
-A folder of ``weights/`` each, as :func:`itpn_d2.model_zoo.save_pretrained` writes them: the weights, what
-they are of, and a card that says what they were trained on, under which licence, and what for.
+A folder of ``weights/`` each, as :func:`itpn_d2.model_zoo.save_pretrained` writes them: the weights, a
+description of their model, and a card that states their training data, licence and purpose.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ def boxed_folder(address: str) -> Path:
     """The folder that ``package://NAME`` stands for.
 
     Raises:
-        ZooError: the package holds nothing of that name, or this installation lacks it.
+        ZooError: the package has no weights of that name, or the installation is incomplete.
     """
     name = address.removeprefix(PREFIX)
     known = (*PRETRAINED, DETECTOR)

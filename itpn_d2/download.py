@@ -1,7 +1,7 @@
-"""One file by HTTP, whole or absent: what an interrupted transfer has left is continued, not repeated.
+"""One file by HTTP, whole or absent: an interrupted transfer is continued, not repeated.
 
 A name and password in an address (``https://name:password@host/...``) are sent as HTTP's basic authorization;
-no message and no log shows them, nor the values behind an address' question mark that may be secret.
+no message and no log shows them, nor query values that may be secret.
 """
 
 import base64
@@ -102,8 +102,8 @@ def download(
 
     Raises:
         ZooError: the address can't be reached or refuses, or the file is not the one expected. What has
-            arrived of it stays for the next call, but for a file of another digest. OutputError: it can't be
-            kept where it should.
+            arrived of it is kept for the next call, except for a file with another digest. OutputError: it
+            can't be kept where it should.
     """
     if not url.lower().startswith(("https://", "http://")):
         raise ZooError(f"{masked(url)}: not an address of a file (https://...)")
@@ -153,10 +153,12 @@ def _fetch(url: str, partial: _Partial, checked: bool, attempts: int, timeout: f
                 attempts = min(attempts, 2)
         if attempt >= attempts:
             break
-        logger.warning("%s: %s; %d bytes are here, going on", masked(url), reason, partial.size())
+        logger.warning(
+            "%s: %s; continuing after the %d bytes received so far", masked(url), reason, partial.size()
+        )
         time.sleep(pause * 2 ** (attempt - 1))
     kept = partial.size()
-    left = f"; {kept} bytes are kept, the next call goes on from there" if kept else ""
+    left = f"; {kept} bytes are kept, and the next call continues from there" if kept else ""
     raise ZooError(f"{masked(url)}: can't be fetched ({reason}){left}")
 
 
@@ -235,8 +237,8 @@ def _refuse_page(path: Path) -> None:
         start = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         raise ZooError(
-            "a web page came instead of the file: open the address in a browser, and give that of the "
-            "download itself"
+            "the server sent a web page instead of the file: open the address in a browser, and give the "
+            "address of the download itself"
         )
 
 
@@ -244,7 +246,7 @@ def _check_range(header: str, start: int) -> int | None:
     """The size of the whole file; ConnectionError where the answer begins elsewhere."""
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", header.strip())
     if match is None or int(match[1]) != start:
-        raise ConnectionError(f"asked for bytes from {start}, the server answered {header!r}")
+        raise ConnectionError(f"asked for bytes from {start}, but the server answered {header!r}")
     return None if match[2] == "*" else int(match[2])
 
 
@@ -276,7 +278,7 @@ def verify(path: Path, sha256: str) -> None:
     found = sha256_of(path)
     if found != sha256:
         raise ZooError(
-            f"{path}: sha256 is {found}, {sha256} was expected: damaged, incomplete or another file. "
-            f"Remove it, and get it again"
+            f"{path}: sha256 is {found}, but {sha256} was expected: the file is damaged, incomplete or "
+            f"a different one. Remove it, and download it again"
         )
     _verified.add(key)

@@ -1,4 +1,4 @@
-"""Errors that a user can put right, and how a command ends with one."""
+"""Errors that a user can correct, and how a command ends with one."""
 
 import argparse
 import sys
@@ -9,17 +9,17 @@ from typing import Any
 
 from .addresses import masked
 
-EXIT_CODE = 2  # of every command that ends with an error of use, as argparse has it
+EXIT_CODE = 2  # of every command that ends with a user error, as argparse has it
 
 
 def printable(text: str) -> str:
-    """A text that any file and terminal takes: characters that UTF-8 lacks, from names in other encodings,
-    become escapes."""
+    """The text in a form that any file and terminal accepts: characters that UTF-8 lacks, from names in other
+    encodings, become escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class UseError(ValueError):
-    """Something that a user can put right; the message names the file or key, the reason and the remedy."""
+    """An error that a user can correct; the message names the file or key, the reason and the remedy."""
 
     def __init__(self, *arguments: Any):
         super().__init__(*(printable(a) if isinstance(a, str) else a for a in arguments))
@@ -38,11 +38,11 @@ class CheckpointError(UseError):
 
 
 class ZooError(CheckpointError):
-    """No such entry of the model zoo, no weights for it, or a file that can't be had."""
+    """No such entry in the model zoo, no weights for it, or a file that can't be fetched."""
 
 
 class UnknownModelError(ZooError, RuntimeError):
-    """No model of that name, or no weights for it; a RuntimeError as Detectron2's model zoo raises, too."""
+    """No model of that name, or no weights for it; also a RuntimeError, as in Detectron2's model zoo."""
 
 
 class DivergenceError(UseError, FloatingPointError):
@@ -74,11 +74,11 @@ def config_errors(section: str = "") -> Iterator[None]:
 
 
 class ExitCode(int):
-    """:data:`EXIT_CODE`, whose text is the message: what a caller in the same process, a notebook say, shows
-    of a ``SystemExit``."""
+    """:data:`EXIT_CODE`, whose text is the message: a caller in the same process, such as a notebook, shows
+    it for a ``SystemExit``."""
 
     def __new__(cls, message: str) -> "ExitCode":
-        """The exit code of an error of use, with ``message`` as its text."""
+        """The exit code of a user error, with ``message`` as its text."""
         code = super().__new__(cls, EXIT_CODE)
         code.message = message
         return code
@@ -107,7 +107,7 @@ def errors_of_use(debug: bool = False) -> Iterator[None]:
 
 
 def where_it_failed(error: BaseException) -> str:
-    """What a program of the user's raised, in one line, with its file and line."""
+    """The error that a program of the user raised, on one line, with its file and line number."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     return f"{reason} ({frame.filename}:{frame.lineno})"

@@ -1,8 +1,9 @@
-"""The one way to write a file whole, and the folder of caches. Imports nothing but the errors.
+"""The one way to write a file whole, and the folder of caches. Imports only the errors.
 
-A file is written under a temporary name beside its own, brought to the disk and renamed: its name stands for
-nothing, the old content or the whole new one, also after a power cut. The temporary name holds the machine
-and the process, so that :func:`remove_partials` can tell what a dead process has left.
+A file is written under a temporary name in the same folder, flushed to the disk and renamed: under its own
+name there is no file, the old content or the complete new content, also after a power cut. The temporary name
+contains the machine and the process, so that :func:`remove_partials` can recognise the files that a dead
+process has left.
 """
 
 import errno
@@ -54,7 +55,7 @@ def partial_name(path: Path) -> Path:
 
 
 def commit(partial: Path, path: Path) -> None:
-    """Bring ``partial``, a file or a folder, to the disk and give it the name ``path``.
+    """Flush ``partial``, a file or a folder, to the disk and rename it to ``path``.
 
     Raises:
         OutputError: it can't be done.
@@ -107,7 +108,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within it, what the disk refuses is an error of use that names ``path`` and the reason.
+    """Turns a write error inside the block into a user error that names ``path`` and the reason.
 
     Raises:
         OutputError: the disk is full, the place can't be written to, or the like.
@@ -121,7 +122,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def make_folder(folder: str | Path) -> Path:
-    """Make a folder that files can be written to, or see that it is one.
+    """Make a folder if it is missing, and check that files can be written to it.
 
     Raises:
         OutputError: it can't be; the message says why.
@@ -203,8 +204,8 @@ def _finite(value: Any) -> Any:
 def remove_partials(folder: str | Path) -> list[Path]:
     """Remove the temporary files and folders that dead processes have left in ``folder`` (not below it).
 
-    Those of living processes stay. Whether a process of another machine lives nobody can say from here: what
-    it has left goes after a week.
+    Those of living processes are kept. It can't be known whether a process on another machine is alive: its
+    files are removed after a week.
 
     Returns:
         What was removed.
@@ -262,6 +263,6 @@ def _usable_root(wanted: Path) -> Path:
 
 def cache_root() -> Path:
     """``$ITPN_D2_CACHE``, else ``~/.cache/itpn_d2``; a folder for temporary files, with a line in the log,
-    where neither can be written to."""
+    if neither can be written to."""
     named = os.environ.get("ITPN_D2_CACHE") or "~/.cache/itpn_d2"
     return _usable_root(Path(os.path.expanduser(named)))

@@ -25,15 +25,16 @@ def create_model(
         name: of :data:`~itpn_d2.backbone.VARIANTS`.
         weights: None: none, the model is initialised; True: the pre-training that the model zoo lists for the
             variant; else a file, or an address (``itpn://``, ``hf://``, ``gdrive://``, ``https://``). What
-            became of each tensor is reported in the log. What no argument says is as in the file: of the
+            became of each tensor is reported in the log. Options that are not given are taken from the file:
+                of the
             pyramid its width and depth (it starts anew where the file has none), of a fine-tuned classifier
             its classes, so that without ``num_classes`` it is a classifier again; of the trunk layer scale,
             relative positions, and the grid of its positions. Weights need Detectron2.
         overrides: see :func:`itpn_d2.backbone.create_model`.
 
     Raises:
-        UnknownModelError: ``weights=True``, and nobody has published any. CheckpointError: the file can't be
-            had or read, or is of another variant. KeyError, TypeError, ValueError: see
+        UnknownModelError: ``weights=True``, but no weights are published. CheckpointError: the file can't be
+            fetched or read, or is of another variant. KeyError, TypeError, ValueError: see
             :func:`itpn_d2.backbone.create_model`.
     """
     if weights is None or weights is False:

@@ -1,4 +1,4 @@
-"""What images are normalised by."""
+"""The statistics by which images are normalised."""
 
 from dataclasses import dataclass
 

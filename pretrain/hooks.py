@@ -1,4 +1,4 @@
-"""What happens between iterations of a pre-training run."""
+"""The hooks of a pre-training run."""
 
 import gc
 import logging
@@ -105,8 +105,7 @@ class EpochCheckpoints(HookBase):
 
 
 class Origin:
-    """What a checkpoint says about where it comes from; written with every one, never read back into a
-    run."""
+    """The origin of a checkpoint; it is written with every checkpoint and never read back into a run."""
 
     def __init__(self, **facts: Any):
         self.facts = facts

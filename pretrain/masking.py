@@ -16,7 +16,7 @@ from itpn_d2.layers import draws_of
 
 
 class Masking(Protocol):
-    """What a method asks of a masking; ``block``, if there is one, is the side of a cell in pixels."""
+    """The interface of maskings; ``block``, if there is one, is the side of a cell in pixels."""
 
     def __call__(
         self,
@@ -29,14 +29,14 @@ class Masking(Protocol):
 
         Args:
             grid: rows and columns of cells.
-            generator: of the random numbers; None for torch's global one.
+            generator: source of the random numbers; None for torch's global generator.
             device: of the result.
         """
 
 
 def draw(masking: Masking, batch: int, grid: tuple[int, int]) -> Tensor:
-    """Masks ``(B, N)`` of a batch, on the CPU, where nothing waits for what depends on their values. In a
-    training run those of a sample come from its position in the sequence of samples, for any number of
+    """Masks ``(B, N)`` of a batch, on the CPU, so that reading their values does not wait for the device. In
+    a training run those of a sample come from its position in the sequence of samples, for any number of
     processes; elsewhere from torch's global state."""
     draws = draws_of(batch)
     if draws is None:

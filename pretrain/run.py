@@ -1,4 +1,4 @@
-"""Pre-train what a LazyConfig describes: the work behind ``python -m pretrain``."""
+"""Pre-training of the model that a LazyConfig describes, as run by ``python -m pretrain``."""
 
 import argparse
 import logging
@@ -49,7 +49,7 @@ class PretrainRun(BaseRun):
 
     @property
     def method(self) -> Method:
-        """The model, as what it is here."""
+        """The model, with the type that it has here."""
         assert isinstance(self.model, Method)
         return self.model
 
@@ -86,7 +86,7 @@ class PretrainRun(BaseRun):
             raise ConfigError(f"train.progressive, train.epochs or the batch: {error}") from error
 
     def _prepare_model(self, resume: bool) -> None:
-        """Images may have grown when the run was interrupted: its state is of their size then."""
+        """Images may have grown before the run was interrupted: its state then has their size."""
         last = last_checkpoint(self.output_dir) if resume else None
         done = -1 if last is None else stored_iteration(last)
         size = self.clock.segment(done + 1).size

@@ -1,4 +1,4 @@
-"""What a pre-trained model predicts for the patches it does not see, as one picture."""
+"""A picture of what a pre-trained model predicts for the patches that it does not see."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ _PERCENTILES = (2.0, 98.0)  # of PCA scores; the tails may saturate
 
 @dataclass
 class Panel:
-    """One image and what is predicted of it.
+    """One image and its prediction.
 
     Attributes:
-        image: ``(3, H, W)`` uint8 RGB, what the model got before masking and normalisation.
+        image: ``(3, H, W)`` uint8 RGB, the input of the model before masking and normalisation.
         mask: ``(rows, columns)`` bool, True where masked; H and W are multiples of rows and columns.
         prediction, target: ``(N, width)``, N row-major tokens of ``stride`` x ``stride`` pixels.
         kind: what a token holds. ``pixels``: (row, column, channel). ``hog``: (channel, cell row, cell

@@ -47,7 +47,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def refused(capsys):
-    """``with refused(words):`` a command ends within it as with an error of use, saying what matches."""
+    """``with refused(words):`` a command ends within it as with a user error, saying what matches."""
 
     @contextmanager
     def check(words):

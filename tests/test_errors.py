@@ -1,4 +1,4 @@
-"""How a command ends with an error of use."""
+"""How a command ends with a user error."""
 
 import argparse
 

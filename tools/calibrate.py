@@ -54,7 +54,7 @@ class Journal:
     """What was measured, in a file that is never behind.
 
     Args:
-        path: of the JSON; what it holds already counts, but for failures.
+        path: of the JSON; its results are reused, except failures.
         setup: all that a result depends on but the setting.
 
     Raises:
@@ -71,10 +71,10 @@ class Journal:
             theirs, rows = content["setup"], content["results"]
             self.results = {_setting(row.pop("setting")): row for row in rows}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path}: not a calibration of this tool; choose another --output") from error
+            raise ConfigError(f"{path}: it was not written by this tool; choose another --output") from error
         differing = sorted(k for k in {*setup, *theirs} if setup.get(k) != theirs.get(k))
         if differing:
-            pairs = ", ".join(f"{k}: {theirs.get(k)} there, {setup.get(k)} here" for k in differing)
+            pairs = ", ".join(f"{k}: {theirs.get(k)} there and {setup.get(k)} here" for k in differing)
             raise ConfigError(
                 f"{path} was measured with other settings ({pairs}); choose another --output, or --fresh"
             )
@@ -189,26 +189,47 @@ def report(args: argparse.Namespace, bench: Bench, journal: Journal, grid: Grid,
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--config-file", required=True, metavar="FILE", help="LazyConfig .py, or yacs .yaml")
-    p.add_argument("--output", type=Path, metavar="FOLDER", help="default: calibration in train.output_dir")
+    p.add_argument("--config-file", required=True, metavar="FILE", help="config: a LazyConfig .py or a .yaml")
+    p.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="folder to write to (default: calibration in train.output_dir)",
+    )
     p.add_argument("--fresh", action="store_true", help="discard the measurements of an earlier call")
-    p.add_argument("--metric", help=f"default: the first measured of {', '.join(METRICS)}")
+    p.add_argument(
+        "--metric", help=f"metric to compare (default: the first measured of {', '.join(METRICS)})"
+    )
     p.add_argument(
         "--max-loss", type=float, default=0.5, help="largest accepted loss of the metric (default: 0.5)"
     )
     p.add_argument(
-        "--by", choices=("model", "backbone"), default="model", help="which latency to rank settings by"
+        "--by", choices=("model", "backbone"), default="model", help="part whose latency ranks the settings"
     )
-    p.add_argument("--images", type=_count, help="validation images to use, evenly spread; default: all")
+    p.add_argument("--images", type=_count, help="number of validation images, evenly spaced (default: all)")
     p.add_argument("--samples", type=_count, default=5, help="number of images to measure latency on")
     p.add_argument("--rounds", type=_count, default=15, help="timed repetitions of each setting")
-    p.add_argument("--keep", nargs="*", type=numbers, default=[numbers(k) for k in KEEP], metavar="RATIO,...")
-    p.add_argument("--at", nargs="*", type=numbers, default=[numbers(d) for d in DEPTHS], metavar="SHARE,...")
+    p.add_argument(
+        "--keep",
+        nargs="*",
+        type=numbers,
+        default=[numbers(k) for k in KEEP],
+        metavar="RATIO,...",
+        help="keep ratios of migration to try",
+    )
+    p.add_argument(
+        "--at",
+        nargs="*",
+        type=numbers,
+        default=[numbers(d) for d in DEPTHS],
+        metavar="SHARE,...",
+        help="depths of the drops to try, as fractions of stage 3",
+    )
     p.add_argument(
         "--windows",
         nargs="*",
         type=int,
-        help="window sides to try, in tokens; default: by the size of the images",
+        help="window sides to try, in tokens (default: chosen by the image size)",
     )
     p.add_argument(
         "--tokens", nargs="*", type=int, default=list(TOKENS), help="numbers of gathering tokens to try"
@@ -220,7 +241,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="settings to combine: those on the fronts, all or none",
     )
     add_debug(p)
-    p.add_argument("opts", nargs="*", metavar="key=value", help="overrides of the config, anywhere")
+    p.add_argument(
+        "opts", nargs="*", metavar="key=value", help="overrides of the config; they may be given anywhere"
+    )
     words = sys.argv[1:] if arguments is None else arguments
     # taken out first: an option of several values would take them for more of these
     opts = [word for word in words if _OVERRIDE.match(word)]

@@ -9,7 +9,7 @@
 Runs are small ones on a CPU. Kills come at random moments and while a file is written; the run is resumed,
 and its weights are compared bit for bit with those of an undisturbed run. Signals go to the whole process
 group. Inputs come from seeded generators; each is used in a process of its own, which may end with the input
-accepted or with an error of use, not with a traceback, a crash, a hang, or code of the input executed. Needs
+accepted or with a user error, not with a traceback, a crash, a hang, or code of the input executed. Needs
 fork (Linux, macOS). The exit status is 1 where a fault was found.
 """
 
@@ -36,13 +36,13 @@ PARTS = ("kills", "signals", "inputs")
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
-    p.add_argument("--kills", type=int, default=200)
-    p.add_argument("--rounds", type=int, default=2, help="rounds of 12 signals each")
-    p.add_argument("--inputs", type=int, default=1000)
-    p.add_argument("--minutes", type=float, default=60, help="time after which nothing new is started")
-    p.add_argument("--short", action="store_true", help="4 kills, no signals, 22 inputs")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
+    p.add_argument("--kills", type=int, default=200, help="number of runs to kill")
+    p.add_argument("--rounds", type=int, default=2, help="number of rounds of 12 signals each")
+    p.add_argument("--inputs", type=int, default=1000, help="number of inputs to try")
+    p.add_argument("--minutes", type=float, default=60, help="minutes after which nothing new is started")
+    p.add_argument("--short", action="store_true", help="short campaign: 4 kills, no signals, 22 inputs")
+    p.add_argument("--seed", type=int, default=0, help="seed of the random generators")
     p.add_argument("--json", type=Path, metavar="OUT", help="write all results to this file")
     p.add_argument(
         "--join",
@@ -50,7 +50,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="JSON",
-        help="run nothing, but add up files that --json wrote",
+        help="run nothing, but add up the results in files that --json wrote",
     )
     p.add_argument(
         "--docs", type=Path, metavar="FOLDER", help="also write the section into FOLDER/reliability.md"

@@ -57,7 +57,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="folder of checkpoints.md")
+    parser.add_argument(
+        "--docs", type=Path, metavar="FOLDER", help="documentation folder with checkpoints.md"
+    )
     docs = parser.parse_args(arguments).docs
     if docs is None:
         print(section())

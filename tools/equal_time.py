@@ -220,10 +220,12 @@ def _slug(name: str) -> str:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_debug(p)
-    p.add_argument("--output", type=Path, required=True)
-    p.add_argument("--minutes", type=float, default=6.0, help="processor time of each training (default: 6)")
+    p.add_argument("--output", type=Path, required=True, help="folder for the runs and the results")
     p.add_argument(
-        "--evaluations", type=int, default=3, help="evaluations in each training, evenly spread (default: 3)"
+        "--minutes", type=float, default=6.0, help="processor time of each training run (default: 6)"
+    )
+    p.add_argument(
+        "--evaluations", type=int, default=3, help="evaluations in each run, evenly spaced (default: 3)"
     )
     p.add_argument(
         "--arm",
@@ -231,7 +233,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         action="append",
         required=True,
         metavar="WORD",
-        help="a detector: its name, config, and overrides key=value",
+        help="a detector to train: a name, a config, and overrides key=value",
     )
     p.add_argument(
         "--start",

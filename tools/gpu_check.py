@@ -12,7 +12,7 @@ fails or takes longer is reported and costs the others nothing. What was measure
 ``--docs`` has to be another folder than the project's.
 
 Exit codes: 0: every part was measured and every comparison of values is met; 1: a comparison is not met or
-was not made; 3: another part failed. An error of use has 2.
+was not made; 3: another part failed. A user error has 2.
 """
 
 import argparse

@@ -161,7 +161,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="folder of pretraining.md")
+    parser.add_argument(
+        "--docs", type=Path, metavar="FOLDER", help="documentation folder with pretraining.md"
+    )
     docs = parser.parse_args(arguments).docs
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     if docs is None:

@@ -140,7 +140,7 @@ def table(costs: dict[str, Cost], gpus: Sequence[int], gpu: str, mfu: float, kno
         raise UseError(f"--gpu {gpu}: its peak is not known; itpn_d2/engine/flops.py lists those that are")
     hours = " | ".join(f"hours on {count}" for count in gpus)
     lines = [
-        f"| recipe | trained parameters, M | GFLOP an image | images | MFU | images/s a GPU | {hours} |",
+        f"| recipe | trained parameters, M | GFLOP per image | images | MFU | images/s per GPU | {hours} |",
         "|---" * (6 + len(gpus)) + "|",
     ]
     for name, cost in costs.items():
@@ -198,7 +198,7 @@ def section(text: str, args: argparse.Namespace) -> str:
             f"the peak of an {args.gpu} in half precision times the MFU. For a detector, the forward pass of "
             f"one image of {DETECTOR_SIZE[0]}x{DETECTOR_SIZE[1]} is counted three times, which is an upper "
             f"bound. Waiting for data and for other machines is not included; [the loading table]"
-            f"(benchmarks.md#loading) shows how many cores are needed for so many images/s.",
+            f"(benchmarks.md#loading) shows how many cores are needed for this many images/s.",
             "",
             text,
         ]

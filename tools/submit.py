@@ -39,28 +39,28 @@ def submitit() -> Any:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--cluster", choices=["slurm", "local"], default="slurm")
-    p.add_argument("--nodes", type=int, default=1)
-    p.add_argument("--processes", type=int, default=1, help="tasks per node, one for each GPU")
-    p.add_argument("--gpus", type=int, default=0, help="of each node")
-    p.add_argument("--cpus", type=int, default=1, help="of each task")
+    p.add_argument("--nodes", type=int, default=1, help="number of machines")
+    p.add_argument("--processes", type=int, default=1, help="number of tasks per node, one for each GPU")
+    p.add_argument("--gpus", type=int, default=0, help="number of GPUs per node")
+    p.add_argument("--cpus", type=int, default=1, help="number of CPU cores per task")
     p.add_argument("--minutes", type=int, default=60, help="time limit after which the job is queued again")
     p.add_argument(
         "--warning",
         type=int,
         default=120,
         metavar="SECONDS",
-        help="time before the limit for the last checkpoint",
+        help="seconds before the time limit at which the job is told to save a checkpoint",
     )
-    p.add_argument("--name", default="itpn_d2")
+    p.add_argument("--name", default="itpn_d2", help="name of the job")
     p.add_argument(
-        "--folder", type=Path, default=Path("output/submitted"), help="folder for logs and pickles"
+        "--folder", type=Path, default=Path("output/submitted"), help="folder for the job's logs and pickles"
     )
     p.add_argument(
         "--slurm",
         nargs="*",
         default=[],
         metavar="KEY=VALUE",
-        help="further options of Slurm, such as partition=gpu or qos=...",
+        help="further Slurm options, such as partition=gpu or qos=...",
     )
     add_debug(p)
     p.add_argument(

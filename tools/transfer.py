@@ -232,7 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_debug(parser)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the runs and the results")
     parser.add_argument(
         "--pretrain-configs",
         default="configs/Quickstart/{method}_fast_itpn_nano.py",
@@ -240,8 +240,12 @@ def main(arguments: list[str] | None = None) -> int:
         f"{', '.join(CONFIGS.values())} (default: %(default)s)",
     )
     parser.add_argument("--finetune-config", default="configs/Quickstart/mask_rcnn_fast_itpn_nano.py")
-    parser.add_argument("--finetune", nargs="*", default=[], metavar="key=value")
-    parser.add_argument("--pretrain", nargs="*", default=[], metavar="key=value")
+    parser.add_argument(
+        "--finetune", nargs="*", default=[], metavar="key=value", help="overrides of the fine-tuning config"
+    )
+    parser.add_argument(
+        "--pretrain", nargs="*", default=[], metavar="key=value", help="overrides of the pre-training configs"
+    )
     parser.add_argument(
         "--checkpoint",
         metavar="FILE",
@@ -250,8 +254,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--metric", default="segm/AP", help="metric to compare, named as in metrics.json")
-    parser.add_argument("--parallel", type=int, default=1, help="runs side by side")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads of each run; 0: torch decides")
+    parser.add_argument("--parallel", type=int, default=1, help="number of runs at the same time")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="number of torch threads per run; 0: torch decides"
+    )
     args = parser.parse_args(arguments)
     if args.checkpoint and set(args.arms) - {"none", "trunk", "pixel"}:
         parser.error("--checkpoint: with a given file, --arms may only be none, trunk and pixel")

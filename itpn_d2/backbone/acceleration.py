@@ -12,14 +12,15 @@ from .migration import TokenMigration
 
 
 class TokenState:
-    """The tokens that are still in stage 3, and those that have left it.
+    """The tokens that are still in stage 3, and those that have exited.
 
     Attributes:
         x: ``(B, T + G, C)``: tokens in window-major order, then gathering tokens.
         cells: ``(B, T)`` the place of each token in the grid; ``ordered``: it was another one from the start.
-        content: ``(B, T)``, False on tokens that nobody sees; None where there are none.
-        frozen: ``(B, T, C)`` what tokens were when the last drop left them behind as fillers, else None.
-        left: tokens that have left, with their cells.
+        content: ``(B, T)``, False on tokens that are masked from attention; None if there are none.
+        frozen: ``(B, T, C)`` the tokens as they were at the last drop that kept them only as fillers, else
+            None.
+        left: tokens that have exited, with their cells.
         drops: the block before which each drop came, with ``cells`` and ``content`` after it.
     """
 
@@ -33,7 +34,7 @@ class TokenState:
         self.drops: list[tuple[int, Tensor, Tensor | None]] = []
 
     def tokens(self) -> Tensor:
-        """``(B, T, C)``; what only fills a place is as it was when it should have left."""
+        """``(B, T, C)``; fillers are as they were when they should have exited."""
         tokens = self.x[:, : self.windows.total]
         if self.frozen is None or self.content is None:
             return tokens
@@ -48,7 +49,7 @@ class TokenState:
         return gather_units(tokens, cells.argsort(1).expand(len(tokens), -1))
 
     def exits(self, depth: int) -> Tensor:
-        """``(B, N)`` how many of ``depth`` blocks each cell's token went through; what never counted leaves
+        """``(B, N)`` how many of ``depth`` blocks each cell's token went through; padding counts as exiting
         at the first drop."""
         batch, total = len(self.x), self.windows.total + sum(cells.shape[1] for _, cells in self.left)
         passed = self.cells.new_full((batch, total), depth)
@@ -105,7 +106,7 @@ def run_stage3(
 
 
 def _drop(migration: TokenMigration | None, state: TokenState, number: int, block: int) -> bool:
-    """Let tokens leave at drop ``number``, before ``block``; whether any did."""
+    """Let tokens exit at drop ``number``, before ``block``; returns whether any did."""
     assert migration is not None
     tokens, batch = state.tokens(), len(state.x)
     split = migration.split(tokens, state.content, state.windows, number)

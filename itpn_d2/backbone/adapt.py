@@ -20,12 +20,13 @@ def adapt_bands(kernel: Tensor, bands: int) -> Tensor:
 
 
 def describe_bands(old: int, new: int) -> str:
-    """What :func:`adapt` did with the input bands of a patch embedding, for the load report."""
+    """Describe what :func:`adapt` did with the input bands of a patch embedding, for the load report."""
     return f"input bands {old} -> {new}, " + ("summed" if new == 1 else f"repeated, times {old}/{new}")
 
 
 def adapt(name: str, value: Tensor, like: Tensor) -> Adapted | None:
-    """A tensor of an iTPN or Fast-iTPN trunk in the shape of ``like`` and what was done, None if it can't be.
+    """A tensor of an iTPN or Fast-iTPN trunk in the shape of ``like``, and a description of the change; None
+    if it does not fit.
 
     Args:
         name: in our names; value: as in the file, float32.

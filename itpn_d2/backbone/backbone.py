@@ -1,4 +1,4 @@
-"""The integrally pre-trained backbone as Detectron2 knows backbones."""
+"""The integrally pre-trained backbone as a Detectron2 ``Backbone``."""
 
 from detectron2.modeling import Backbone, ShapeSpec
 
@@ -7,7 +7,7 @@ from .pyramid import STRIDES
 
 
 class ITPNBackbone(IntegralBackbone, Backbone):
-    """:class:`IntegralBackbone`, which tells the shapes of its levels as Detectron2 asks for them."""
+    """:class:`IntegralBackbone` with the ``output_shape`` that Detectron2 expects."""
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each level that the backbone gives, by name."""

@@ -1,4 +1,4 @@
-"""Activation checkpointing: which blocks forget what is inside them and compute it again in the backward
+"""Activation checkpointing: which blocks discard their activations and recompute them in the backward
 pass."""
 
 import re
@@ -28,7 +28,7 @@ class Block(nn.Module):
 
     Attributes:
         recompute: in training, only inputs are kept for the backward pass.
-        keep_attention: and the results of fused attention, the part that costs most to do again.
+        keep_attention: also keep the results of fused attention, the most expensive part to recompute.
     """
 
     recompute: bool = False
@@ -46,7 +46,7 @@ class Block(nn.Module):
 
 
 def set_checkpointing(parts: Mapping[str, Sequence[Block]], spec: CheckpointingSpec) -> None:
-    """Choose the blocks that recompute; the others stop doing so.
+    """Choose the blocks that are recomputed; all others are not.
 
     Args:
         parts: blocks by name of their part.
@@ -56,7 +56,7 @@ def set_checkpointing(parts: Mapping[str, Sequence[Block]], spec: CheckpointingS
             ``none``.
 
     Raises:
-        ValueError: a word that means nothing here, or ``keep_attention`` alone.
+        ValueError: an unknown word, or ``keep_attention`` on its own.
     """
     text = ["all"] if spec is True else [] if spec is False else [spec] if isinstance(spec, str) else spec
     words = [word.strip() for item in text for word in str(item).split(",") if word.strip()]

@@ -1,4 +1,4 @@
-"""What sizes a network can have, said by the argument's name."""
+"""Checks of the sizes that a network can have; errors name the argument."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ def check_sizes(least: int = 1, **sizes: int | Sequence[int]) -> None:
 
 
 def check_positive(**values: float | None) -> None:
-    """Raises ValueError unless each is greater than 0 (None: not asked for)."""
+    """Raises ValueError unless each is greater than 0; None is not checked."""
     for name, value in values.items():
         if value is not None and not value > 0:
             raise ValueError(f"{name}={value}: choose a number greater than 0")

@@ -21,7 +21,7 @@ def pooling_of(global_pool: str) -> Pooling:
     """The pooling by timm's name.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no pooling of that name.
     """
     if global_pool not in GLOBAL_POOLS:
         raise ValueError(f"global_pool {global_pool!r}: choose avg, max, or an empty string for none")
@@ -115,10 +115,10 @@ class TrunkClassifier(nn.Module):
         return self._maps(image, self.last_stage)[self.last_stage]
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """From :meth:`forward_features` to the logits, or to what the head gets.
+        """From the result of :meth:`forward_features` to the logits, or to the input of the head.
 
         ``(B, h, w, C)`` to ``(B, num_classes)``, or to ``(B, C)`` with ``pre_logits``; with
-        ``pooling="none"`` the places h and w stay.
+        ``pooling="none"`` the dimensions h and w stay.
         """
         if self.pooling != "none":
             tokens = features.flatten(1, 2)
@@ -136,7 +136,7 @@ class TrunkClassifier(nn.Module):
         return self.forward_head(self.forward_features(image), pre_logits=True)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(B, C, H, W)`` to logits ``(B, num_classes)``; without a head, what it would get."""
+        """``(B, C, H, W)`` to logits ``(B, num_classes)``; without a head, to the pooled features."""
         return self.forward_head(self.forward_features(image))
 
     def forward_intermediates(
@@ -152,9 +152,9 @@ class TrunkClassifier(nn.Module):
         """The maps of stages ``indices`` (0, 1, 2, at strides 4, 8, 16), as timm's models give them.
 
         Args:
-            indices: which of the three; the last so many for a number, all for None.
+            indices: which of the three; a number n means the last n, None means all.
             norm: apply ``fc_norm``, where it is a layer norm, to the last one.
-            stop_early: leave out stage 3 where it is not asked for.
+            stop_early: leave out stage 3 if it is not requested.
             output_fmt: NCHW or NHWC.
             intermediates_only: return the list alone, else (result of :meth:`forward_features`, list).
             output_dict: return these as ``image_intermediates`` and ``image_features`` of a dict.
@@ -177,7 +177,8 @@ class TrunkClassifier(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Take away what :meth:`forward_intermediates` of ``indices`` does not need; returns them, from 0."""
+        """Remove the parts that :meth:`forward_intermediates` does not need for ``indices``; returns the
+        indices, counted from 0."""
         chosen, last = feature_take_indices(3, indices)
         trunk = self.trunk
         if last < 2:
@@ -198,15 +199,15 @@ class TrunkClassifier(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new head, freshly initialised; ``global_pool`` is "avg", "max", "" for no pooling, None for what
-        it is."""
+        """A new, freshly initialised head; ``global_pool`` is "avg", "max", "" for no pooling, or None to
+        keep the pooling."""
         if global_pool is not None and global_pool != self.global_pool:
             self.pooling = pooling_of(global_pool)
         self.head = self._new_head(num_classes).train(self.training)
 
     def set_input_size(self, img_size: int | tuple[int, int]) -> None:
-        """Store the table of positions for images of that size. Every size runs anyway, with a table that is
-        resampled on the way, and gives what it gave before."""
+        """Store the position table for images of that size. The model accepts any size in any case, since the
+        table is resampled in the forward pass, and its results stay the same."""
         table, grid = self.trunk.pos_embed, token_grid(img_size)
         values = self.trunk.positions(grid).detach().clone()
         self.trunk.pos_embed = nn.Parameter(values, requires_grad=table.requires_grad)

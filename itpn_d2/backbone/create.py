@@ -16,7 +16,7 @@ _BUILT_HERE = {"trunk", "pyramid", "num_classes"}
 
 
 def _overrides(given: Mapping[str, Any]) -> dict[str, Option]:
-    """What the parts of a variant take, of which a config may override anything."""
+    """The arguments of the parts of a variant, all of which a config may override."""
     parts: list[type[nn.Module]] = [get_variant(given.get("name", "")).trunk_class]
     if given.get("pyramid"):
         parts += [IntegralPyramid, IntegralBackbone]

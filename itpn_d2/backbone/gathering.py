@@ -1,7 +1,7 @@
-"""Token gathering: window attention in stage 3, with a few tokens that carry what is global (Fast-iTPN).
+"""Token gathering: window attention in stage 3, with a few tokens that carry global information (Fast-iTPN).
 
-The paper's abstract has the idea: few gathering tokens reduce the cost of global attention. Window size,
-number of tokens, their start and their pattern of attention are ours; nobody has released code.
+The idea is in the paper's abstract: few gathering tokens reduce the cost of global attention. Window size,
+number of tokens, their initial values and their attention pattern are ours; no code has been released.
 """
 
 import math
@@ -24,7 +24,7 @@ class TokenGathering(nn.Module):
         dim, depth: width and number of blocks of stage 3.
         window: rows and columns of a window, in tokens (14 is the grid of a 224-pixel image). Windows at the
             right and bottom edge may be smaller.
-        tokens: number of gathering tokens; 0 leaves windows that see nothing of each other.
+        tokens: number of gathering tokens; with 0, windows are independent of each other.
         global_blocks: blocks of stage 3, counted from 0, whose tokens see all tokens, as without gathering.
 
     Raises:
@@ -79,7 +79,7 @@ class TokenGathering(nn.Module):
         return (weights @ tokens).to(tokens.dtype) + self.offset.to(tokens.dtype)
 
     def layout(self, block: int, windows: Windows, batch: int, content: Tensor | None) -> WindowLayout:
-        """Who sees whom in a block; ``content`` ``(B, T)`` as in :meth:`WindowLayout.of`."""
+        """Which tokens attend to which in a block; ``content`` ``(B, T)`` as in :meth:`WindowLayout.of`."""
         if block in self.global_blocks:
             windows = Windows.single(windows.total, windows.lengths.device)
             return WindowLayout.of(windows, self.tokens, batch, content, private=True)

@@ -12,7 +12,7 @@ from .trunk import GatheringSpec, MigrationSpec, Trunk
 
 class IntegralBackbone(nn.Module):
     """A trunk with its feature pyramid, in plain PyTorch: ``(B, C, H, W) -> {"p2": ..., "p6": ...}``, strides
-    4..64; p7 (stride 128) has to be asked for.
+    4..64; p7 (stride 128) is computed if ``out_features`` names it.
 
     Any H and W: the image is zero-padded to multiples of ``size_divisibility``. Padding is not content: see
     ``image_sizes`` of :meth:`forward`.
@@ -24,7 +24,8 @@ class IntegralBackbone(nn.Module):
             includes the position embedding and the final norm). The pyramid is never frozen.
         checkpointing: blocks that are recomputed in the backward pass; see :meth:`set_grad_checkpointing`.
         mask_padding: padding is neither attended to nor given positions. False: it is, as in the reference
-            detectors, whatever ``image_sizes`` say; what this module pads itself is masked all the same.
+            detectors, whatever ``image_sizes`` contains; padding that this module adds itself is masked in
+            any case.
         square_size: side to pad a training image to (Detectron2 HEAD's ``padding_constraints``), 0 for none.
         migration, gathering: where given, replace the trunk's; see :meth:`Trunk.accelerate`.
 
@@ -65,7 +66,7 @@ class IntegralBackbone(nn.Module):
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """What Detectron2's HEAD asks a backbone for."""
+        """The padding constraints that Detectron2's main branch reads from a backbone."""
         return {"size_divisibility": self.size_divisibility, "square_size": self._square_size}
 
     def set_grad_checkpointing(self, spec: CheckpointingSpec = True) -> None:
@@ -78,7 +79,7 @@ class IntegralBackbone(nn.Module):
         """Stop the gradient of the first parts of the trunk; see the class docstring.
 
         Raises:
-            ValueError: there are not so many parts.
+            ValueError: the trunk has fewer parts.
         """
         t = self.trunk
         parts: list[list[nn.Module | nn.Parameter | None]] = [
@@ -106,12 +107,13 @@ class IntegralBackbone(nn.Module):
             images: ``(B, C, H, W)``, normalised, padded at the right and bottom.
             image_sizes: (height, width) of each image in pixels without padding, as integers or as a tensor
                 ``(B, 2)``; ``()`` says that no image is padded. A compiled, traced or exported graph takes
-                the tensor and serves all sizes; given integers it is recorded anew for others. Without it,
-                as Detectron2's own meta-architectures call, zero padding is searched for in the tensor, but
-                not while a graph is recorded, where all counts as image.
+                the tensor and serves all sizes; with integers, a new graph is recorded for each combination
+                of sizes. Without it, as in calls by Detectron2's own meta-architectures, zero padding is
+                searched for in the tensor, but not while a graph is recorded: then everything counts as
+                image.
 
         Raises:
-            ValueError: ``image_sizes`` are of another number of images.
+            ValueError: ``image_sizes`` does not have one entry per image.
         """
         size = images.shape[-2:]
         images = pad_to_multiple(images, self.size_divisibility)

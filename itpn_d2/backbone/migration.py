@@ -1,9 +1,9 @@
 """Token migration: redundant tokens leave stage 3 early and rejoin the others before the pyramid (Fast-iTPN).
 
-The paper's abstract has the idea: drop redundant tokens in the backbone, replenish them in the feature
-pyramid without attention. Metric, depths and ratios are ours; nobody has released code. It can work because
-nothing before stage 3 and nothing in the pyramid mixes two 16x16 patches: a token that has left lacks later
-updates of stage 3 only.
+The idea is in the paper's abstract: drop redundant tokens in the backbone and replenish them in the feature
+pyramid without attention. Metric, depths and ratios are ours; no code has been released. It can work because
+nothing before stage 3 and nothing in the pyramid mixes two 16x16 patches: a token that has exited only misses
+the remaining blocks of stage 3.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ Metric = Callable[[Tensor, Tensor | None], Tensor]
 
 
 def mean_dissimilarity(tokens: Tensor, content: Tensor | None) -> Tensor:
-    """One minus the cosine between a token and the mean of the normalised tokens: what looks like the average
-    of its image is redundant (the metric of PCAE, ICLR'23).
+    """One minus the cosine between a token and the mean of the normalised tokens: a token that looks like the
+    average of its image is redundant (the metric of PCAE, ICLR'23).
 
     Args:
         tokens: ``(B, N, C)``.
-        content: ``(B, N)``, 1 for tokens of an image and 0 for padding; None where all are of an image.
+        content: ``(B, N)``, 1 for tokens of an image and 0 for padding; None if there is no padding.
 
     Returns:
         ``(B, N)``, 0 to 2.
@@ -47,13 +47,13 @@ METRICS: dict[str, Metric] = {"mean_dissimilarity": mean_dissimilarity, "norm": 
 
 
 class Split(NamedTuple):
-    """Who stays and who leaves.
+    """Which tokens stay and which exit.
 
     Attributes:
         staying, leaving: ``(B, K)`` and ``(B, T - K)`` indices of tokens, window by window.
         windows: of those that stay.
-        content: ``(B, K)``, False where a place is filled with a token that does not count; None where none
-            is.
+        content: ``(B, K)``, False where a slot is filled with a token that does not count; None if there is
+            no such slot.
     """
 
     staying: Tensor
@@ -63,10 +63,11 @@ class Split(NamedTuple):
 
 
 class TokenMigration(nn.Module):
-    """When tokens leave, how many and which.
+    """When tokens exit, how many, and which.
 
-    Counts follow from the grid's shape. In a padded batch every image keeps the share of its own tokens, as
-    alone; places that remain are filled with tokens that nobody sees and that do not change.
+    Counts follow from the grid's shape. In a padded batch every image keeps the same share of its own tokens
+    as it would alone; the remaining slots are filled with tokens that are masked from attention and do not
+    change.
 
     Args:
         dim, depth: width and number of blocks of stage 3.
@@ -120,10 +121,7 @@ class TokenMigration(nn.Module):
         return [number for number, b in enumerate(self.blocks) if b == block]
 
     def leave(self, tokens: Tensor, number: int) -> Tensor:
-        """What leaving tokens take along from drop ``number``.
-
-        ``(B, K, C)``; the shape stays.
-        """
+        """The tokens ``(B, K, C)`` that exit at drop ``number``, after their scale and shift; the shape stays."""
         if self.scale is None or self.shift is None:
             return tokens
         return tokens * self.scale[number].to(tokens.dtype) + self.shift[number].to(tokens.dtype)
@@ -132,8 +130,8 @@ class TokenMigration(nn.Module):
         """Choose who stays at drop ``number``, in each window the same share; None if all do.
 
         Args:
-            tokens: ``(B, T, C)`` in window-major order. No gradient comes from the choice.
-            content: ``(B, T)``, False on tokens that do not count; they leave first, and have no influence.
+            tokens: ``(B, T, C)`` in window-major order. No gradient flows through the choice.
+            content: ``(B, T)``, False on tokens that do not count; they exit first and have no influence.
         """
         ratio, batch = self.ratios[number], len(tokens)
         kept = windows.keep(ratio)

@@ -1,4 +1,4 @@
-"""Padding an image batch to what the trunk can cut."""
+"""Padding an image batch to a size that the trunk can divide into patches."""
 
 from torch import Tensor
 from torch.nn import functional as F

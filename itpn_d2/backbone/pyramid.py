@@ -36,8 +36,8 @@ class IntegralPyramid(nn.Module):
 
     Attributes:
         channels: width of every output by its name.
-        has_p7: whether p7 is computed, for heads that ask for it.
-        has_p2: False where p2, the most expensive level, is not asked for; see :meth:`leave_out_p2`.
+        has_p7: whether p7 is computed, for heads that use it.
+        has_p2: False if p2, the most expensive level, is not used; see :meth:`leave_out_p2`.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class IntegralPyramid(nn.Module):
         return [module for module in self.modules() if isinstance(module, Block)]
 
     def leave_out_p2(self) -> None:
-        """Do not compute p2 from now on, nor train what it alone needs: parameters that take no part in a
-        step would stop distributed training. They keep their names, so that any checkpoint fits."""
+        """Do not compute p2 from now on, and freeze the parameters that only p2 uses: parameters without a
+        gradient would stop distributed training. They keep their names, so that any checkpoint fits."""
         self.has_p2 = False
         for part in (self.split_p2, self.lateral_p2, self.blocks_p2, self.out_p2):
             part.requires_grad_(False)
@@ -108,7 +108,7 @@ class IntegralPyramid(nn.Module):
 
     def forward(self, f1: Tensor, f2: Tensor, f3: Tensor) -> dict[str, Tensor]:
         """Channel-last image maps to ``{"p2": (B, channels["p2"], H/4, W/4), ..., "p7": (B, channels["p7"],
-        H/128, W/128)}``, without p2 where it is left out, and p7 where it is asked for."""
+        H/128, W/128)}``, without p2 if it is left out, and with p7 if ``has_p7``."""
         maps = in_stripes(self.top_down, f1, f2, f3, rows=f3.shape[1])
         if self.concat_trunk:
             pairs = zip(maps, (f3, f2, f1)[: len(maps)], strict=True)

@@ -1,4 +1,4 @@
-"""What a head has to know of a backbone before there is one."""
+"""The shapes that a head needs to know before its backbone is built."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,8 @@ def pyramid_shapes(
     concat_trunk: bool = False,
     channels: Sequence[int] | None = None,
 ) -> dict[str, ShapeSpec]:
-    """Channels and stride of the levels of what :func:`.create_model` builds from the same arguments.
+    """Channels and stride of the levels of the backbone that :func:`.create_model` builds from the same
+    arguments.
 
     Raises:
         KeyError: no such variant or level.

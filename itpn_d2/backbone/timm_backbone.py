@@ -22,7 +22,7 @@ _NORMS = ("", "BN", "FrozenBN", "SyncBN")
 
 class TimmBackbone(Backbone):
     """``(B, C, H, W)`` to maps ``(B, C_i, H / stride, W / stride)`` of a network of timm: ResNet, ConvNeXt,
-    Swin, PVTv2, ViT, and what else has ``features_only``.
+    Swin, PVTv2, ViT, and any other with ``features_only``.
 
     Maps are named by their stride as in Detectron2, ``res2`` (4) to ``res5`` (32); those of a network with
     one stride (ViT) by their block, ``block11``, unless ``names`` says otherwise. A pyramid belongs on top:
@@ -41,7 +41,7 @@ class TimmBackbone(Backbone):
         in_chans: input channels.
         drop_path: largest rate of stochastic depth, which grows with depth as timm has it.
         level_norms: a layer norm on each map, as detectors over Swin and ConvNeXt have it.
-        norm: what becomes of batch norms: ``BN`` or '' nothing, ``FrozenBN``, ``SyncBN``.
+        norm: replacement of batch norms: ``FrozenBN`` or ``SyncBN``; ``BN`` or '' keeps them.
         freeze_at: 0 nothing; 1 the stem, positions and tokens; n also the first n - 1 stages (blocks, where
             there are no stages) with their batch norms.
         checkpointing: recompute activations in the backward pass, in all blocks, where timm offers it.

@@ -1,7 +1,7 @@
 """Networks of timm as feature extractors that take images of any size, where timm can.
 
 Some networks are built for one size (Swin's masks, ViT's positions, Hiera's units); timm has a switch for
-most of them, and for the others this finds out what they take.
+most of them, and for the others this module finds out which sizes they accept.
 """
 
 import difflib
@@ -21,7 +21,7 @@ Network = Any  # timm has no type information
 
 @dataclass(frozen=True)
 class SizeRule:
-    """What sizes a network takes.
+    """The image sizes that a network accepts.
 
     Attributes:
         multiple: pixels that height and width have to be multiples of.
@@ -112,7 +112,7 @@ def check_name(name: str) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Lists, those of a config too, as tuples, which all of timm takes."""
+    """Lists, also those of a config, as tuples, which all of timm accepts."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(plain(item) for item in value)
     return value
@@ -148,7 +148,7 @@ def _takes(network: nn.Module, channels: int, height: int, width: int) -> bool:
 
 
 def _try_sizes(twin: nn.Module, height: int, width: int, stride: int, channels: int) -> SizeRule:
-    """The rule of a network without a switch, from what a copy without data does."""
+    """The rule of a network without a switch, found by running a copy on the meta device."""
     twin.eval()
     if _takes(twin, channels, height + stride, width + 2 * stride):
         return SizeRule(stride, None, True)

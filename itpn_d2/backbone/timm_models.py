@@ -8,8 +8,8 @@ run, too), ``drop_rate``, ``drop_path_rate``, ``device``, ``dtype``; any other g
 ``itpn_d2.create_model(name, weights=True)`` does: it has no head, which starts anew. With an address of
 timm's own (``local-dir:``, ``hf-hub:``) it is a file of :class:`TrunkClassifier`, as of ``checkpoint_path=``.
 Position table and input bands are adapted in every case. ``torch.compile``, ``torch.fx`` and
-``torch.jit.script`` take the models; the graphs serve images of any size. A scripted model has ``forward``
-alone, in the mode, training or evaluation, that the model was in.
+``torch.jit.script`` take the models; the graphs serve images of any size. A scripted model only has
+``forward``, in the mode (training or evaluation) that the model was in.
 """
 
 from collections.abc import Callable
@@ -66,7 +66,7 @@ _loaders: list[Loader] = []
 
 
 def use_loader(load: Loader) -> None:
-    """Let ``load`` read the weights of the model zoo: nothing in this package reads files."""
+    """Let ``load`` read the weights of the model zoo, since nothing in this package reads files."""
     _loaders[:] = [load]
 
 
@@ -74,7 +74,7 @@ class _TimmClassifier(TrunkClassifier):
     """A classifier that timm tells where its weights are."""
 
     def load_pretrained(self, address: str) -> None:
-        """What timm calls for weights that are not in its own form."""
+        """The method that timm calls for weights that are not in its own format."""
         if not _loaders:
             raise RuntimeError(f"{address}: import itpn_d2, which knows how to read it")
         _loaders[0](self, address)

@@ -50,7 +50,7 @@ def plain_name(name: str) -> str:
 
 
 def canonical(name: str) -> str:
-    """What is the same for all spellings of a name; for comparison only."""
+    """A form that is the same for all spellings of a name; for comparison only."""
     return plain_name(name).replace("_", ".")
 
 

@@ -1,4 +1,4 @@
-"""What both trunks share: how an image, or a part of its patches, runs through three stages."""
+"""The part that both trunks share: how an image, or some of its patches, runs through the three stages."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -92,21 +92,21 @@ class Trunk(nn.Module):
     def accelerate(self, migration: MigrationSpec = None, gathering: GatheringSpec = None) -> None:
         """Turn on token migration and token gathering in :meth:`forward`, in place; None turns one off.
 
-        Neither changes the other weights or their names: it may be done before or after they are loaded. What
-        runs the parts one by one, as masked pre-training does, stays without them.
+        Neither changes the other weights or their names, so this may be called before or after weights are
+        loaded. Code that runs the parts one by one, such as masked pre-training, is not affected.
 
         Args:
-            migration: arguments of :class:`TokenMigration` but the first two, or such a module.
+            migration: arguments of :class:`TokenMigration` except the first two, or such a module.
             gathering: the same of :class:`TokenGathering`.
 
         Raises:
-            ValueError: the trunk has relative positions, which need all tokens in their places; a module is
+            ValueError: the trunk has relative positions, which need the complete grid of tokens; a module is
                 for another width; or an argument is out of range.
         """
         if (migration is not None or gathering is not None) and self.has_relative_positions:
             raise ValueError(
-                "token migration and gathering can't be combined with relative positions, which need all "
-                "tokens in their places: build the trunk with rel_pos='none'"
+                "token migration and gathering can't be combined with relative positions, which need the "
+                "complete grid of tokens: build the trunk with rel_pos='none'"
             )
         self.migration = self._part(TokenMigration, "migration", migration)
         self.gathering = self._part(TokenGathering, "gathering", gathering)
@@ -177,8 +177,8 @@ class Trunk(nn.Module):
             image: ``(B, in_channels, H, W)``, padded at the right and bottom.
             image_sizes: (height, width) in pixels of each image without its padding, as integers or as a
                 tensor ``(B, 2)``, see :func:`itpn_d2.layers.token_grids`; None when nothing is padded. Real
-                tokens then neither see padding nor take their positions from the padded grid, so an image's
-                features do not depend on the batch it is in.
+                tokens then neither attend to padding nor take their positions from the padded grid, so an
+                image's features do not depend on the batch it is in.
 
         Returns:
             f1 ``(B, H/4, W/4, C1)``, f2 ``(B, H/8, W/8, C2)``, f3 ``(B, H/16, W/16, C3)``.

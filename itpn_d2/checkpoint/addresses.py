@@ -1,4 +1,4 @@
-"""From the name of a file, which may be an address, to a file of this machine."""
+"""From the name of a file, which may be an address, to a local file."""
 
 import hashlib
 import os
@@ -22,13 +22,13 @@ _LONGEST = 150  # characters of the name of a fetched file
 
 
 def local_path(address: str | os.PathLike) -> str:
-    """The local file that a path or address means; of the web it is fetched, once, into the cache that
-    Detectron2 uses (``$FVCORE_CACHE``). A scheme that is not known here is asked of Detectron2's PathManager,
-    where this project (``itpn_d2/path_handlers.py``) and others register theirs.
+    """The local file that a path or address means; a file on the web is fetched, once, into the cache that
+    Detectron2 uses (``$FVCORE_CACHE``). Schemes that are not known here are looked up in Detectron2's
+    PathManager, where this project (``itpn_d2/path_handlers.py``) and others register theirs.
 
     Raises:
-        CheckpointError: no such scheme, or the file can't be had; the message has the address without
-            passwords, the reason and what to do.
+        CheckpointError: no such scheme, or the file can't be fetched; the message has the address without
+            passwords, the reason and the remedy.
     """
     if not isinstance(address, str | os.PathLike):
         raise CheckpointError(f"{address!r:.100} is not the name of a file: give {_KNOWN}")

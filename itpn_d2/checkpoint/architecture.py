@@ -1,4 +1,5 @@
-"""What a state dict says about the model it belongs to: sizes are read from shapes, never from file names."""
+"""The architecture of the model that a state dict belongs to: sizes are read from shapes, never from file
+names."""
 
 import re
 from dataclasses import dataclass, fields

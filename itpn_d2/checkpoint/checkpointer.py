@@ -124,7 +124,7 @@ class Checkpointer(FvcoreCheckpointer):
                 remove_shards(path) if is_shards(path) else path.unlink(missing_ok=True)
 
     def load_foreign(self, content: dict[str, Any], path: str) -> LoadReport:
-        """Load what is not a checkpoint of this very model."""
+        """Load a file that is not a checkpoint of exactly this model."""
         return load_contents(self.model, content, path)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
@@ -132,7 +132,7 @@ class Checkpointer(FvcoreCheckpointer):
         write_text(Path(self.save_dir) / TAG, last_filename_basename)
 
     def has_checkpoint(self) -> bool:
-        """Whether there is something to resume from; see :func:`.last_checkpoint`."""
+        """Whether there is a checkpoint to resume from; see :func:`.last_checkpoint`."""
         return last_checkpoint(self.save_dir) is not None
 
     def get_checkpoint_file(self) -> str:
@@ -146,11 +146,11 @@ class Checkpointer(FvcoreCheckpointer):
 
         Args:
             complete: for evaluation and prediction: refuse a file that leaves parameters of the model as they
-                are, but for those that only training uses and those of token migration and gathering, which
-                start as if they were not there; and one that was trained for other classes.
+                are, except for those that only training uses and those of token migration and gathering,
+                which initially have no effect; also refuse one that was trained for other classes.
 
         Returns:
-            What else the file holds.
+            The other contents of the file.
 
         Raises:
             CheckpointError: the file can't be read, or nothing of the trunk fits, or weights are not finite,

@@ -9,7 +9,7 @@ _SHOWN = 5
 
 
 class Classes:
-    """Names in the order of the model's outputs; None where nobody knows them.
+    """Names in the order of the model's outputs; None if they are unknown.
 
     Args:
         names: of objects, or of images or pixels of a classifier or segmentor.
@@ -25,7 +25,7 @@ class Classes:
         }
 
     def entry(self) -> dict[str, Any]:
-        """What a checkpoint gets: nothing where no names are known."""
+        """The entry in a checkpoint: empty if no names are known."""
         return {self.KEY: {key: list(value) for key, value in self.names.items()}} if self.names else {}
 
     @classmethod
@@ -50,11 +50,14 @@ class Classes:
             if mine is None or mine == theirs:
                 continue
             if len(mine) != len(theirs):
-                how = f"{len(theirs)} ({_some(theirs)}), here are {len(mine)} ({_some(mine)})"
+                how = (
+                    f"it has {len(theirs)} ({_some(theirs)}), but the model here has {len(mine)} "
+                    f"({_some(mine)})"
+                )
             else:
                 at = next(i for i, (a, b) in enumerate(zip(theirs, mine, strict=True)) if a != b)
-                order = "in another order" if sorted(mine) == sorted(theirs) else "of other names"
-                how = f"{order}: number {at} is {theirs[at]!r} there, {mine[at]!r} here"
+                order = "their order differs" if sorted(mine) == sorted(theirs) else "their names differ"
+                how = f"{order}: number {at} is {theirs[at]!r} in the file and {mine[at]!r} here"
             raise CheckpointError(
                 f"{path}: trained with other classes than those of the data or config: {how}. Use the "
                 "data that it was trained on, or give their categories the same names in the same order"

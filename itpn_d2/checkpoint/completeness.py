@@ -1,4 +1,4 @@
-"""Whether a load gave a model all that it predicts by."""
+"""Checks that loading has filled all weights that predictions need."""
 
 from torch import nn
 
@@ -9,7 +9,7 @@ from .report import LoadReport, summary
 
 
 def require_all(report: LoadReport, model: nn.Module) -> None:
-    """Refuse a model that would predict by weights that nobody has trained.
+    """Refuse a model that would predict with untrained weights.
 
     Raises:
         CheckpointError: parameters that predictions need were not in the file; they are listed by group.

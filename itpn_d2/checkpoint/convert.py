@@ -52,7 +52,8 @@ class ConversionReport:
 
 
 def inspect(source: str | Path, prefer_average: bool = False, num_heads: int = 8) -> ConversionReport:
-    """What a file holds, without writing anything: all of it is ``written``, but for what has no place.
+    """The contents of a file, without writing anything: everything is ``written`` except tensors without a
+    counterpart.
 
     Raises:
         CheckpointError: it can't be read, or is of no known layout.

@@ -1,7 +1,7 @@
 """Published DINO and Mask DINO checkpoints into models: into one that is there, or into one of their sizes.
 
-Sizes are read from names and shapes. What none shows is known of the code that the names belong to
-(positions, norms, rules), or is an argument with the value that all published files have.
+Sizes are read from names and shapes. Options that these do not show follow from the code that the names
+belong to (positions, norms, rules), or are arguments whose defaults are the values of all published files.
 """
 
 import logging
@@ -31,7 +31,7 @@ _MAPS = ("neck.", "pixel_features.lateral.0.")
 
 @dataclass(frozen=True)
 class DetectorSizes:
-    """What names and shapes say.
+    """The sizes that names and shapes show.
 
     ``points`` follows from ``num_heads``, which none of them shows; ``num_queries`` is None where queries are
     the encoder's cells, of which any number may be taken.
@@ -134,7 +134,7 @@ def _count(state: State, pattern: str) -> int:
 
 
 def published_options(sizes: DetectorSizes) -> dict[str, Any]:
-    """What the code behind a layout does, and no shape shows, by the name of the model's attribute."""
+    """The options of the code behind a layout that no shape shows, by the name of the model's attribute."""
     options: dict[str, Any] = {
         "reference": sizes.layout,
         "encoder.temperature": 20.0 if sizes.layout == "dino" else 10000.0,
@@ -201,7 +201,7 @@ def load_detector(model: nn.Module, stored: Stored, name: str = "") -> LoadRepor
     for option, wanted in published_options(sizes).items():
         has = _attribute(detector, option)
         if has != wanted:
-            report.hints.append(f"it was trained with {option}={wanted!r}, the model has {has!r}")
+            report.hints.append(f"it was trained with {option}={wanted!r}, but the model has {has!r}")
     check_finite(
         {root + key: value for key, value in chosen.items()}, {root + k: v for k, v in state.items()}
     )

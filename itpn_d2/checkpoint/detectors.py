@@ -1,9 +1,9 @@
 """Published checkpoints of DINO and Mask DINO in our names and order, and back.
 
-Beside names, two things differ. Mask DINO has its levels finest first in one of encoder and decoder, coarsest
-first in the other; here they are finest first, so weights of the deformable attention are put in that order,
-which takes the number of heads. And the embedding of a query's box is y, x, w, h with a sine beside its
-cosine there; the layer that reads it gets its columns in our order.
+Apart from names, two things differ. Mask DINO has its levels finest first in one of encoder and decoder,
+coarsest first in the other; here they are finest first, so weights of the deformable attention are put in
+that order, which takes the number of heads. And the embedding of a query's box is y, x, w, h with a sine
+beside its cosine there; the layer that reads it gets its columns in our order.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 It is the CRC-32 of the whole file: in a torch file, which is a zip archive, it is the archive's comment; in a
 safetensors file an entry of the header's metadata, taken as zeros for the sum. Other readers of these formats
-see neither. It tells damage, not malice.
+ignore both. It detects damage, not malice.
 """
 
 import re

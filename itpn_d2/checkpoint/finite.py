@@ -1,4 +1,5 @@
-"""Weights that are no numbers, or too large for the model's type, are refused by name before they load."""
+"""Weights that are not finite, or too large for the model's type, are refused by name before they are
+loaded."""
 
 from collections.abc import Mapping
 
@@ -18,7 +19,7 @@ def check_finite(chosen: Mapping[str, Tensor], stored: Mapping[str, Tensor] | No
         stored: the same as the file has them, in its own types.
 
     Raises:
-        CheckpointError: some hold NaN or infinite numbers, or get them by the model's type.
+        CheckpointError: some contain NaN or infinite numbers, or would in the model's type.
     """
     broken = [name for name, value in chosen.items() if not is_finite(value)]
     if not broken:

@@ -27,7 +27,7 @@ _CAFFE2 = re.compile(r"(conv\d|res\d?_\w+|fpn_\w+|rpn_\w+|fc\d+)_(w|b|bn_[sb])")
 
 @dataclass
 class Mapped:
-    """A state dict in our names, and the foreign keys that have no place in a backbone or classifier.
+    """A state dict in our names, and the foreign keys that have no counterpart in a backbone or classifier.
 
     ``network`` is itpn, or timm for a network of timm, whose names here are those of timm; ``timm`` then says
     more of the file. It is detector for a published DINO or Mask DINO, of which ``detector`` says more.
@@ -47,7 +47,8 @@ def of_timm(file: TimmFile) -> Mapped:
 
 
 def to_native(state: State) -> Mapped:
-    """Translate a foreign state dict (classifier, detector, pre-training); one in our names passes through.
+    """Translate a foreign state dict (classifier, detector, pre-training); one in our names is returned
+    unchanged.
 
     Ours may be that of a trunk, a backbone, a classifier, a detector or a pre-training model: the part from
     ``trunk.`` on and its siblings are found wherever they lie. So are official ones inside a detector.
@@ -106,7 +107,7 @@ def _places(state: State) -> dict[int, str]:
     indices = sorted({int(k.split(".")[1]) for k in state if k.startswith("blocks.")})
     merges = [i for i in indices if f"blocks.{i}.reduction.weight" in state]
     if len(merges) != 2:
-        raise CheckpointError(f"found {len(merges)} patch merges among blocks.*, an iTPN trunk has 2")
+        raise CheckpointError(f"found {len(merges)} patch merges among blocks.*, but an iTPN trunk has 2")
     places = {}
     for i in indices:
         if i in merges:

@@ -32,7 +32,7 @@ class Layout:
     Attributes:
         positions: name of the position table.
         rules: after the flat block index has become ``stage12.{s}.{i}``, ``merge.{s}`` or ``stage3.{i}``.
-        ignored: beginnings of names that have no place in a backbone or classifier.
+        ignored: beginnings of names without a counterpart in a backbone or classifier.
         split_qkv: q, k and v are three projections.
     """
 

@@ -143,7 +143,7 @@ def _target(model: nn.Module, mapped: Mapped) -> _Target:
     if mapped.network == "timm":
         if not any(True for _ in find_networks(model)):
             raise CheckpointError(
-                f"it holds a {mapped.layout}, the model has no such network of timm: build one, such as "
+                f"it holds a {mapped.layout}, but the model has no such timm network: build one, such as "
                 f"timm.create_model('vit_base_patch16_224') or 'swin_base_patch4_window7_224', or put "
                 f"itpn_d2.backbone.TimmBackbone into the detector"
             )
@@ -313,7 +313,7 @@ def _warn_of_normalisation(model: nn.Module, origin: dict, name: str) -> None:
             values.reverse()
         if len(values) != len(theirs) or any(abs(a - b) > 0.01 for a, b in zip(values, theirs, strict=True)):
             logger.warning(
-                "%s was pre-trained with %s %s of RGB, the model has %s: set model.%s to the former",
+                "%s was pre-trained with %s %s of RGB, but the model has %s: set model.%s to the former",
                 name or "the state dict",
                 key,
                 [round(v, 3) for v in theirs],

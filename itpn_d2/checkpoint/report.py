@@ -1,4 +1,4 @@
-"""What became of every tensor of a checkpoint and of the model."""
+"""The report of what was done with every tensor of a checkpoint and of the model."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ STATUSES = ("loaded", "adapted", "missing", "unexpected", "mismatched", "ignored
 
 @dataclass
 class LoadReport:
-    """Names by what happened to them.
+    """Names by the result of loading.
 
     ``loaded`` and ``adapted`` ("name: what was done") are in the model now; ``missing`` keep their initial
     values; ``unexpected`` and ``mismatched`` (wrong shape) were left in the file; ``ignored`` belong to

@@ -25,7 +25,7 @@ def last_checkpoint(folder: str | Path) -> Path | None:
 
     Raises:
         CheckpointError: the entry names no file of the folder, or is missing beside checkpoints; the message
-            says how to put it right.
+            says how to repair it.
     """
     folder = Path(folder)
     tag = folder / TAG
@@ -97,8 +97,8 @@ def _remedy(folder: Path, numbered: list[Path]) -> str:
 
 
 def instead_of(path: str | Path) -> str:
-    """What to do where the file to resume from is damaged: a clause with the newest other checkpoint of its
-    folder, '' where there is none."""
+    """The remedy if the file to resume from is damaged: a clause with the newest other checkpoint of its
+    folder, '' if there is none."""
     path = Path(path)
     others = [p for p in numbered_in(path.parent) if p != path]
     if not others:
@@ -108,7 +108,7 @@ def instead_of(path: str | Path) -> str:
 
 def check_trainer(key: str, state: Any) -> None:
     """Raises:
-    ValueError: what a checkpoint holds under ``key`` is no state, or counts no iterations.
+    ValueError: the value under ``key`` is not a state, or has no valid number of iterations.
     """
     if not isinstance(state, dict):
         raise ValueError(f"a {type(state).__name__} instead of a dict")

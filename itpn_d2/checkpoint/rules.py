@@ -1,7 +1,7 @@
 """Rules that rename and reshape the tensors of one layout into another's, there and back.
 
-Both sides are name templates that share their groups; a reshaping is a pair of inverse functions. What the
-official layouts hold as 4-D kernels are linear layers here.
+Both sides are name templates that share their groups; a reshaping is a pair of inverse functions. The 4-D
+kernels of the official layouts are linear layers here.
 """
 
 import math
@@ -18,7 +18,7 @@ _GROUPS = {"s": r"[12]", "i": r"\d+", "k": r"\d+", "p": "weight|bias", "f": r"\w
 
 
 def same(w: Tensor) -> Tensor:
-    """A tensor that both layouts hold alike."""
+    """A tensor that is the same in both layouts."""
     return w
 
 

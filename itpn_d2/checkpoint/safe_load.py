@@ -16,8 +16,7 @@ from .unpickle import ForbiddenNameError, PickleError, read_pickle
 METADATA = "itpn_d2"  # the entry of a .safetensors header that holds what is no tensor, as json
 BESIDE = ("pretraining", "classes")  # what that may be
 _REMEDY = (
-    "If you trust its origin, rewrite its tensors as .safetensors on a machine of your own, "
-    "and load that file instead"
+    "If you trust its origin, convert it to .safetensors on a separate machine and load the converted file"
 )
 _KINDS = (
     (stat.S_ISDIR, "a folder, not a file"),
@@ -26,8 +25,8 @@ _KINDS = (
 )
 # what is found in the place of a checkpoint, by how it begins
 _OTHERS = (
-    (b"version https://git-lfs", "a pointer of Git LFS: fetch the file that it stands for (git lfs pull)"),
-    (b"<", "a web page: the address gave a page instead of the file"),
+    (b"version https://git-lfs", "a Git LFS pointer: fetch the file that it stands for (git lfs pull)"),
+    (b"<", "a web page: the address led to a page instead of the file"),
     (b"\x89HDF", "an HDF5 file: export its weights as a torch file or as .safetensors"),
     (b"\x1f\x8b", "compressed by gzip: unpack it first"),
     (b"\xfd7zXZ", "compressed by xz: unpack it first"),

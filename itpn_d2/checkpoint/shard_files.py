@@ -1,9 +1,9 @@
-"""A checkpoint in shards: what its folder holds, and how it is read, whole or in shards.
+"""A checkpoint in shards: the contents of its folder, and reading it whole or in shards.
 
 ``torch.distributed.checkpoint`` writes the tensors: a file of each process, and ``.metadata``, a pickle that
 torch's own tools read. Here that pickle is never opened, and nothing in the folder is executed.
-:data:`CONTENTS`, one of our own files, says where each tensor lies and holds all that is no tensor; it is
-written last.
+:data:`CONTENTS`, one of our own files, records the position of each tensor and contains everything that is
+not a tensor; it is written last.
 """
 
 import io
@@ -211,7 +211,7 @@ def _read(folder: Path, entry: Entry, piece: Piece) -> Tensor:
             numbers = bytearray(archive.read(stored))  # which compares the checksum
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: damaged, {entry.name} can't be read from it ({reason})") from error
+        raise CheckpointError(f"{path}: damaged: {entry.name} can't be read from it ({reason})") from error
     return torch.frombuffer(numbers, dtype=entry.dtype).view(piece.sizes)
 
 
@@ -227,7 +227,7 @@ def _contents(folder: Path) -> tuple[dict[str, Any], list[Entry]]:
     try:
         rest, entries = content["rest"], _entries(content)
         if not isinstance(rest, dict):
-            raise ValueError(f"a {type(rest).__name__} of contents")
+            raise ValueError(f"its contents are a {type(rest).__name__}, not a dict")
         _check_sizes(folder, entries)
     except (LookupError, ValueError, TypeError, AttributeError, OverflowError, OSError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
@@ -239,7 +239,7 @@ def _entries(content: dict[str, Any]) -> list[Entry]:
     files = content["files"]
     for name in files:
         if not isinstance(name, str) or not _FILE.fullmatch(name):  # nothing outside of the folder
-            raise ValueError(f"{name!r:.100} is no file of shards")
+            raise ValueError(f"{name!r:.100} is not a shard file")
     paths = _paths(content["rest"])
     numbers = iter(_table(content["table"]))
     entries = []
@@ -265,9 +265,9 @@ def _next(numbers: Iterator[int], count: int) -> tuple[int, ...]:
 
 def _table(table: Any) -> list[int]:
     if not isinstance(table, Tensor) or table.dtype != torch.int64 or table.ndim != 1:
-        raise ValueError("its table is none")
+        raise ValueError("its table is not a vector of integers")
     if len(table) and (int(table.min()) < 0 or int(table.max()) >= _LARGEST):
-        raise ValueError("its table has numbers that are no sizes")
+        raise ValueError("its table has numbers that can't be sizes")
     found: list[int] = table.tolist()
     return found
 
@@ -294,13 +294,13 @@ def _check_sizes(folder: Path, entries: list[Entry]) -> None:
             if not inside or piece.start + piece.length > ends[piece.file]:
                 raise ValueError(f"{entry.name} reaches beyond its end, or that of {piece.file}")
             if _product(piece.sizes) * entry.dtype.itemsize > piece.length:
-                raise ValueError(f"{entry.name} claims more numbers than {piece.file} has for it")
+                raise ValueError(f"{entry.name} claims more numbers than {piece.file} holds for it")
             covered += _product(piece.sizes)
         if covered != _product(entry.shape):
             raise ValueError(f"{covered} numbers of {entry.name} instead of {_product(entry.shape)}")
     claimed = sum(piece.length for entry in entries for piece in entry.pieces)
     if claimed > sum(ends.values()):
-        raise ValueError(f"its tensors claim {claimed} bytes, the files have {sum(ends.values())}")
+        raise ValueError(f"its tensors claim {claimed} bytes, but the files have {sum(ends.values())}")
 
 
 def _product(sizes: tuple[int, ...]) -> int:

@@ -1,4 +1,5 @@
-"""What may stand in a checkpoint beside tensors and plain containers, and what is read in its place.
+"""Objects that may occur in a checkpoint beside tensors and plain containers, and the replacements that are
+read instead.
 
 The names here are those that training code leaves in its files. None of them gets the class or function that
 it names: numpy's constructors, for one, take any bytes for an array of pointers. They get what is below,
@@ -145,7 +146,7 @@ def _pairs(items: Any = ()) -> OrderedDict:
     pairs = items.items() if isinstance(items, dict) else items if isinstance(items, list) else ()
     for key, value in pairs:
         if not isinstance(key, str | int | float):
-            raise ValueError("a key that is neither text nor number")
+            raise ValueError("it has a key that is neither a text nor a number")
         found[key] = value
     return found
 
@@ -180,7 +181,7 @@ class Storage:
 def _sizes(value: Any) -> tuple[int, ...]:
     whole = isinstance(value, tuple | list) and len(value) <= _DIMENSIONS
     if not whole or not all(type(v) is int and 0 <= v < 1 << 62 for v in value):
-        raise ValueError("a shape that is none")
+        raise ValueError("its shape is not a list of sizes")
     return tuple(value)
 
 
@@ -189,18 +190,18 @@ def _product(sizes: tuple[int, ...]) -> int:
     for size in sizes:
         count *= size
     if count >= 1 << 62:
-        raise ValueError(f"the shape {sizes}")
+        raise ValueError(f"the shape {sizes} is too large")
     return count
 
 
 def _tensor(storage: Any, offset: Any = 0, size: Any = (), stride: Any = (), *_: Any) -> Any:
     if not isinstance(storage, Storage):
-        raise ValueError("a tensor without a storage")
+        raise ValueError("it has a tensor without a storage")
     if storage.numbers is None:
         return NoWeights(f"is {storage.kind}: save it as a dense tensor of real numbers")
     size, stride, (offset,) = _sizes(size), _sizes(stride), _sizes((offset,))
     if len(size) != len(stride):
-        raise ValueError(f"the shape {size} with the strides {stride}")
+        raise ValueError(f"the shape {size} does not go with the strides {stride}")
     if _product(size):
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if last >= len(storage.numbers):
@@ -216,7 +217,7 @@ def _typed_tensor(
     numbers = storage.numbers if isinstance(storage, Storage) else None
     dtype = getattr(torch, str(getattr(kind, "name", "")).removeprefix("torch."), None)
     if numbers is None or not isinstance(dtype, torch.dtype) or len(numbers) % dtype.itemsize:
-        raise ValueError("a tensor without numbers")
+        raise ValueError("it has a tensor without numbers")
     return _tensor(Storage(numbers.view(dtype)), offset, size, stride)
 
 

@@ -73,13 +73,15 @@ def find_state(content: dict[str, Any], prefer_average: bool = False) -> Stored:
 
 def _check_name(name: str) -> None:
     if len(name) > _LONGEST:
-        raise CheckpointError(f"{name[:60]}... is a name of {len(name)} characters, which no model has")
+        raise CheckpointError(
+            f"{name[:60]}... is a name of {len(name)} characters, which is too long for any model"
+        )
     if _NUMBER.search(name):
         raise CheckpointError(f"{name} has an index that is too large for any model")
 
 
 def _nothing(found: dict[str, Any], under: list[str]) -> str:
-    """What to say of a dict without tensors."""
+    """The error message for a dict without tensors."""
     where = f"under {'.'.join(under)}" if under else "at its top level"
     if "blobs" in found:
         return (
@@ -124,7 +126,8 @@ def _dense(name: str, value: Tensor | NoWeights) -> Tensor:
 
 
 def _check_views(state: dict[str, Tensor]) -> None:
-    """A few bytes can be viewed as any number of elements, which a copy of them would need memory for."""
+    """Refuse views that are much larger than their data, since a copy would need memory for all their
+    elements."""
     claimed = sum(v.numel() * v.element_size() for v in state.values())
     storages = {v.untyped_storage().data_ptr(): v.untyped_storage().nbytes() for v in state.values()}
     if claimed > 2 * sum(storages.values()) + _SLACK:

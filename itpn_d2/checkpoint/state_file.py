@@ -1,4 +1,4 @@
-"""What a checkpoint holds, whether it is one file or a folder of shards."""
+"""The contents of a checkpoint, which is one file or a folder of shards."""
 
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,6 @@ def load_state_file(path: str | Path) -> dict[str, Any]:
     optimizer's moments.
 
     Raises:
-        CheckpointError: it can't be read, or holds what could run code.
+        CheckpointError: it can't be read, or contains objects that could run code.
     """
     return load_shards(Path(path)) if is_shards(path) else load_file(path)

@@ -1,5 +1,5 @@
-"""What torch.save writes, in its zip format and in the one before, read without torch.load: the pickle inside
-by :mod:`.unpickle`, the numbers as views of the file.
+"""Reading the files of torch.save, in its zip format and in the earlier one, without torch.load: the pickle
+inside by :mod:`.unpickle`, the numbers as views of the file.
 
 A file may declare a storage that is larger than its bytes, or a view that is larger than its storage: every
 size is compared with what is there before a byte is read.

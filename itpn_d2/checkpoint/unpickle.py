@@ -190,7 +190,7 @@ class _Machine:
 
     def named(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise PickleError("it names a function by something that is not a text")
+            raise PickleError("it names a function by something other than a text")
         full = f"{module}.{name}"
         if full not in KNOWN:
             raise ForbiddenNameError(full[:_NAME])
@@ -214,7 +214,7 @@ class _Machine:
         try:
             return function.make(*arguments)
         except (TypeError, ValueError, RuntimeError, OverflowError, LookupError) as error:
-            raise PickleError(f"its {function.name} is none ({_one_line(error)})") from error
+            raise PickleError(f"its {function.name} is not valid ({_one_line(error)})") from error
 
     def build(self, _: Any) -> None:
         state = self.stack.pop()
@@ -226,7 +226,7 @@ class _Machine:
 
     def persistent_id(self, _: Any) -> None:
         if self.persistent is None:
-            raise PickleError("it refers to data outside of it")
+            raise PickleError("it refers to data outside the file")
         self.stack.append(self.persistent(self.stack.pop()))
 
 
@@ -248,7 +248,7 @@ def _fill(target: Any, items: list[Any]) -> None:
         if _is_plain(key) or (type(key) is tuple and len(key) <= _KEY_PARTS and all(map(_is_plain, key))):
             target[key] = value
         elif not isinstance(key, Unread | Array | Node | _Global):
-            raise PickleError(f"it has a {type(key).__name__} as a key, which must be a text or a number")
+            raise PickleError(f"it has a {type(key).__name__} as a key, but a key must be a text or a number")
 
 
 def _is_plain(value: Any) -> bool:

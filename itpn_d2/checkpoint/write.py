@@ -1,4 +1,4 @@
-"""Writing checkpoint files: whole or absent, of plain values, with a digest."""
+"""Writing checkpoint files: written completely or not at all, with plain values and a digest."""
 
 import json
 from collections import OrderedDict

@@ -1,12 +1,12 @@
-"""A web page of this machine: upload an image, choose a model and a score threshold, see the detections and
-the time of each stage.
+"""A web page served by this machine: upload an image, choose a model and a score threshold, see the
+detections and the time of each stage.
 
     itpn-app    # the small detector of cells in the package
     itpn-app --config-file output/x/config.yaml --weights output/x/model_final.pth
     itpn-app --config-file A.py B.py --weights a.pth b.pth --names first second --port 7860
 
 Needs the extra "app" (pip install 'itpn-d2[app]'). The page and its server fetch nothing from elsewhere, and
-only this machine sees them unless --host says otherwise. One image is processed at a time. Uploads are
+only this machine can reach them unless --host says otherwise. One image is processed at a time. Uploads are
 limited in bytes and pixels, and deleted after half an hour and when the server ends.
 """
 
@@ -40,20 +40,22 @@ def parser() -> argparse.ArgumentParser:
         help="checkpoints, one for each config (default: those in the configs)",
     )
     p.add_argument("--names", nargs="+", default=[], help="names of the models on the page")
-    p.add_argument("--device", help="cuda, cpu, ... (default: CUDA if there is one)")
-    p.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"))
+    p.add_argument("--device", help="device, such as cuda or cpu (default: CUDA if available)")
+    p.add_argument(
+        "--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"), help="precision of the models"
+    )
     p.add_argument(
         "--host",
         default="127.0.0.1",
         help="address to listen on; 0.0.0.0 admits other machines (default: 127.0.0.1)",
     )
-    p.add_argument("--port", type=int, default=7860)
+    p.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     p.add_argument(
         "--allow-host",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="host names by which other machines may request the page",
+        help="further host names under which the page is served",
     )
     p.add_argument(
         "--max-upload", type=float, default=20, metavar="MB", help="largest file accepted (default: 20)"
@@ -69,7 +71,7 @@ def choices_of(args: argparse.Namespace) -> dict[str, tuple[str | None, str | No
     """Config and weights of each model by its name.
 
     Raises:
-        ConfigError: not as many weights or names as configs, or a name twice.
+        ConfigError: the numbers of weights or names and of configs differ, or a name occurs twice.
     """
     configs = args.config_file or [None]
     for option, given in (("--weights", args.weights), ("--names", args.names)):
@@ -101,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         from ..inference.page import Models, build, serve
 
         models = Models(choices, args.max_megapixels, device=args.device, dtype=args.dtype)
-        models.get(next(iter(models.choices)), None)  # what is wrong is said now, not on the page
+        models.get(next(iter(models.choices)), None)  # errors are reported now, not on the page
         names = {*args.allow_host, args.host, socket.gethostname()}
         largest = int(1e6 * args.max_upload)
         address, run, _ = serve(build(models), args.host, args.port, names, largest)

@@ -1,4 +1,4 @@
-"""Convert a checkpoint between layouts and file formats, or say what it holds.
+"""Convert a checkpoint between layouts and file formats, or list its contents.
 
     itpn-convert SOURCE                       # what it holds
     itpn-convert SOURCE TARGET.safetensors    # ours
@@ -6,8 +6,9 @@
 
 SOURCE is any checkpoint that this project reads: Fast-iTPN, iTPN, HiViT, mmpretrain, FastMIM, a published
 DINO or Mask DINO (detrex, official), or its own.
-Nothing in it is executed. TARGET's ending chooses the format; values and types stay, bit for bit. Exit
-status: 0 done; 2 the file can't be used, or TARGET can't hold it (nothing is written then).
+Nothing in it is executed. The extension of TARGET determines the format; values and types are unchanged, bit
+for bit. Exit status: 0 done; 2 the file can't be used, or TARGET can't represent it (then nothing is
+written).
 """
 
 import argparse

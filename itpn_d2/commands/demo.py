@@ -7,8 +7,8 @@
         --input FOLDER --output output/demo --opts 'model.backbone.migration={keep: 0.7}'
 
 Writes pictures/ and videos/, results in COCO's formats (instances.json, stuff.json, panoptic.json, with the
-ids of images.json), and summary.json. Files that can't be read are named at the end; the exit status is
-then 1.
+ids of images.json), and summary.json. Files that can't be read are listed at the end; the exit status is then
+1.
 """
 
 import argparse
@@ -32,14 +32,14 @@ def parser() -> argparse.ArgumentParser:
         "(default: the detector in the package)",
     )
     p.add_argument(
-        "--input", required=True, nargs="+", metavar="PATH", help="images, folders, patterns, videos"
+        "--input", required=True, nargs="+", metavar="PATH", help="images, folders, patterns or videos"
     )
     p.add_argument(
         "--output",
         type=Path,
         default=Path("output/predictions"),
         metavar="FOLDER",
-        help="default: %(default)s",
+        help="folder for the results (default: %(default)s)",
     )
     p.add_argument(
         "--weights", metavar="FILE", help="checkpoint of the trained model (default: train.init_checkpoint)"
@@ -51,8 +51,10 @@ def parser() -> argparse.ArgumentParser:
         help="score threshold for drawing (the JSON contains all detections)",
     )
     p.add_argument("--batch-size", type=int, default=1, help="number of images per batch")
-    p.add_argument("--device", help="cuda, cpu, ... (default: CUDA if there is one)")
-    p.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"))
+    p.add_argument("--device", help="device, such as cuda or cpu (default: CUDA if available)")
+    p.add_argument(
+        "--dtype", default="fp32", choices=("fp32", "bf16", "fp16", "auto"), help="precision of the model"
+    )
     p.add_argument(
         "--compile", action="store_true", help="compile trunk and pyramid, which pays off for many images"
     )
@@ -85,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.batch_size < 1:
         p.error(f"--batch-size {args.batch_size}: at least 1")
     with errors_of_use(args.debug):
-        make_folder(args.output)  # what is wrong is said now, not after the model is loaded
+        make_folder(args.output)  # errors are reported now, not after the model is loaded
         inputs = find_inputs(args.input, args.output)
         predictor = open_predictor(
             args.config_file,

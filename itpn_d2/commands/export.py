@@ -1,4 +1,4 @@
-"""Models for elsewhere: written, run again from the file, compared with eager and timed beside it.
+"""Export a model: each file is written, loaded again, compared with the eager model and timed beside it.
 
     itpn-export --config-file F --weights W --output DIR
     itpn-export --config-file F --weights W --output DIR --formats onnx --sizes 320x384 512x512
@@ -6,9 +6,9 @@
 Backbone and pyramid with free height and width (multiples of 32): program (torch.export), aoti (compiled
 package), onnx. A whole R-CNN, by Detectron2's tracing: torchscript, detector-onnx. A whole DINO or Mask DINO
 up to the scores, boxes and masks of its queries, for one size: queries-program, queries-onnx. By default all
-that there are for the model. Sizes are heights x widths; the first is the one that is exported with. Writes
-the files, ``export.json`` and ``export.md``; the exit status is 1 where a format fails or differs from eager
-by more than --tolerance.
+formats that the model supports are written. Sizes are heights x widths; the first is the size of the example
+used for the export. Writes the files, ``export.json`` and ``export.md``; the exit status is 1 if a format
+fails or differs from eager by more than --tolerance.
 """
 
 import argparse
@@ -34,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--weights", metavar="FILE", help="checkpoint of the trained model (default: train.init_checkpoint)"
     )
-    p.add_argument("--output", required=True, type=Path, metavar="FOLDER")
+    p.add_argument(
+        "--output", required=True, type=Path, metavar="FOLDER", help="folder for the exported files"
+    )
     p.add_argument("--name", default="model", help="prefix of the file names")
     p.add_argument(
         "--formats",
@@ -42,14 +44,20 @@ def parser() -> argparse.ArgumentParser:
         choices=FORMATS,
         help="formats to write (default: all that the model supports)",
     )
-    p.add_argument("--sizes", nargs="+", default=["320x384", "256x256", "512x320"], metavar="HxW")
+    p.add_argument(
+        "--sizes",
+        nargs="+",
+        default=["320x384", "256x256", "512x320"],
+        metavar="HxW",
+        help="image sizes to compare and time",
+    )
     p.add_argument(
         "--image", metavar="FILE", help="image to compare on, stretched to each size (default: noise)"
     )
     p.add_argument(
-        "--tolerance", type=float, default=1e-4, help="largest absolute difference (detectors: 0.01)"
+        "--tolerance", type=float, default=1e-4, help="largest allowed absolute difference (detectors: 0.01)"
     )
-    p.add_argument("--rounds", type=int, default=5, help="timed repetitions")
+    p.add_argument("--rounds", type=int, default=5, help="number of timed repetitions")
     p.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], metavar="key=value", help="config overrides"
     )
@@ -61,7 +69,7 @@ def sizes_of(given: list[str]) -> list[tuple[int, int]]:
     """(height, width) of each.
 
     Raises:
-        ConfigError: not of that form, or not multiples of 32 from 64 on.
+        ConfigError: not of that form, or not multiples of 32 of at least 64.
     """
     found = []
     for text in given:

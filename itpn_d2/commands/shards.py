@@ -3,7 +3,8 @@
     itpn-shards FOLDER OUT                  # OUT/shard-000000.tar, ... of 1000 images each
     itpn-shards FOLDER OUT --labelled       # the folders in FOLDER are classes
 
-Images keep their bytes. Exit status: 0 done; 2 there is no image, or OUT holds tar files already.
+The bytes of the images are unchanged. Exit status: 0 done; 2 there is no image, or OUT holds tar files
+already.
 """
 
 import argparse
@@ -24,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", help="folder with images at any depth")
     p.add_argument("out", type=Path, help="folder for the tar files; created if missing")
-    p.add_argument("--images-per-file", type=int, default=1000, metavar="N")
+    p.add_argument("--images-per-file", type=int, default=1000, metavar="N", help="default: 1000")
     p.add_argument("--labelled", action="store_true", help="each direct subfolder of FOLDER is a class")
     add_debug(p)
     return p

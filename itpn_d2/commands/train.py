@@ -17,8 +17,12 @@ from ..engine import Run, base_parser, load_config, run_command
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     p = base_parser(__doc__)
-    p.add_argument("--eval-only", action="store_true", help="evaluate train.init_checkpoint")
-    p.add_argument("--skip-bad-records", action="store_true", help="drop and count bad records of a dataset")
+    p.add_argument("--eval-only", action="store_true", help="only evaluate train.init_checkpoint")
+    p.add_argument(
+        "--skip-bad-records",
+        action="store_true",
+        help="leave out and count bad records instead of refusing the dataset",
+    )
     return p
 
 

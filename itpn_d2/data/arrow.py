@@ -1,10 +1,10 @@
-"""Sets of Hugging Face's ``datasets``: their pictures lie as they are in arrow files, so that an address in
-such a file (:mod:`.members`) is a picture like any other, and workers need neither that library nor arrow.
+"""Hugging Face datasets: their images are stored unchanged in arrow files, so that an address in such a file
+(:mod:`.members`) serves as the path of an image, and workers need neither that library nor arrow.
 
-A place is a folder of ``save_to_disk``, parquet files (a folder, one, a pattern), or a set of the hub as
-``hf://datasets/OWNER/NAME`` or ``...@REVISION``; behind ``#`` the name of a split. Parquet and the hub's
-files are written as arrow files into the cache of ``datasets``, once. Nothing executes code of a set: loading
-scripts, and formats that may hold pickles, are refused.
+A ``place`` is a folder written by ``save_to_disk``, parquet files (a folder, one file or a pattern), or a
+dataset on the hub, ``hf://datasets/OWNER/NAME`` or ``...@REVISION``, optionally followed by ``#`` and the
+name of a split. Parquet and the hub's files are written as arrow files into the cache of ``datasets``, once.
+No code of a dataset is executed: loading scripts, and formats that may contain pickles, are refused.
 """
 
 import glob
@@ -25,7 +25,7 @@ _SAVED, _SPLITS = "state.json", "dataset_dict.json"
 
 
 def is_arrow(place: str) -> bool:
-    """Whether a place is of a set of ``datasets``."""
+    """Whether ``place`` is that of a Hugging Face dataset."""
     place, _ = _without_split(place)
     if _HUB.fullmatch(place) or place.endswith(".parquet"):
         return True
@@ -38,14 +38,16 @@ def is_arrow(place: str) -> bool:
 def hf_images(
     place: str, split: str = "", subset: str = "", image: str = "", labelled: bool = False, label: str = ""
 ) -> ImageSource:
-    """The images of a set of ``datasets``, in the order of its rows.
+    """The images of a Hugging Face dataset, in the order of its rows.
 
     Args:
         place: see above.
-        split: of which images are taken, where the place doesn't say; "" is the only one.
-        subset: name of the configuration, of sets of the hub that have several.
-        image, label: names of the columns; "" is the one that the set's features say, or that is called so.
-        labelled: take the labels too. Classes are the names in the set's features, else the labels, sorted.
+        split: the split to read, if ``place`` does not name one; "" for a dataset with a single split.
+        subset: name of the configuration, for datasets on the hub that have several.
+        image, label: names of the columns; "" chooses them by the features of the dataset, or by their usual
+            names.
+        labelled: read the labels as well. Classes are the names in the features of the dataset, else the
+            sorted labels.
 
     Raises:
         DatasetError: ``datasets`` is not installed, there is no such set, split or column, it can't be read
@@ -68,7 +70,7 @@ def hf_images(
 
 
 def open_arrow(place: str, split: str = "", subset: str = "") -> ArrowSet:
-    """One split of a set; see :func:`hf_images`.
+    """One split of a dataset; see :func:`hf_images`.
 
     Raises:
         DatasetError: see there.
@@ -77,7 +79,7 @@ def open_arrow(place: str, split: str = "", subset: str = "") -> ArrowSet:
     where, said = _without_split(place)
     if said and split and said != split:
         raise DatasetError(
-            f"{place}: two splits are given, {said!r} in the address and {split!r} as split; give only one"
+            f"{place}: two splits are given, #{said} in the address and split={split!r}; give only one"
         )
     split = said or split
     try:
@@ -106,8 +108,7 @@ def _library(place: str) -> Any:
         import datasets
     except ImportError as error:
         raise DatasetError(
-            f"{place}: datasets of Hugging Face need the library datasets: pip install 'itpn-d2[hf]' "
-            f"({error})"
+            f"{place}: Hugging Face datasets need the library datasets: pip install 'itpn-d2[hf]' ({error})"
         ) from error
     return datasets
 
@@ -179,7 +180,7 @@ def _choice(where: str, split: str, names: Sequence[str]) -> str:
 
 
 def _mapped(file: str) -> tuple[Any, int]:
-    """The table in a file, whose columns stay there, and where the file lies in memory."""
+    """The memory-mapped table of a file, and the address of the file in memory."""
     import pyarrow
 
     whole = pyarrow.memory_map(file).read_buffer()
@@ -194,7 +195,7 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if "scripts are no longer supported" in text:
         return (
-            f"{text}. A set's own code is never run: convert it to parquet, or name the hub's conversion "
+            f"{text}. The code of a dataset is never run: convert it to parquet, or use the hub's conversion "
             f"(@refs/convert/parquet)"
         )
     return f"it can't be read ({type(error).__name__}: {text[:300]})"

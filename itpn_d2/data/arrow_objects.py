@@ -1,4 +1,4 @@
-"""Objects of a set of Hugging Face's ``datasets``, checked as those of a json."""
+"""Objects of a Hugging Face dataset, checked like those of a json."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -33,11 +33,11 @@ _FIELDS = {
 
 
 class ArrowChecker(JsonChecker):
-    """A :class:`.JsonChecker` of the rows of a set.
+    """A :class:`.JsonChecker` for the rows of a dataset.
 
     Args:
         found: the set.
-        image, objects: names of the columns, "" for those that are found.
+        image, objects: names of the columns; "" chooses them.
         classes: names of the classes in the order of their numbers; () for those of the set's features, or
             where categories are texts, these, sorted.
         box: whether a box is x, y, width, height, as COCO has it, or two corners; in pixels.
@@ -116,15 +116,15 @@ def register_hf(
     skip_bad_records: bool = False,
     verify_images: VerifyImages = "decode",
 ) -> str:
-    """Check a set of ``datasets`` with boxes and, where given, segmentations (polygons or RLE), and register
-    it under ``name``.
+    """Check a Hugging Face dataset with boxes and, if given, segmentations (polygons or RLE), and register it
+    under ``name``.
 
     Args:
         place, split, subset: see :func:`.hf_images`.
-        image: name of the column of pictures, "" for the one that is found.
+        image: name of the column of images; "" chooses it.
         objects: name of the column with a list of objects, or with a list of each of their fields: ``bbox``,
             ``category``, and where given ``segmentation``, ``area``, ``iscrowd``; "" is ``objects``.
-        classes: names in the order of their numbers, or a file with one a line, where the set has none.
+        classes: names in the order of their numbers, or a file with one per line, if the dataset has none.
         box: ``xywh`` (COCO) or ``xyxy`` (two corners), in pixels.
         skip_bad_records, verify_images: see :func:`.check_coco`.
 
@@ -151,17 +151,17 @@ def _objects_column(found: ArrowSet, given: str) -> str:
     names = [given] if given else [n for n in _OBJECTS if n in found.features][:1]
     if not names or names[0] not in found.features:
         raise DatasetError(
-            f"{found.place}: no column {given or 'objects'!r}; it has {', '.join(found.features)}. Name the "
-            f"one with boxes and categories: objects=NAME of the set"
+            f"{found.place}: no column {given or 'objects'!r}; it has {', '.join(found.features)}. Set "
+            f"objects=NAME of the dataset to the column with boxes and categories"
         )
     return names[0]
 
 
 def _as_list(value: Any) -> list[Mapping[str, Any]]:
-    """The objects of a row, of a list of them or of a list of each field.
+    """The objects of a row, from a list of objects or from one list per field.
 
     Raises:
-        BadValue: it is neither, or the lists differ in their lengths.
+        BadValue: it is neither, or the lists have different lengths.
     """
     if value is None:
         return []
@@ -180,12 +180,12 @@ def _as_list(value: Any) -> list[Mapping[str, Any]]:
     counts = {k: len(v) for k, v in known.items()}
     if len(set(counts.values())) > 1:
         said = ", ".join(f"{n} of {k}" for k, n in counts.items())
-        raise BadValue("bad objects", f"there are {said}: the lists of all fields need the same length")
+        raise BadValue("bad objects", f"there are {said}: the lists of all fields must have the same length")
     return [dict(zip(known, values, strict=True)) for values in zip(*known.values(), strict=True)]
 
 
 def _class_names(feature: Any) -> list[str]:
-    """The names in the feature of an object's category, however lists and objects lie in each other."""
+    """The names in the feature of an object's category, however lists and objects are nested."""
     while not isinstance(feature, Mapping):
         inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
         if inner is None:

@@ -1,4 +1,4 @@
-"""What lies where in the arrow files of one split of a set of Hugging Face's ``datasets``."""
+"""Positions of the images in the arrow files of one split of a Hugging Face dataset."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ class ArrowSet:
     """One split of a set.
 
     Attributes:
-        place: of it, with its split, for messages.
+        place: where it is stored, with its split, for messages.
         files: the arrow files.
         features: of ``datasets``, by the name of the column.
     """
@@ -56,7 +56,7 @@ class ArrowSet:
         if not given and len(found) != 1:
             several = f"several columns of {what}" if found else f"no column of {what}"
             raise DatasetError(
-                f"{self.place}: {several}; it has {', '.join(self.features)}. Name one: {key}=NAME of the set"
+                f"{self.place}: {several}; it has {', '.join(self.features)}. Set {key}=NAME of the dataset"
             )
         return given or found[0]
 
@@ -78,7 +78,7 @@ class ArrowSet:
         return PathTable(self._addresses(column, rows))
 
     def _addresses(self, column: str, rows: np.ndarray) -> Iterator[str]:
-        """Of pictures that are not all in the files themselves."""
+        """Addresses of images that are not all stored in the files themselves."""
         folder = os.path.dirname(self.files[0])
         for (file, offset, size, _), row in zip(rows.tolist(), self.rows([column]), strict=True):
             if size >= 0:

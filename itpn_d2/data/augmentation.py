@@ -21,13 +21,13 @@ class OneOf(T.Augmentation):
         self.recipes = [T.AugmentationList(list(recipe)) for recipe in recipes]
 
     def __call__(self, aug_input: T.AugInput) -> Transform:
-        """Change ``aug_input`` by the recipe that is drawn, and return what was done as one transform."""
+        """Apply the drawn recipe to ``aug_input`` and return it as one transform."""
         return self.recipes[np.random.randint(len(self.recipes))](aug_input)
 
 
 class ResizeShortestEdge(T.ResizeShortestEdge):
-    """Detectron2's, which leaves nothing of an image that is more than ``max_size`` times as long as wide:
-    here at least one row and one column."""
+    """Detectron2's resizing, which leaves at least one row and one column of an image that is more than
+    ``max_size`` times as long as it is wide."""
 
     def get_transform(self, image: np.ndarray) -> Transform:
         """The resize for an image ``(H, W, ...)``, to at least one pixel per side."""
@@ -97,7 +97,7 @@ def custom_augmentations(
     large_scale_jitter: Mapping[str, float] | None = None,
     flip: bool = True,
 ) -> Recipe:
-    """For data of one's own: a random short side, flips, quarter turns, colour, and a crop of (height,
+    """For custom data: a random short side, flips, quarter turns, colour, and a crop of (height,
     width).
 
     Args:

@@ -13,7 +13,7 @@ _SHOWN = 10
 
 
 class BrokenImages:
-    """Each image that another one stood in for once, with the reason of its first failure.
+    """The images that were replaced by others, with the reason for their first failure.
 
     Attributes:
         reasons: reason by file name.
@@ -26,7 +26,7 @@ class BrokenImages:
         return len(self.reasons)
 
     def add(self, found: Iterable[tuple[str, str]]) -> None:
-        """Take note of (file name, reason) of images that could not be read."""
+        """Record (file name, reason) of images that could not be read."""
         for name, reason in found:
             self.reasons.setdefault(name, reason)
 

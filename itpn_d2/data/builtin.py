@@ -24,20 +24,20 @@ _COCO = frozenset(name for splits in _PREDEFINED_SPLITS_COCO.values() for name i
 def register_builtin(
     name: str, skip_bad_records: bool = False, verify_images: VerifyImages = "decode"
 ) -> str:
-    """A dataset that is in Detectron2's catalog: its own (``coco_2017_train``, ...), whose files must be
-    there, or one that a program has registered.
+    """Register a dataset of Detectron2's catalog: one of its own (``coco_2017_train``, ...), whose files must
+    exist, or one that a program has registered.
 
-    Boxes, masks and keypoints of COCO are read and checked as any COCO json (:func:`.register_coco`), but
-    that what COCO measures stays (:class:`.OfficialChecker`), and pictures are not opened; sets of programs
-    are checked by :func:`.take_over`; the others are read by Detectron2.
+    Boxes, masks and keypoints of COCO are read and checked like any COCO json (:func:`.register_coco`),
+    except that everything COCO measures is kept (:class:`.OfficialChecker`) and images are not opened;
+    datasets of programs are checked by :func:`.take_over`; all others are read by Detectron2.
 
     Args:
         skip_bad_records: drop bad records, instead of refusing.
-        verify_images: of a program's set, see :func:`.check_coco`.
+        verify_images: for a program's dataset, see :func:`.check_coco`.
 
     Raises:
-        DatasetError: no such name, its json or one of its folders is missing, it has bad records, or it is of
-            LVIS and that package can't be used.
+        DatasetError: no such name, its json or one of its folders is missing, it has bad records, or it is an
+            LVIS dataset and the package lvis can't be used.
     """
     if name not in DatasetCatalog.list():
         raise DatasetError(
@@ -65,7 +65,7 @@ def register_builtin(
 
 
 def _register_coco(name: str, skip_bad_records: bool) -> None:
-    """Put our reading in the place of Detectron2's, under its name and with its colours and keypoints."""
+    """Replace Detectron2's reader by ours, under the same name and with the same colours and keypoints."""
     known = MetadataCatalog.get(name).as_dict()
     json, images = str(known.get("source_json", known["json_file"])), str(known["image_root"])
     arguments = (json, images, skip_bad_records, os.path.getmtime(json))

@@ -1,4 +1,4 @@
-"""Datasets into Detectron2's catalogs, and from there into the config."""
+"""Registering datasets in Detectron2's catalogs, and reading from there what a config needs."""
 
 import hashlib
 import logging
@@ -47,11 +47,11 @@ def _put(
 
 
 def registered_once(read: Callable[[], str]) -> str:
-    """The name that ``read()`` has registered; of several processes of a machine one reads, and the others
-    take over its records and metadata, which are in memory once. Collective.
+    """The name that ``read()`` registers. On each machine one process reads; the others take over its records
+    and metadata, which are in memory only once. Collective.
 
     Raises:
-        UseError: of the process that reads, in all of them.
+        UseError: the error of the process that reads, raised in all of them.
     """
     if comm.get_world_size() == 1:
         return read()
@@ -69,7 +69,7 @@ def registered_once(read: Callable[[], str]) -> str:
 
 
 def call(name: str, load: Callable[[], Any]) -> Any:
-    """What the function of a set returns.
+    """The result of a dataset's function.
 
     Raises:
         DatasetError: it fails; the message names where.
@@ -80,12 +80,12 @@ def call(name: str, load: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         raise DatasetError(
-            f"dataset {name!r}: the function with which it was registered fails: {where_it_failed(error)}"
+            f"dataset {name!r}: the function that registers it fails: {where_it_failed(error)}"
         ) from error
 
 
 def require_paths(name: str, **paths: str) -> None:
-    """The files and folders of a set of one's own, by the keys they are set with.
+    """Check that the files and folders of a custom dataset exist; they are given by their config keys.
 
     Raises:
         DatasetError: one is not given, or is not there.
@@ -101,7 +101,7 @@ def require_paths(name: str, **paths: str) -> None:
             kind, other = ("file", "folder") if key == "json" else ("folder", "file")
             what = f"no such {kind}"
             if Path(path).exists():
-                what = f"it is a {other}, and has to be the {kind} with the " + (
+                what = f"it is a {other}, but must be the {kind} with the " + (
                     "annotations" if key == "json" else "images"
                 )
             raise DatasetError(f"dataset.{split}.{key}={path}: {what}")
@@ -117,13 +117,13 @@ def register_detections(
     records: Sequence[Record] | None = None,
     kind: str = "coco",
 ) -> str:
-    """Register a set that was read from ``json``, with a json of its own for the evaluator. Its metadata have
-    ``image_ids`` and ``category_ids`` (see :class:`.Numbers`) where the ids of the json are no numbers.
+    """Register a dataset that was read from ``json``, with a separate json for the evaluator. Its metadata
+    have ``image_ids`` and ``category_ids`` (see :class:`.Numbers`) where the ids of the json are no numbers.
 
     Args:
-        records: what is trained, with the image ids of ``coco.numbers``, where it is not all that is
-            evaluated.
-        kind: by which the evaluator is chosen.
+        records: the records to train on, with the image ids of ``coco.numbers``, if they differ from those to
+            evaluate.
+        kind: evaluator type of the dataset.
     """
     found = as_dicts(coco, images) if records is None else records
     numbers = coco.numbers
@@ -146,8 +146,8 @@ def register_detections(
 
 
 def set_keypoints(name: str, keypoints: Sequence[str]) -> None:
-    """Put the names of keypoints into the metadata, and which of them a mirror swaps: two whose names are the
-    same but for left and right."""
+    """Put the names of keypoints into the metadata, and the pairs that flipping swaps: those whose names
+    differ only in left and right."""
     if not keypoints:
         return
     flipped: dict[str, str] = {}
@@ -158,7 +158,7 @@ def set_keypoints(name: str, keypoints: Sequence[str]) -> None:
 
 
 def own_json(path: Path, text: str) -> str:
-    """The records of ``path`` that are used as a json of our own, for the evaluator; named by its content."""
+    """The accepted records of ``path`` as a json for the evaluator, named after its content."""
     stem = path.stem.encode(errors="replace")[:80].decode(errors="ignore")
     target = cache_root() / "cleaned" / f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if not target.is_file():
@@ -169,17 +169,17 @@ def own_json(path: Path, text: str) -> str:
 def has_masks(name: str) -> bool:
     """Whether every annotation of the registered dataset has a segmentation, and there is one at all.
 
-    COCO's evaluation of masks can't do with some of them missing.
+    COCO's evaluation of masks does not work if some are missing.
     """
     found = [bool(a.get("segmentation")) for r in DatasetCatalog.get(name) for a in r.get("annotations", ())]
     return bool(found) and all(found)
 
 
 def dataset_facts(name: str) -> dict[str, Any]:
-    """What a model has to know of a registered dataset: ``num_classes`` and ``class_names`` (of a semantic
-    set its own, else of the things), and where there are any ``num_semantic_classes``, beside things their
-    ``semantic_class_names``, ``num_keypoints`` and ``keypoint_flip`` (which keypoint each one is in a
-    mirror)."""
+    """The facts about a registered dataset that a model needs: ``num_classes`` and ``class_names`` (of a
+    semantic set its own, else of the things), and where there are any ``num_semantic_classes``, beside things
+    their ``semantic_class_names``, ``num_keypoints`` and ``keypoint_flip`` (the index of each keypoint in a
+    flipped image)."""
     call(name, DatasetCatalog[name])  # built-in sets learn their classes on loading
     metadata = MetadataCatalog.get(name)
     semantic = list(metadata.get("stuff_classes", ()))
@@ -196,7 +196,7 @@ def dataset_facts(name: str) -> dict[str, Any]:
 
 
 def has_annotations(name: str) -> bool:
-    """Whether a registered set has something to compare predictions with, or to learn from."""
+    """Whether a registered dataset has annotations to evaluate against or to learn from."""
     if MetadataCatalog.get(name).get("evaluator_type") != "coco":
         return True
     return any(record.get("annotations") for record in DatasetCatalog.get(name))

@@ -1,4 +1,4 @@
-"""Labelled images as a registered dataset, and from a record to what a classifier takes."""
+"""Labelled images as a registered dataset, and the mapper from a record to the input of a classifier."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ def register_labelled_images(
         root: what relative paths of the file are relative to; by default the folder of the file.
         classes: names in the order of their numbers, those of the training set for a validation set; None:
             the names found, sorted.
-        skip_bad_records: leave out images that can't be read, and log them, instead of refusing.
+        skip_bad_records: leave out and log images that can't be read, instead of refusing the dataset.
         verify_images: ``decode`` reads every image whole, ``header`` its size only, ``none`` does not look.
 
     Raises:

@@ -35,14 +35,14 @@ def check_coco(
     skip_bad_records: bool = False,
     verify_images: VerifyImages = "decode",
 ) -> CheckedCoco:
-    """Read and check a COCO json with boxes and, where given, segmentations and keypoints. What is decided
-    about records that are used all the same is logged.
+    """Read and check a COCO json with boxes and, where given, segmentations and keypoints. Deviations that
+    are accepted are logged.
 
     Args:
         skip_bad_records: drop bad records (an image with its annotations) and log their counts, instead of
             refusing.
-        verify_images: ``decode`` reads every image whole, ``header`` its size only, ``none`` only looks that
-            it is there.
+        verify_images: ``decode`` reads every image whole, ``header`` its size only, ``none`` only checks that
+            it exists.
 
     Raises:
         DatasetError: the file is no COCO json, holds nothing usable, or holds bad records; the message names
@@ -62,7 +62,7 @@ def read_coco(path: str | Path) -> dict[str, Any]:
 
 
 def judge(checker: JsonChecker, skip_bad_records: bool, verify_images: VerifyImages) -> CheckedCoco:
-    """What a checker finds, decided about as :func:`check_coco` says.
+    """The findings of a checker, treated as described in :func:`check_coco`.
 
     Raises:
         DatasetError: see there.

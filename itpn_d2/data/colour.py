@@ -35,7 +35,7 @@ class RandomSaturation(T.RandomSaturation):
             ValueError: the image does not have three channels.
         """
         if image.shape[-1] != 3:
-            raise ValueError(f"saturation is of three channels, the image has {image.shape[-1]}")
+            raise ValueError(f"saturation needs three channels, but the image has {image.shape[-1]}")
         return SaturationTransform(np.random.uniform(self.intensity_min, self.intensity_max))
 
 
@@ -85,4 +85,4 @@ class SaturationTransform(Transform):
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError("the colours that were there can't be told from those that are")
+        raise NotImplementedError("the original colours can't be recovered")

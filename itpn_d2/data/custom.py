@@ -1,4 +1,4 @@
-"""A set of one's own: a COCO json with its folder of images."""
+"""Custom data: a COCO json with its folder of images."""
 
 import logging
 import os
@@ -22,8 +22,8 @@ def register_coco(
     """Check a COCO json and register it under ``name``; classes come from the json.
 
     Args:
-        json: "" where ``images`` is a set of Hugging Face's ``datasets`` (:mod:`.arrow`): it has the objects
-            beside its pictures, see :func:`.register_hf`.
+        json: "" if ``images`` is a Hugging Face dataset (:mod:`.arrow`), which contains the objects together
+            with the images, see :func:`.register_hf`.
 
     Raises:
         DatasetError: no path was given, or :func:`check_coco` refuses.

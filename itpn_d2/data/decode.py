@@ -59,8 +59,8 @@ def _reasons(path: str = "") -> Iterator[None]:
 
 
 def _pixel_limit() -> float:
-    """The most pixels that an image may have. Where ``$ITPN_D2_MAX_PIXELS`` is set, Pillow's own limit, that
-    of this process, follows it."""
+    """The largest number of pixels that an image may have. If ``$ITPN_D2_MAX_PIXELS`` is set, Pillow's own
+    limit in this process is set to it as well."""
     given = os.environ.get(MAX_PIXELS)
     if given is None:
         return math.inf if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
@@ -120,8 +120,8 @@ def open_image(path: str) -> Iterator[Image.Image]:
     """The file, or the picture in a tar file (:mod:`.members`), opened but not decoded.
 
     Raises:
-        BrokenImageError: it is missing, no file (but a pipe, say) or no image. LargeImageError: it has more
-            pixels than ``$ITPN_D2_MAX_PIXELS``, by default 179 million.
+        BrokenImageError: it is missing, not a file (but a pipe, for example) or not an image.
+        LargeImageError: it has more pixels than ``$ITPN_D2_MAX_PIXELS``, by default 179 million.
     """
     with _reasons(path):
         member = open_member(path)

@@ -1,4 +1,4 @@
-"""From the name that a json has for an image to the file that there is."""
+"""Finding the file of an image from its name in a json."""
 
 import os
 import re
@@ -123,7 +123,8 @@ class AsItIs(ImageFinder):
 
 
 def what_name_is(name: str) -> str:
-    """What is odd about a name that no file has, as the end of a message; empty where nothing is."""
+    """The peculiarity of a name for which there is no file, as the end of a message; empty if there is
+    none."""
     if _WINDOWS.search(name):
         return "; it is a path of Windows (backslashes)"
     if _ADDRESS.match(name):

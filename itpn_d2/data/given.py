@@ -1,4 +1,4 @@
-"""The records that somebody's own function gives Detectron2, checked as those of a json are."""
+"""The records that a registered function returns, checked like those of a json."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -120,8 +120,8 @@ class GivenChecker(JsonChecker):
         if ids and all(isinstance(i, int) for i in ids) and min(ids) >= 1 and max(ids) == count:
             return [
                 *super().hints(),
-                f"category_id counts from 0 here, as a place in thing_classes (0 to {count - 1}); these "
-                f"begin at {min(ids)}: take 1 away from each",
+                f"category_id is an index into thing_classes and counts from 0 (0 to {count - 1}), but these "
+                f"ids start at {min(ids)}: subtract 1 from each",
             ]
         return super().hints()
 
@@ -151,7 +151,7 @@ class GivenChecker(JsonChecker):
 def require_records(name: str, records: Any) -> Sequence[Any]:
     """
     Raises:
-        DatasetError: it is no list of dicts, or there is none.
+        DatasetError: it is not a list of dicts, or it is empty.
     """
     if not isinstance(records, Sequence) or isinstance(records, str | bytes):
         raise DatasetError(
@@ -164,7 +164,7 @@ def require_records(name: str, records: Any) -> Sequence[Any]:
 
 
 def plain(value: Any) -> Any:
-    """Arrays, tuples and bytes as a json would have them."""
+    """Arrays, tuples and bytes as a json would contain them."""
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     if isinstance(value, bytes):
@@ -177,7 +177,7 @@ def plain(value: Any) -> Any:
 
 
 def _same(one: tuple[Any, list[Record]], other: tuple[Any, list[Record]]) -> bool:
-    """Whether two records differ in nothing but their place."""
+    """Whether two records have the same content."""
     left, right = (
         [{k: v for k, v in a.items() if k not in ("id", "original")} for a in e[1]] for e in (one, other)
     )
@@ -191,13 +191,13 @@ def _annotation(given: Any) -> Record:
         BadValue: it is no dict, or has a box of a mode that can't be read.
     """
     if not isinstance(given, Mapping):
-        raise BadValue("no object", f"{shown(given)} is no dict with bbox, bbox_mode, category_id")
+        raise BadValue("no object", f"{shown(given)} is not a dict with bbox, bbox_mode, category_id")
     fields = {k: plain(given[k]) for k in _OF_ANNOTATIONS - {"area", "bbox_mode"} if k in given}
     if "bbox" in fields:
         fields["bbox"] = read_box(fields["bbox"], given.get("bbox_mode"))
     points = fields.get("keypoints")
     if isinstance(points, list):
-        with suppress(BadValue):  # it is said as of any json
+        with suppress(BadValue):  # reported later, as for any json
             fields["keypoints"] = [
                 v if i % 3 == 2 else real(v, "keypoints") - 0.5 for i, v in enumerate(points)
             ]
@@ -217,7 +217,9 @@ def read_box(value: Any, mode: Any) -> Any:
     except ValueError as error:
         raise BadValue("bad bbox_mode", f"bbox_mode is {shown(mode)}: {_MODES}") from error
     if kind not in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS):
-        raise BadValue("bad bbox_mode", f"bbox_mode is {kind.name}, which is not read: {_MODES}, in pixels")
+        raise BadValue(
+            "bad bbox_mode", f"bbox_mode is {kind.name}, which is not supported: {_MODES}, in pixels"
+        )
     if kind == BoxMode.XYWH_ABS or not isinstance(value, list) or len(value) != 4:
         return value
     try:

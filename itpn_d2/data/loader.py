@@ -25,11 +25,11 @@ class MappedRecords(Dataset):
     """Records, mapped on access by index or by (position, index), of which a sample then tells its
     ``position``. A list of them is kept serialised, so that workers share one copy.
 
-    Where the mapper raises :class:`BrokenImageError`, that is logged and another record stands in.
+    If the mapper raises :class:`BrokenImageError`, this is logged and another record is used instead.
 
     Args:
-        replace: also stand in for records whose mapper raises :class:`DatasetError`, which in training is
-            better than to lose the run. The sample then has ``instead_of``: (file, reason) of each.
+        replace: also replace records whose mapper raises :class:`DatasetError`, which in training is better
+            than losing the run. The sample then has ``instead_of``: (file, reason) of each.
     """
 
     def __init__(self, records: Sequence[dict[str, Any]], mapper: Mapper, replace: bool = False):

@@ -1,4 +1,4 @@
-"""From a dataset record to what a model takes."""
+"""Mappers from a dataset record to the input of a model."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -21,8 +21,8 @@ _LABELS = ("annotations", "segments", "sem_seg_file_name", "labelling")
 
 
 def read_record(record: dict[str, Any], image_format: str = "RGB", decoder: Decoder = "auto") -> np.ndarray:
-    """The image of a record, uint8 ``(H, W, 3)``, with its channels in the order of ``image_format``, by the
-    library that ``decoder`` names.
+    """The image of a record, uint8 ``(H, W, 3)``, with its channels in the order of ``image_format``, read by
+    the library that ``decoder`` names.
 
     Raises:
         DatasetError: it can't be read, or has another size than the record says.
@@ -71,13 +71,13 @@ class TrainMapper:
 
     Args:
         augmentations: Detectron2 augmentations, in order.
-        use_keypoint: read keypoints; ``keypoint_flip`` says which keypoint each one is in a mirror.
+        use_keypoint: read keypoints; ``keypoint_flip`` is the index of each keypoint in a flipped image.
         use_instance_mask: read segmentations. Without them records may have none.
         instance_mask_format: ``polygon`` (a record with RLE is an error), ``bitmask``, or ``auto``: bitmask
             where a record holds RLE or where boxes are recomputed, which polygons cut by a crop do badly.
         recompute_boxes: tightest boxes around the augmented masks.
-        keep_masks: hand the masks on; False where only boxes are made from them, since 50 objects in an image
-            of 1536 pixels have a hundred megabytes.
+        keep_masks: pass the masks on; False if only boxes are made from them, since the masks of 50 objects
+            in an image of 1536 pixels take a hundred megabytes.
         use_semantic: read the label images as ``sem_seg``, beside the instances: Detectron2's Panoptic FPN.
         decoder: the library that decodes and resizes; see :mod:`.decoder`.
 

@@ -173,13 +173,13 @@ def _encoded(value: dict[str, Any], height: int, width: int) -> Mask:
         turned = ": width and height are exchanged" if found == [width, height] else ""
         raise BadValue(
             "RLE of the wrong size",
-            f"its size is {size}, the image's (height, width) is {[height, width]}{turned}",
+            f"its size is {size}, but the image's (height, width) is {[height, width]}{turned}",
         )
     if isinstance(counts, list):
         try:
             runs = [whole(v, "run") for v in counts]
         except BadValue as error:
-            raise BadValue("bad RLE", f"its runs are no whole numbers: {error}") from error
+            raise BadValue("bad RLE", f"its runs are not whole numbers: {error}") from error
     elif isinstance(counts, str) and counts:
         runs = _runs_of(counts)
     else:
@@ -187,7 +187,7 @@ def _encoded(value: dict[str, Any], height: int, width: int) -> Mask:
     if not runs or min(runs) < 0 or sum(runs) != height * width:
         raise BadValue(
             "RLE that does not fill its image",
-            f"its runs add up to {sum(runs)} pixels, the {width}x{height} image has {height * width}",
+            f"its runs add up to {sum(runs)} pixels, but the {width}x{height} image has {height * width}",
         )
     if not any(runs[1::2]):
         raise BadValue("mask without a pixel", "its RLE covers no pixel")
@@ -206,7 +206,9 @@ def _runs_of(code: str) -> list[int]:
     for character in code:
         bits = ord(character) - 48
         if not 0 <= bits < 64 or shift > 50:
-            raise BadValue("bad RLE", f"its text holds {character!r} at the wrong place: it can't be decoded")
+            raise BadValue(
+                "bad RLE", f"its text holds {character!r} at a wrong position: it can't be decoded"
+            )
         number |= (bits & 31) << shift
         shift += 5
         if bits & 32:

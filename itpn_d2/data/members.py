@@ -1,5 +1,5 @@
-"""Addresses of pictures within other files (tar, arrow), ``FILE#OFFSET+SIZE``: what takes a path of a picture
-takes one."""
+"""Addresses of images within other files (tar, arrow), ``FILE#OFFSET+SIZE``; they are accepted wherever the
+path of an image is."""
 
 import io
 import os
@@ -18,13 +18,13 @@ def member_address(tar: str, offset: int, size: int) -> str:
 
 
 def file_of(address: str) -> str | None:
-    """The file that an address is in; None where it is no address."""
+    """The file of an address; None if it is not an address."""
     found = _ADDRESS.fullmatch(address)
     return None if found is None else found["tar"]
 
 
 def is_url(place: str) -> bool:
-    """Whether a place is on another machine or in an object store."""
+    """Whether a path is a URL: on another machine or in an object store."""
     return _URL.match(place) is not None
 
 

@@ -14,7 +14,7 @@ def note_alike_names(notes: Notes, categories: Sequence[Category]) -> None:
     for category in categories:
         before = seen.setdefault(" ".join(category.name.casefold().split()), category.name)
         if before != category.name:
-            what = "a category whose name differs from another's in blanks or letter case alone"
+            what = "a category whose name differs from another's only in spaces or letter case"
             notes.add(what, f"{category.name!r} and {before!r} are two classes")
 
 
@@ -30,7 +30,8 @@ def note_repeated(
             a.mask is None or before.mask is None or a.mask.segmentation == before.mask.segmentation
         ):
             what = (
-                "an annotation that is listed twice, under two ids: even a perfect model has an AP below 100"
+                "an annotation that is listed twice, under two ids, so that even a perfect model has an AP "
+                "below 100"
             )
             notes.add(what, f"bbox {list(a.box)} on {pictures[a.image].file_name}")
 

@@ -1,4 +1,4 @@
-"""COCO's own files: whatever pycocotools measures in them is kept, so that AP can be compared."""
+"""COCO's own files: everything that pycocotools evaluates is kept, so that AP can be compared."""
 
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,16 @@ from .masks import Box, Mask, read_mask
 from .records import Annotation, Category, Picture, read_area
 from .values import BadValue, absent, flag, real, reals
 
-# of one's own json these are mistakes; in COCO's they are objects of less than a pixel, and rounding
+# in a custom json these are mistakes; in COCO's they are objects below a pixel, and rounding
 _KEPT = ("bad box", "box outside image", "box below a pixel", "mask without a pixel")
 
 
 class OfficialChecker(JsonChecker):
-    """A :class:`.JsonChecker` of a file whose numbers are compared with published ones.
+    """A :class:`.JsonChecker` for files whose results are compared with published ones.
 
-    Boxes without an area, or out of their image, and masks that cover no pixel are measured, as pycocotools
-    does, and left out of training; given areas stay as they are, since they decide whether an object is
-    small, medium or large. Everything else is refused as in any json.
+    Boxes without an area or outside their image, and masks that cover no pixel, are evaluated, as in
+    pycocotools, and left out of training; given areas are kept, since they decide whether an object is small,
+    medium or large. Everything else is refused as in any json.
 
     Attributes:
         untrained: the places in memory of the annotations that are measured only.
@@ -69,7 +69,7 @@ class OfficialChecker(JsonChecker):
         return given
 
     def _repeated(self, own: Any, where: str) -> None:
-        """The minival files of 2014, which others have made of COCO's, repeat some ids."""
+        """The minival files of 2014, which were derived from COCO's files, repeat some ids."""
         if "minival" not in Path(self.path).name:
             super()._repeated(own, where)
         self.notes.add(

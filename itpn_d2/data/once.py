@@ -1,4 +1,4 @@
-"""What one process of a machine has read, for all processes of the machine."""
+"""Reading data in one process of a machine, for all processes of that machine."""
 
 import logging
 import mmap
@@ -64,7 +64,7 @@ def read_once(what: str, read: Callable[[], _T]) -> _T:
 
 
 def _told(error: Exception) -> Exception:
-    """What the other processes raise."""
+    """The error that the other processes raise."""
     if isinstance(error, UseError):
         try:
             return pickle.loads(pickle.dumps(error))

@@ -1,4 +1,4 @@
-"""Panoptic data of one's own: a COCO panoptic json, its folder of PNGs, a folder of images."""
+"""Custom panoptic data: a COCO panoptic json, its folder of PNGs, a folder of images."""
 
 import json as json_format
 import os
@@ -26,7 +26,7 @@ def register_panoptic(
     skip_bad_records: bool = False,
     verify_images: VerifyImages = "decode",
 ) -> str:
-    """Check a panoptic set and register it under ``name``; classes come from the json.
+    """Check a panoptic dataset and register it under ``name``; classes come from the json.
 
     Instances are the segments of things, so that they do not overlap (Detectron2's Panoptic FPN takes
     polygons from a second json instead). Semantic class 0 is all things together, then comes the stuff.
@@ -36,7 +36,7 @@ def register_panoptic(
         skip_bad_records, verify_images: see :func:`check_panoptic` and :func:`.check_coco`.
 
     Raises:
-        DatasetError: something is not given or not there, or records can't be used; the message names them.
+        DatasetError: a path is not given or does not exist, or records can't be used; the message names them.
     """
     require_paths(name, json=json, images=images, labels=labels)
     arguments = (json, images, labels, skip_bad_records, verify_images, os.path.getmtime(json))

@@ -83,7 +83,7 @@ class _Checker(JsonChecker):
         categories = []
         for category in self.categories():
             if category.isthing is None:
-                why = "isthing is absent; it is 1 for things, 0 for stuff"
+                why = "isthing is missing; set it to 1 for things and 0 for stuff"
                 self.bad("isthing missing", f"category {category.name}", why)
             else:
                 categories.append(category)
@@ -176,7 +176,7 @@ def _png_problems(path: str, labels: Labels, picture: Picture, verify: VerifyIma
         with open_image(path) as png:
             size = png.size
         if size != (picture.width, picture.height):
-            why = f"the json says {picture.width}x{picture.height}, the PNG is {size[0]}x{size[1]}"
+            why = f"the json says {picture.width}x{picture.height}, but the PNG is {size[0]}x{size[1]}"
             return [("wrong PNG size", why)]
         if verify == "header":
             return []

@@ -25,18 +25,18 @@ def check_picture(path: str, picture: Picture, verify: VerifyImages) -> None:
             if verify == "decode":
                 decode(image)
     except LargeImageError as error:
-        raise BadValue("image above the limit of pixels", f"{path}: {error}") from error
+        raise BadValue("image above the pixel limit", f"{path}: {error}") from error
     except BrokenImageError as error:
         raise BadValue("broken image", f"{path} can't be read ({error})") from error
     if picture.width is None or picture.height is None:
         picture.width, picture.height = width, height
     if (width, height) == (picture.width, picture.height):
         return
-    why = f"the json says {picture.width}x{picture.height}, the file is {width}x{height}"
+    why = f"the json says {picture.width}x{picture.height}, but the file is {width}x{height}"
     if swapped and (height, width) == (picture.width, picture.height):
         why += (
-            f": it is stored as {stored[0]}x{stored[1]}, and its EXIF orientation turns it by a quarter. "
-            f"The annotations seem to be of the unturned pixels: remove the orientation from the files "
+            f": it is stored as {stored[0]}x{stored[1]}, and its EXIF orientation turns it by 90 degrees. "
+            f"The annotations seem to match the unturned pixels: remove the orientation from the files "
             f"(exiftool -Orientation= FILES), or annotate the images as they are shown"
         )
     elif (height, width) == (picture.width, picture.height):

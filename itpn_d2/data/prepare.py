@@ -1,4 +1,5 @@
-"""The datasets that a config names: registered, checked against each other, and what they tell filled in."""
+"""The datasets that a config names are registered and checked against each other, and their facts are filled
+in."""
 
 from functools import partial
 from inspect import signature
@@ -25,7 +26,7 @@ def prepare_datasets(
     :func:`dataset_facts` the section asks for (``num_classes`` and all names always); where
     ``dataset.val.classes`` is None, it becomes the classes of the training set.
 
-    What other programs have registered is checked, see :func:`.take_over`.
+    Datasets that other programs have registered are checked, see :func:`.take_over`.
 
     Args:
         skip_bad_records: drop bad records of all sets, whatever their own argument of that name says.

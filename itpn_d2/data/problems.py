@@ -1,4 +1,4 @@
-"""What the checks of datasets find, and what then happens."""
+"""Problems that the checks of datasets find, and how they are handled."""
 
 import codecs
 import json
@@ -36,7 +36,7 @@ class Problem:
 
 @dataclass
 class Notes:
-    """What was decided about records that are used: of each kind how many, and the first."""
+    """Accepted deviations in records: the number of each kind, and the first example."""
 
     counts: Counter[str] = field(default_factory=Counter)
     firsts: dict[str, str] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Notes:
 
 
 def summary(problems: Sequence[Problem]) -> str:
-    """How many there are of each kind, and the first ones in full."""
+    """The number of each kind, and the first ones in full."""
     counts = Counter(p.kind for p in problems)
     lines = [f"  {n:6d}  {kind}" for kind, n in counts.most_common()]
     shown = [f"  {p.where}: {p.why}" for p in problems[:_SHOWN]]

@@ -1,13 +1,13 @@
-"""What a file is that was given for something else, for the end of a message; empty where nobody knows."""
+"""Recognising files of another kind than expected, for the end of a message; empty if the kind is unknown."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 _PICTURES = (
-    (b"version https://git-lfs", "it is a pointer of Git LFS: fetch the file itself with git lfs pull"),
-    (b"<!DOCTYPE", "it is a page of the web, saved in the image's place: download the image again"),
-    (b"<html", "it is a page of the web, saved in the image's place: download the image again"),
+    (b"version https://git-lfs", "it is a Git LFS pointer: fetch the file itself with git lfs pull"),
+    (b"<!DOCTYPE", "it is a web page that was saved instead of the image: download the image again"),
+    (b"<html", "it is a web page that was saved instead of the image: download the image again"),
     (b"<svg", "it is a drawing (SVG): save it as PNG"),
     (b"<?xml", "it is XML"),
     (b"\x1f\x8b", "it is compressed (gzip): unpack it"),
@@ -18,7 +18,7 @@ _EXPORT = "export the annotations in COCO's format"
 
 
 def picture_file(path: str) -> str:
-    """Of a file that no decoder knows."""
+    """Describe a file that no decoder can read."""
     try:
         with open(path, "rb") as file:
             start = file.read(64)
@@ -27,12 +27,12 @@ def picture_file(path: str) -> str:
     if not start:
         return "it is empty"
     if any(kind in start[:24] for kind in _HEIF):
-        return "it is HEIC, which phones write: save it as JPEG"
+        return "it is a HEIC image, as phones write them: save it as JPEG"
     return next((what for mark, what in _PICTURES if start.lstrip().startswith(mark)), "")
 
 
 def text_file(content: bytes) -> str:
-    """Of a file that is no json."""
+    """Describe a file that is not a json."""
     start = content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
     if not start:
         return "; it is empty"
@@ -41,27 +41,27 @@ def text_file(content: bytes) -> str:
     if start.startswith(b"PK\x03\x04"):
         return "; it is a zip archive: unpack it"
     if start.startswith(b"<"):
-        return f"; it is XML, as PascalVOC's annotations are: {_EXPORT}"
+        return f"; it is XML, like PascalVOC's annotations: {_EXPORT}"
     if start.startswith(b"version https://git-lfs"):
-        return "; it is a pointer of Git LFS: fetch the file itself with git lfs pull"
+        return "; it is a Git LFS pointer: fetch the file itself with git lfs pull"
     lines = start.decode("utf-8", "replace").splitlines()[:2]
     if len(lines) > 1 and all(
         line.lstrip().startswith("{") and line.rstrip().endswith("}") for line in lines
     ):
-        return f"; it has an object in each line (JSON Lines): {_EXPORT}"
+        return f"; it has one object per line (JSON Lines): {_EXPORT}"
     if re.fullmatch(r"\d+( +-?[\d.eE+-]+){4,}", lines[0].strip()):
-        return f"; it has numbers in lines, as YOLO's labels are: {_EXPORT}"
+        return f"; it has lines of numbers, like YOLO's labels: {_EXPORT}"
     if re.match(r"[\w-]+ *:( |$)", lines[0]) or lines[0].startswith("#"):
-        return f"; it looks like YAML, as YOLO's data.yaml is: {_EXPORT}"
+        return f"; it looks like YAML, like YOLO's data.yaml: {_EXPORT}"
     if lines[0].count(",") >= 3 and not lines[0].startswith(("{", "[")):
         return f"; it looks like a table (CSV): {_EXPORT}"
     if start.startswith((b"//", b"/*")):
-        return "; it begins with a comment, which json has not: remove it"
+        return "; it begins with a comment, which json does not allow: remove it"
     return ""
 
 
 def json_content(data: Any) -> str:
-    """Of a json that is no COCO json."""
+    """Describe a json that is not a COCO json."""
     tool = _tool(data)
     return f"; it looks like {tool}: {_EXPORT}" if tool else ""
 

@@ -1,4 +1,5 @@
-"""Datasets that others have registered with Detectron2: taken over, checked, under their own names."""
+"""Datasets that other programs have registered with Detectron2: they are checked and kept under their own
+names."""
 
 import logging
 import os
@@ -254,7 +255,7 @@ class _Set:
         register(self.name, self.arguments, lambda: good, **kept, ignore_label=IGNORED)
 
     def _with_labels(self, record: Record) -> Record:
-        """The label image has the image's path, but for the ending, as Detectron2 has it."""
+        """The label image has the path of the image apart from the file extension, as in Detectron2."""
         inner = os.path.relpath(record["file_name"], self.known["image_root"])
         path = os.path.join(self.known["sem_seg_root"], f"{os.path.splitext(inner)[0]}.png")
         return {**record, "sem_seg_file_name": path}
@@ -294,5 +295,5 @@ class _Set:
 
 
 def _plain_name(category: Category) -> str:
-    """As it stands in the json."""
+    """The file name as in the json."""
     return category.name.removesuffix(f" (id {category.id})")

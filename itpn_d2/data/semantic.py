@@ -1,4 +1,4 @@
-"""Semantic data of one's own: a folder of images, a folder of label images, a list of classes."""
+"""Custom semantic data: a folder of images, a folder of label images, a list of classes."""
 
 import os
 import unicodedata
@@ -42,7 +42,9 @@ def class_names(classes: str | Sequence[str]) -> list[str]:
         names = [line.strip() for line in read_text(Path(classes)).splitlines() if line.strip()]
     twice = sorted({n for n in names if names.count(n) > 1})
     if not names or twice:
-        raise DatasetError(f"{where}: {f'class {twice[0]!r} is there twice' if twice else 'no name in it'}")
+        raise DatasetError(
+            f"{where}: {f'class {twice[0]!r} occurs twice' if twice else 'it contains no class name'}"
+        )
     if len(names) > MAX_CLASSES:
         raise DatasetError(f"{where}: {len(names)} classes; 8-bit labels hold {MAX_CLASSES}")
     return names
@@ -60,14 +62,14 @@ def register_semantic(
 ) -> str:
     """Check a semantic set and register it under ``name``.
 
-    An image and its label image have the same path below their folders, but for the ending.
+    An image and its label image have the same relative path apart from the file extension.
 
     Args:
-        images, labels: the folders; or a set of Hugging Face's ``datasets`` (:mod:`.arrow`) with a column of
-            label images beside that of the images, and "".
+        images, labels: the folders; or a Hugging Face dataset (:mod:`.arrow`) with one column of images and
+            one of label images, and "".
         classes: see :func:`class_names`.
         zero_is_other, ignore_label: see :class:`Labelling`.
-        skip_bad_records: leave out pairs with a problem, and log them, instead of refusing.
+        skip_bad_records: leave out and log pairs with a problem, instead of refusing the dataset.
         verify_images: ``decode`` reads both files whole, ``header`` compares their sizes, ``none`` only looks
             that both are there.
 
@@ -135,7 +137,8 @@ def register_ade20k(name: str, split: str, root: str = "", verify_images: Verify
 
 
 def _stem(path: str) -> str:
-    """What an image and its labels have in common: file systems differ in how they compose letters."""
+    """The key by which an image and its labels are matched; file systems differ in how they compose
+    letters."""
     return unicodedata.normalize("NFC", os.path.splitext(path)[0])
 
 
@@ -163,7 +166,7 @@ def _pairs(images: str, labels: str) -> tuple[list[dict[str, Any]], list[Problem
     for i in range(len(found)):
         stem = _stem(found.paths[i])
         if stem in label_of:
-            why = f"so has {label_of[stem]}: one of the two has to go"
+            why = f"{label_of[stem]} has them as well: remove one of the two"
             problems.append(Problem("two label images", f"{found.path(i)} has labels of {stem}", why))
         label_of.setdefault(stem, found.path(i))
     records: dict[str, dict[str, Any]] = {}
@@ -171,7 +174,7 @@ def _pairs(images: str, labels: str) -> tuple[list[dict[str, Any]], list[Problem
     for i in range(len(pictures)):
         stem = _stem(pictures.paths[i])
         if stem in records:
-            why = f"so has {records[stem]['file_name']}: one of the two has to go"
+            why = f"{records[stem]['file_name']} is that image as well: remove one of the two"
             problems.append(Problem("two images", f"{pictures.path(i)} is image {stem}", why))
         elif stem in label_of:
             records[stem] = {
@@ -191,7 +194,7 @@ def _pairs(images: str, labels: str) -> tuple[list[dict[str, Any]], list[Problem
 
 
 def tell_empty(labels: str, empty: list[str], total: int, labelling: Labelling) -> None:
-    """Say which label images hold no class.
+    """Log the label images that contain no class.
 
     Raises:
         DatasetError: none of them holds one.
@@ -201,7 +204,7 @@ def tell_empty(labels: str, empty: list[str], total: int, labelling: Labelling) 
         raise DatasetError(
             f"{labels}: all pixels of all label images are ignored, since they are "
             f"{zero}{labelling.ignore_label} (ignore_label). Set zero_is_other or ignore_label of the "
-            "dataset as the files need it"
+            "dataset to match the files"
         )
     notes = Notes()
     for path in empty:
@@ -212,8 +215,8 @@ def tell_empty(labels: str, empty: list[str], total: int, labelling: Labelling) 
 def look_at_pair(
     record: dict[str, Any], labelling: Labelling, verify: VerifyImages, empty: list[str]
 ) -> Problem | None:
-    """What is wrong with a pair; else its ``width`` and ``height`` go into the record, and its labels to
-    ``empty`` where they hold no class."""
+    """The problem with a pair; if there is none, its ``width`` and ``height`` are put into the record, and
+    its labels into ``empty`` if they contain no class."""
     path, labels = record["file_name"], record["sem_seg_file_name"]
     try:
         with open_image(path) as image:
@@ -228,7 +231,7 @@ def look_at_pair(
     except BrokenImageError as error:
         return Problem("broken labels", labels, f"they can't be read ({error})")
     if size != (width, height):
-        why = f"the labels are {size[0]}x{size[1]}, the image is {width}x{height}"
+        why = f"the labels are {size[0]}x{size[1]}, but the image is {width}x{height}"
         return Problem("wrong label size", labels, why)
     if verify == "decode":
         try:

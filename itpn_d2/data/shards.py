@@ -1,5 +1,5 @@
-"""Images in tar files (WebDataset's layout): an index of what lies where makes them a source like a folder,
-with the same exact order and resume for any number of processes.
+"""Images in tar files (WebDataset's layout): an index of their positions makes them a source like a folder,
+with an exact order and exact resuming for any number of processes.
 
 A picture ``a/b.jpg`` may have a member ``a/b.cls`` beside it, whose text is its class.
 """
@@ -82,14 +82,14 @@ def image_shards(shards: str, labelled: bool = False) -> ImageSource:
 
 
 def are_shards(place: str) -> bool:
-    """Whether a place is of tar files."""
+    """Whether a path is that of tar files."""
     if is_url(place) or place.endswith(".tar") or "*" in os.path.basename(place):
         return True
     return bool(place) and os.path.isdir(place) and any(n.endswith(".tar") for n in os.listdir(place))
 
 
 def _expand(shards: str) -> list[str]:
-    """The tar files that a place stands for, sorted."""
+    """The tar files that a path stands for, sorted."""
     if is_url(shards):
         system, path = file_system(shards)
         try:

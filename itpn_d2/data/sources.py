@@ -1,4 +1,4 @@
-"""Labelled images from wherever they are, with common class numbers."""
+"""Labelled images from sources of any kind, with common class numbers."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from .shards import are_shards, image_shards
 
 def labelled_source(place: str, root: str = "") -> ImageSource:
     """A folder of class folders, a text file of ``path,label`` lines relative to ``root``, tar files with
-    ``.cls`` members (a folder of them, one, a pattern or an address), or a set of Hugging Face's ``datasets``
-    (see :mod:`.arrow`).
+    ``.cls`` members (a folder of them, one, a pattern or an address), or a Hugging Face dataset (see
+    :mod:`.arrow`).
 
     Raises:
         DatasetError: see :func:`.image_folder`, :func:`.text_list`, :func:`.image_shards` and

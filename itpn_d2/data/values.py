@@ -1,4 +1,4 @@
-"""Values of somebody's json as what they are meant to be, or why they can't be."""
+"""Converting the values of a json to their intended types, or giving the reason why this is impossible."""
 
 import math
 import re
@@ -42,7 +42,7 @@ def absent(value: Any) -> bool:
 
 
 def real(value: Any, name: str) -> float:
-    """A finite number, or a text of one."""
+    """A finite number, or a text that contains one."""
     if type(value) is float and math.isfinite(value):  # nearly all
         return value
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
@@ -58,7 +58,7 @@ def real(value: Any, name: str) -> float:
 
 
 def reals(value: Any, name: str, count: int, what: str) -> list[float]:
-    """A list of so many finite numbers; ``what`` they are is said where it is another."""
+    """A list of so many finite numbers; ``what`` describes them in the error."""
     if isinstance(value, list) and len(value) == count:
         if all(type(v) is float and math.isfinite(v) for v in value):
             return list(value)
@@ -132,8 +132,8 @@ def identity(value: Any, name: str) -> Identity:
 
 
 def alike(one: Identity, other: Identity) -> bool:
-    """Whether two different ids look as if they were meant to be the same: but for zeros in front, letter
-    case or an ending."""
+    """Whether two different ids look as if they were meant to be the same: they differ only in leading zeros,
+    letter case or an ending."""
     return _core(one) == _core(other)
 
 

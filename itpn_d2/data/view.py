@@ -20,7 +20,7 @@ from .decoder import Decoder, can_resize, is_quick, planes, resize
 
 
 class View(T.AugInput):
-    """Detectron2's input of augmentations. Under a ``decoder`` other than ``pillow`` 8-bit colour images are
+    """Detectron2's ``AugInput``. Under a ``decoder`` other than ``pillow`` 8-bit colour images are
     resized by torchvision, at most 2 of 255 from Pillow's result, and mirrored and blended with one number by
     OpenCV, which gives the same pixels. Coordinates and label images are transformed as ever.
 

@@ -1,4 +1,4 @@
-"""Memory that is freed stays with the process, where that is what makes a CPU run fast."""
+"""Freed memory is kept by the process, which makes runs on a CPU faster."""
 
 import ctypes
 import platform
@@ -8,15 +8,15 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Ask the C library to use freed memory again instead of giving it back to the system.
+    """Ask the C library to reuse freed memory instead of returning it to the system.
 
     By default glibc fetches every block above 32 MiB afresh, so that each page of a large map costs a page
     fault and is cleared by the system: a good part of the time of a CPU at high resolution
-    (docs/acceleration.md). The price: what the process has taken at its peak it keeps. For the whole process,
-    and for good. Ours.
+    (docs/acceleration.md). The price is that the process keeps its peak memory. This applies to the whole
+    process, until it ends (ours).
 
     Returns:
-        Whether it was done; False where the C library is another one.
+        Whether it was done; False with a C library other than glibc.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False

@@ -61,7 +61,7 @@ def _without_values(built: Callable[[], nn.Module]) -> nn.Module | None:
         if odd is None:
             return model
         reason = f"{odd} is a tensor that is neither parameter nor buffer"
-    logger.info("The model is built whole in each process: it can't be built without values (%s)", reason)
+    logger.info("Each process builds the whole model, since it can't be built without values (%s)", reason)
     return None
 
 

@@ -12,7 +12,9 @@ from .origins import shown
 def base_parser(description: str | None) -> argparse.ArgumentParser:
     """``--config-file``, ``--resume``, the launch arguments, and ``key=value`` overrides at the end."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--config-file", required=True, metavar="FILE", help="LazyConfig .py, or yacs .yaml")
+    p.add_argument(
+        "--config-file", required=True, metavar="FILE", help="config: a LazyConfig .py, a .yaml, or a name"
+    )
     p.add_argument(
         "--import",
         dest="imports",
@@ -42,7 +44,7 @@ def base_parser(description: str | None) -> argparse.ArgumentParser:
     p.add_argument(
         "--num-processes", type=int, default=1, help="number of processes on the CPU, connected by gloo"
     )
-    p.add_argument("--num-machines", type=int, default=1)
+    p.add_argument("--num-machines", type=int, default=1, help="number of machines")
     p.add_argument("--machine-rank", type=int, default=0, help="rank of this machine, counted from 0")
     p.add_argument("--dist-url", default="auto", help="address of the first machine, tcp://HOST:PORT")
     add_debug(p)
@@ -51,7 +53,7 @@ def base_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def run_command(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
-    """``main(arguments)`` in as many processes as they ask for; an error of use ends with its message."""
+    """``main(arguments)`` in as many processes as they ask for; a user error ends with its message."""
     # the processes are joined before the config is read: where they run has to be known here
     device = next((o.partition("=")[2] for o in arguments.opts if o.startswith("train.device=")), None)
     with errors_of_use(arguments.debug):

@@ -1,4 +1,4 @@
-"""What torchrun or Slurm say about the processes of a run, and how these meet."""
+"""The processes of a run as torchrun or Slurm describe them, and how they connect."""
 
 import datetime
 import os

@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 
 def load_config(path: str, overrides: Sequence[str] | None = None) -> DictConfig:
     """Load a LazyConfig ``.py``, the ``config.yaml`` that a run has written, or a yacs ``.yaml``; apply
-    ``key=value`` overrides (``KEY=value`` too for the last) and check all that can be without the data.
+    ``key=value`` overrides (``KEY=value`` too for the last) and check everything that can be checked without
+    the data.
 
     Raises:
         ConfigError: the file can't be used; or a key or value, in the file or in an override, that is wrong.
@@ -138,7 +139,7 @@ def save_config(config: DictConfig, path: Path) -> None:
 
 
 def as_yaml(content: Any, in_a_line: bool = False) -> str:
-    """Plain data as yaml; what is none stands there by its ``repr``, and a warning names it."""
+    """Plain data as yaml; other objects are written as their ``repr``, and a warning names them."""
     odd: list[str] = []
     data, style = _as_data(content, "", odd), True if in_a_line else None
     text = yaml.safe_dump(data, default_flow_style=style, allow_unicode=True, width=1 << 20, sort_keys=False)

@@ -61,7 +61,7 @@ def read_config(path: str, yacs_overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def hint(override: str, config: DictConfig) -> str:
-    """What is wrong with an override whose first part is no section."""
+    """The problem with an override whose first part is not a section."""
     key, equals, _ = override.lstrip("+~").partition("=")
     if not equals:
         return "write key=value, e.g. train.max_iter=1000"
@@ -83,7 +83,7 @@ def _check_place(path: str) -> None:
 
 
 def _run(path: str) -> DictConfig:
-    """Execute a LazyConfig; what it raises names its own line of the config."""
+    """Execute a LazyConfig; errors name the line of the config."""
     importer = builtins.__import__
     try:
         config = load_lazy(path)

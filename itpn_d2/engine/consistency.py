@@ -1,4 +1,4 @@
-"""What the sections of a config have to agree on, though each alone is right."""
+"""Checks that the sections of a config agree with each other, although each of them is valid on its own."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a fresh start does with the run that has written to its output folder before."""
+"""How a fresh start treats an earlier run in its output folder."""
 
 import logging
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ _BEST = "model_best.pth"
 
 
 def make_room(folder: Path, overwrite: bool, start: str | None = None) -> None:
-    """See to it that a fresh start in ``folder`` costs no finished work; all processes of a run call it.
+    """Make sure that a fresh start in ``folder`` loses no finished work; all processes of a run call it.
 
     Checkpoints that are there are refused, or with ``overwrite`` moved to the folder ``earlier_<n>`` beside
-    the metrics and the config of their run: nothing is deleted, and a restart can't take them for its own.
+    the metrics and the config of their run: nothing is deleted, and a restart can't mistake them for its own.
 
     Args:
         start: ``train.init_checkpoint``, which must not be moved.
@@ -43,9 +43,9 @@ def _refusal(folder: Path, overwrite: bool, start: str | None) -> str | None:
         return None
     if not overwrite:
         return (
-            f"train.output_dir={folder}: a run has been there, whose last checkpoint is {last}. Go on from "
-            f"it with --resume, start anew with train.overwrite=True (which moves it aside), or choose "
-            f"another train.output_dir"
+            f"train.output_dir={folder}: the folder holds an earlier run, whose last checkpoint is {last}. "
+            f"Continue it with --resume, start anew with train.overwrite=True (which moves its files "
+            f"aside), or choose another train.output_dir"
         )
     if start and Path(start).resolve() in {path.resolve() for path in _checkpoints(folder)}:
         return (

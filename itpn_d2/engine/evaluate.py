@@ -38,7 +38,8 @@ class _Autocast(nn.Module):
 
 
 def check_evaluation(cfg: DictConfig) -> None:
-    """Before training: whether the validation set can be evaluated on, and ``train.best_metric`` is measured.
+    """Check before training that the validation set can be evaluated and that ``train.best_metric`` is
+    measured.
 
     Raises:
         DatasetError: it has no annotations. ConfigError: no such metric, or an evaluator can't be built so.

@@ -1,4 +1,4 @@
-"""What a checkpoint says about the run that wrote it, and how another run compares."""
+"""The settings that a checkpoint stores about its run, and their comparison with those of another run."""
 
 import logging
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ class Fingerprint:
         return dict(self.settings)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Compare with the run that wrote the checkpoint; what differs is a warning.
+        """Compare with the run that wrote the checkpoint; differences are logged as warnings.
 
         Raises:
             ConfigError: the classes differ, so that what was learnt has another meaning.

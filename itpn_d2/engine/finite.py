@@ -1,4 +1,4 @@
-"""What happens when a loss or a gradient is not finite."""
+"""Handling of losses and gradients that are not finite."""
 
 import logging
 import math
@@ -42,7 +42,7 @@ class FiniteCheck:
     Args:
         nan: ``stop``: a loss that is not finite ends the run. ``skip``: the step is left out, until that has
             happened 10 times in a row.
-        scaled: the losses are scaled for float16, so that gradients that are not finite are usual.
+        scaled: the losses are scaled for float16, so that non-finite gradients are normal.
 
     Attributes:
         skipped: steps that a loss or gradient has cost, so far.
@@ -102,7 +102,7 @@ class FiniteCheck:
 @contextmanager
 def divergence_named(iteration: int) -> Iterator[None]:
     """Detectron2's proposals stop a training whose boxes or scores are not finite, before there is a loss;
-    that is said as of a loss.
+    this is reported like a non-finite loss.
 
     Raises:
         DivergenceError: in place of any ``FloatingPointError``.

@@ -35,11 +35,11 @@ def due(iteration: int, period: int, max_iter: int) -> bool:
 
 @contextmanager
 def not_worth_a_run(what: str) -> Iterator[None]:
-    """A picture that can't be drawn is said, and training goes on."""
+    """Log a picture that can't be drawn, and let training continue."""
     try:
         yield
     except Exception:
-        logger.exception("%s could not be drawn; training goes on", what)
+        logger.exception("%s could not be drawn; training continues", what)
 
 
 class ScheduledRate(hooks.LRScheduler):

@@ -1,4 +1,5 @@
-"""``--import``: a program of the user's that runs before the config is read, and registers what it has."""
+"""``--import``: a program of the user that runs before the config is read, for example to register
+datasets."""
 
 import importlib
 import importlib.util

@@ -17,7 +17,7 @@ _held: "weakref.WeakValueDictionary[Path, FolderLock]" = weakref.WeakValueDictio
 
 
 class FolderLock:
-    """A claim to an output folder; within ``with`` it is held. It ends with the block, with the object or
+    """A lock on an output folder, held within a ``with`` block. It ends with the block, with the object or
     with the process, however that ends, and a process may claim a folder several times.
 
     Args:

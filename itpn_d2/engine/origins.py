@@ -1,4 +1,4 @@
-"""``--show-config``: every value of a config, and where it comes from."""
+"""``--show-config``: every value of a config and its origin."""
 
 import ast
 import inspect
@@ -35,7 +35,7 @@ def shown(path: str, overrides: Sequence[str]) -> str:
 
 
 class _Sources:
-    """Which file or override says what."""
+    """The origin of every value: a file or an override."""
 
     def __init__(self, path: str, overrides: Sequence[str]):
         self.path = path

@@ -1,4 +1,4 @@
-"""``key=value`` from a command line into a config: a text is taken as it was typed, anything else is read."""
+"""``key=value`` from a command line into a config: a text is taken as typed, anything else is parsed."""
 
 import math
 import re
@@ -36,9 +36,9 @@ def apply_overrides(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
-            wanted = "a key can't be taken away; " if key.startswith("~") else ""
+            wanted = "a key can't be removed; " if key.startswith("~") else ""
             if key.startswith("--"):
-                wanted = "options stand before the first key=value; "
+                wanted = "options must come before the first key=value; "
             raise ConfigError(f"override {override!r}: {wanted}write key=value, e.g. train.max_iter=1000")
         if not key.startswith("+"):
             _check_key(cfg, key, override)
@@ -53,8 +53,8 @@ def apply_overrides(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
                 raise
             reason = " ".join(str(error.args[0] if error.args else error).split())[:300]
             raise ConfigError(
-                f"override {override!r} can't be read or set ({reason}). A text with other characters than "
-                f"letters, digits and . / - _ goes in quotes of its own within those of the shell, as in "
+                f"override {override!r} can't be read or set ({reason}). A text with characters other than "
+                f"letters, digits and . / - _ needs its own quotes inside those of the shell, as in "
                 f'\'{key}="{value or "a text"}"\'; items of a list as in \'{key}=["a text","another"]\''
             ) from error
     return cfg
@@ -95,7 +95,7 @@ def _set_value(cfg: DictConfig, override: str) -> None:
 
 
 def _check_number(cfg: DictConfig, key: str, value: Any, override: str) -> None:
-    """Parts of a model mostly do not look at their numbers before they compute with them."""
+    """Most parts of a model do not check their numbers before they compute with them."""
     if not key.startswith("model."):
         return
     try:

@@ -91,8 +91,8 @@ def choose_products(
     tf32: Literal["none", "convolutions", "all"] = "convolutions",
     benchmark: bool = False,
 ) -> None:
-    """How this process multiplies float32 numbers on a GPU, for as long as it lives; nothing on other
-    devices.
+    """Choose how this process multiplies float32 numbers on a GPU until it ends; other devices are not
+    affected.
 
     TF32 has the range of float32 and ten bits of precision. ``convolutions`` alone is torch's own choice.
     Under autocast to half precision, what is left in float32 (coordinates, costs, losses) multiplies

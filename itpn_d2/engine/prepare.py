@@ -101,7 +101,8 @@ def writers(output_dir: Path, max_iter: int) -> list[EventWriter]:
 
 @contextmanager
 def _written_by_others(folder: Path) -> Iterator[None]:
-    """Files that Detectron2 opens and that can't be written are errors of use, as those that we write."""
+    """Write errors in files that Detectron2 opens become user errors, as for files that this project
+    writes."""
     try:
         yield
     except OSError as error:
@@ -109,7 +110,7 @@ def _written_by_others(folder: Path) -> Iterator[None]:
 
 
 def say_where(output_dir: Path) -> None:
-    """Print the paths of what a run has left, in the main process."""
+    """Print the paths of the files that a run has written, in the main process."""
     results = (
         "results.json",
         "predictions.png",

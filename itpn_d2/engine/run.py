@@ -1,7 +1,7 @@
 """One training run of any kind: folder, device, model, optimizer, checkpoints, hooks, and the loop.
 
 Training (:class:`~itpn_d2.engine.training.Run`) and pre-training (``pretrain.run.PretrainRun``) are
-its two kinds; each says which data there are, what happens between iterations, and what is left at the end.
+its two kinds; each defines the data, the hooks between iterations, and the results at the end.
 """
 
 import logging
@@ -49,7 +49,7 @@ _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 
 
 class BaseRun:
-    """Everything of one run. Building it prepares the data; a kind overrides what begins with ``_``.
+    """One run. Building it prepares the data; subclasses override the methods that begin with ``_``.
 
     Args:
         cfg: as from :func:`load_config`. ``train.output_dir`` is made and gets ``log.txt``; training adds
@@ -76,13 +76,13 @@ class BaseRun:
     def train(self, resume: bool = False, more_hooks: Sequence[HookBase] = ()) -> dict[str, Any]:
         """Train to ``train.max_iter``; with ``resume``, and where torchrun or Slurm have started the job
         again, from the last checkpoint in the output folder, if there is one. ``more_hooks`` run after the
-        others, but for the one that heeds signals.
+        others, except for the hook that handles signals.
 
-        Returns the kind's results: see there.
+        Returns the results that the subclass defines.
 
         Raises:
-            ConfigError: an optimizer or schedule can't be built so, ``resume`` meets other classes, or a
-                fresh start meets checkpoints that ``train.overwrite`` does not give up.
+            ConfigError: an optimizer or schedule can't be built so, ``resume`` finds a checkpoint for other
+                classes, or a fresh start finds checkpoints and ``train.overwrite`` is not set.
             SystemExit: with :data:`~itpn_d2.signals.REQUEUE`, after SIGUSR1.
         """
         with self.lock:
@@ -149,8 +149,8 @@ class BaseRun:
 
     @contextmanager
     def _first_step_named(self, trainer: Trainer) -> Iterator[None]:
-        """Parts that can be built but don't go together fail in the first iteration: a ConfigError then says
-        which config it was, and the traceback is kept beside the log."""
+        """Parts that can be built but do not fit together fail in the first iteration: a ConfigError then
+        names the config, and the traceback is saved beside the log."""
         try:
             yield
         except (UseError, MemoryError):
@@ -171,7 +171,7 @@ class BaseRun:
             ) from error
 
     def _prepare_model(self, resume: bool) -> None:
-        """What has to be done to the model before an optimizer takes its parameters."""
+        """Changes to the model that must precede the optimizer."""
 
     def _build_trainer(self) -> Trainer:
         cfg = self.cfg
@@ -212,8 +212,8 @@ class BaseRun:
         return optimizer
 
     def _batch_rule(self) -> str:
-        """What ``dataloader.train.reference_batch`` does to the learning rate, for the log; empty for
-        nothing."""
+        """The effect of ``dataloader.train.reference_batch`` on the learning rate, for the log; empty if
+        there is none."""
         loader = self.cfg.dataloader.train
         batch, reference, factor = loader.total_batch_size, loader.get("reference_batch"), factor_of(loader)
         if factor == 1:
@@ -223,7 +223,8 @@ class BaseRun:
         return text + self._length_rule(batch / reference)
 
     def _length_rule(self, ratio: float) -> str:
-        """What a batch ``ratio`` times the reference's means for the length of the run, for the log."""
+        """The number of iterations that corresponds to a batch of ``ratio`` times the reference batch, for
+        the log."""
         same = max(1, round(self.cfg.train.max_iter / ratio))
         return f"; as many images as with that batch would be train.max_iter={same}"
 
@@ -259,11 +260,11 @@ class BaseRun:
         raise NotImplementedError
 
     def _build_checkpointer(self, trainer: Trainer | None) -> Checkpointer:
-        """Without a trainer, for weights to start from."""
+        """A checkpointer without a trainer, for weights to start from."""
         raise NotImplementedError
 
     def _hooks(self, trainer: Trainer, checkpointer: Checkpointer) -> list[Any]:
-        """What happens between iterations, besides what happens in every run."""
+        """The hooks of this kind of run, in addition to those of every run."""
         raise NotImplementedError
 
     def _curves_period(self) -> int:
@@ -273,5 +274,5 @@ class BaseRun:
         raise NotImplementedError
 
     def _results(self, trainer: Trainer) -> dict[str, Any]:
-        """What a run that has come to its end returns."""
+        """The return value of a finished run."""
         raise NotImplementedError

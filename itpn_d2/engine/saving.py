@@ -23,7 +23,7 @@ _ONE_REQUEST = 3.0  # seconds
 
 
 class SaveBeforeEvaluation(HookBase):
-    """Before every evaluation, a checkpoint: an evaluation that fails costs no training.
+    """Save a checkpoint before every evaluation, so that a failed evaluation loses no training.
 
     ``period`` is that of the evaluation. The last one is preceded by ``model_final``.
     """
@@ -40,8 +40,8 @@ class SaveBeforeEvaluation(HookBase):
 
 
 class FinishSaving(HookBase):
-    """Checkpoints that are written while the training goes on are finished as soon as all of it is written,
-    and in any case at the end."""
+    """Complete checkpoints that are written during training as soon as all their shards are written, and at
+    the latest at the end."""
 
     def __init__(self, checkpointer: Checkpointer):
         self.checkpointer = checkpointer
@@ -171,8 +171,8 @@ class SaveOnSignal(HookBase):
             self.trainer.stop_requested = True
 
     def after_train(self) -> None:
-        """Put the earlier handlers of the signals back. After a request this waits for the same request from
-        elsewhere, which would end a process that has saved everything with an error."""
+        """Put the earlier handlers of the signals back. After a request, wait for duplicates of the same
+        request, which would otherwise end a process that has saved everything with an error."""
         if self._received is not None and self._previous:
             time.sleep(max(0.0, self._received + _ONE_REQUEST - time.monotonic()))
         for number, handler in self._previous.items():

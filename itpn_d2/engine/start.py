@@ -1,4 +1,4 @@
-"""What a run starts from: the weights that its config names, or those that come with the package."""
+"""The weights that a run starts from: those that its config names, or those in the package."""
 
 import logging
 from pathlib import Path

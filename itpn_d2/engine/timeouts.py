@@ -1,8 +1,8 @@
-"""How long the processes of a run wait for one another.
+"""Timeouts for processes that wait for one another.
 
 In a step, all do the same work: one that keeps the others waiting for minutes is dead or hangs, and a run
 that ends can be started again. Around steps the main process works alone, at checkpoints, pictures and
-metrics, and in the first one everybody does what takes long once. There the others are patient.
+metrics, and in the first one everybody does what takes long once. There the others wait longer.
 """
 
 import datetime

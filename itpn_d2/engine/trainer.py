@@ -35,11 +35,11 @@ logger = logging.getLogger(__name__)
 class Trainer(TrainerBase):
     """Detectron2 training loop over a model that returns a dict of losses.
 
-    The random state is a function of (seed, micro-batch, rank), not of history, and so are the data: a run
-    that is resumed at iteration i is, on the CPU, bit for bit the run that was never stopped. What belongs to
-    a sample (dropped paths, masks, training examples) is drawn from the seed and the sample's position
-    instead,
-    where batches tell it, so that the number of processes does not matter: see :mod:`itpn_d2.layers.draws`.
+    The random state is a function of (seed, micro-batch, rank), not of history, and so are the data: on the
+    CPU, a run that is resumed at iteration i is bit for bit the same as one that was never stopped. Draws
+    that belong to a sample (dropped paths, masks, training examples) come from the seed and the sample's
+    position instead, if batches contain it, so that the number of processes does not matter: see
+    :mod:`itpn_d2.layers.draws`.
 
     Args:
         model: in training mode, on its device; wrapped for distributed training or not.
@@ -48,12 +48,12 @@ class Trainer(TrainerBase):
         clip_grad_norm: largest L2 norm of the gradient, None for no clipping.
         average: moving average to update after each step.
         timeout_s: seconds that a process waits for another in any step but the first; None: as elsewhere.
-        log_period: iterations after which losses go to the storage, all at once; and with the last one.
-        nan: what a loss that is not finite does, see :class:`.FiniteCheck`.
+        log_period: iterations after which losses are written to the storage together, and after the last one.
+        nan: how a non-finite loss is handled, see :class:`.FiniteCheck`.
         count_flops: count the operations of the first micro-batch, recomputed ones included.
 
     Attributes:
-        flops: of a step in this process, as in the first one; 0 where they are not counted.
+        flops: operations of a step in this process, counted in the first one; 0 if they are not counted.
         late: steps are judged one step later, so that the host does not wait for the device.
 
     Raises:
@@ -132,8 +132,8 @@ class Trainer(TrainerBase):
                 self.after_train()
 
     def _end_failed(self) -> None:
-        """Let the hooks end although training has failed. What fails now is a consequence, and would hide the
-        error that the user has to see."""
+        """Let the hooks finish although training has failed. Errors that they raise now are consequences and
+        would hide the error that the user has to see."""
         if comm.get_world_size() == 1:  # others may not come any more
             with suppress(Exception):
                 self._write()
@@ -193,7 +193,7 @@ class Trainer(TrainerBase):
         self.flops = counter.get_total_flops() * self.accumulate
 
     def _update(self, losses: dict[str, torch.Tensor], waited: float) -> Record:
-        """Takes the step, if losses and gradients are finite; what it has found is kept for the log."""
+        """Take the step if losses and gradients are finite; their values are kept for the log."""
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm or float("inf"))
@@ -213,7 +213,7 @@ class Trainer(TrainerBase):
         return record
 
     def _step_unless_bad(self, norm: torch.Tensor) -> None:
-        """The device leaves the step out where the norm is not finite, in each process alike."""
+        """Skip the step on the device if the norm is not finite, in the same way in each process."""
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)  # has looked at the gradients itself
             return
@@ -260,12 +260,13 @@ class Trainer(TrainerBase):
         return {"optimizer": {"state": dict(enumerate(parameters))}, "average": average}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what a run has learnt so far. Its settings are not restored: those of the config hold, of
-        the optimizer's groups, too. A moving average that the run had not begins at the model's weights.
+        """Restore what a run has learnt so far. Its settings are not restored: those of the config apply,
+        also for the optimizer's groups. A moving average that the checkpoint lacks starts from the model's
+        weights.
 
         Raises:
             ConfigError: the optimizer's state is that of other parameters, or is not finite.
-            ValueError: what losses are divided by can't be that.
+            ValueError: a normaliser of the losses is not a valid divisor.
         """
         super().load_state_dict(state)
         load_optimizer(self.optimizer, state["optimizer"])

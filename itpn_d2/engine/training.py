@@ -1,4 +1,4 @@
-"""Train or evaluate what a LazyConfig describes: the work behind ``train_net.py``."""
+"""Training and evaluation of the model that a LazyConfig describes, as run by ``train_net.py``."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -45,7 +45,7 @@ class Run(BaseRun):
 
         Raises:
             ConfigError: none is given; the message says that ``what`` needs one. CheckpointError: it is
-                not complete (``train.allow_incomplete=True`` takes it all the same), or of other classes.
+                not complete (``train.allow_incomplete=True`` accepts it), or was trained with other classes.
         """
         checkpoint = named_weights(self.cfg)
         if not checkpoint:
@@ -96,7 +96,7 @@ class Run(BaseRun):
         return self._without_notes(build(loader))
 
     def _without_notes(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The batches, of whose samples ``instead_of`` is taken note of and taken away."""
+        """The batches, with ``instead_of`` recorded and removed from their samples."""
         for batch in batches:
             if isinstance(batch, list):
                 for sample in batch:

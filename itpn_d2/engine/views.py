@@ -1,4 +1,4 @@
-"""Test-time augmentation: what a model finds in several sizes of an image, and its mirror, as one."""
+"""Test-time augmentation: the predictions on several sizes of an image and on its mirror image, merged."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -55,7 +55,7 @@ class SemanticViews(_Views):
 
 
 class DenseViews(_Views):
-    """The boxes of all views of a one-stage detector, after suppression of what is found twice."""
+    """The boxes of all views of a one-stage detector, after non-maximum suppression."""
 
     model: Any
 

@@ -1,5 +1,4 @@
-"""Detectron2 ``.yaml`` configs, for people with yacs habits: translated once into the LazyConfig the engine
-runs."""
+"""Detectron2 ``.yaml`` configs, translated once into the LazyConfig that the engine runs."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -60,7 +59,7 @@ def translate(cfg: CfgNode, given: Collection[str], path: str) -> DictConfig:
 
 
 def _say_what_others_expect(cfg: CfgNode, given: Collection[str], path: str) -> None:
-    """Warn of what a config for a ResNet does to one of our backbones."""
+    """Warn of settings for a ResNet that do not suit our backbones."""
     name, solver = cfg.MODEL.BACKBONE.NAME, cfg.SOLVER
     if are_of_others(cfg):
         logger.warning(

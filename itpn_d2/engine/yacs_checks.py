@@ -1,4 +1,5 @@
-"""Values of a yacs config that Detectron2 would take in another sense, or that fit nothing here."""
+"""Checks of values of a yacs config that mean something else in Detectron2, or that are not supported
+here."""
 
 from collections.abc import Collection
 from typing import Any

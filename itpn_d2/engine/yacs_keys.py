@@ -1,4 +1,4 @@
-"""What becomes of every key of a Detectron2 yacs config: used, ignored with a warning, or refused."""
+"""How every key of a Detectron2 yacs config is treated: used, ignored with a warning, or refused."""
 
 import logging
 from collections.abc import Iterator
@@ -131,7 +131,7 @@ FATES: dict[str, Fate] = {
 
 
 def fate_of(key: str) -> Fate | None:
-    """What becomes of a key, None where nobody has said so."""
+    """How a key is treated; None if it is not listed."""
     return next((fate for pattern, fate in FATES.items() if fnmatchcase(key, pattern)), None)
 
 
@@ -155,7 +155,7 @@ def check_fates(cfg: CfgNode, path: str) -> None:
     """Warn of changed keys that are ignored.
 
     Raises:
-        ConfigError: a changed key is refused, or nobody has said what becomes of it.
+        ConfigError: a changed key is refused or not listed.
     """
     for key, value in changed(cfg).items():
         fate = _of_choice(cfg, key) or fate_of(key)
@@ -173,7 +173,7 @@ def is_ours(cfg: CfgNode) -> bool:
 
 
 def _of_choice(cfg: CfgNode, key: str) -> Fate | None:
-    """What the chosen backbone and optimizer do not read of the keys of others."""
+    """Keys of other backbones and optimizers that the chosen ones do not read."""
     name = cfg.MODEL.BACKBONE.NAME
     if cfg.SOLVER.OPTIMIZER == "AdamW" and key in ("SOLVER.MOMENTUM", "SOLVER.NESTEROV"):
         return _ignored("AdamW does not use it; only SOLVER.OPTIMIZER=SGD does")

@@ -1,4 +1,4 @@
-"""The evaluators of sets that others have registered, by what their metadata say of their kind."""
+"""The evaluators of datasets that other programs have registered, chosen by their metadata."""
 
 from collections.abc import Sequence
 

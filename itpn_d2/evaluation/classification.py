@@ -55,7 +55,7 @@ class ClassificationEvaluator(DatasetEvaluator):
             scores = found["scores"].detach().float().cpu()
             if len(scores) != len(self.classes):
                 raise ValueError(
-                    f"the model scores {len(scores)} classes, dataset {self.dataset_name!r} has "
+                    f"the model scores {len(scores)} classes, but dataset {self.dataset_name!r} has "
                     f"{len(self.classes)}: set model.network.num_classes"
                 )
             best = scores.topk(min(_TOP, len(scores)))

@@ -1,4 +1,4 @@
-"""What a model found, drawn over the image."""
+"""Drawing the predictions of a model over the image."""
 
 from typing import Any
 

@@ -39,8 +39,8 @@ class DetectionEvaluator(COCOEvaluator):
         tasks: what to evaluate; None is boxes, and masks and keypoints where both the dataset and the model's
             output have them.
         max_dets_per_image: detections of a class in an image that count, at least 10; None is COCO's 100.
-        keypoint_sigmas: standard deviation of each keypoint's annotation over the object's size, half of what
-            object keypoint similarity divides by; None: those of COCO for its 17, .05 for others.
+        keypoint_sigmas: standard deviation of each keypoint's annotations relative to the object's size, half
+            of the divisor in object keypoint similarity; None: those of COCO for its 17, .05 for others.
 
     Raises:
         ValueError: an unknown task, or one that the dataset has no annotations for; ``max_dets_per_image``
@@ -64,7 +64,8 @@ class DetectionEvaluator(COCOEvaluator):
             keypoint_sigmas = () if count == _COCO_KEYPOINTS else (_SIGMA,) * count
         elif len(keypoint_sigmas) != count:
             raise ValueError(
-                f"dataset {dataset_name!r} has {count} keypoints, keypoint_sigmas has {len(keypoint_sigmas)}"
+                f"dataset {dataset_name!r} has {count} keypoints, "
+                f"but keypoint_sigmas has {len(keypoint_sigmas)}"
             )
         # Not by COCOEvaluator's constructor, which parses the json in every process. What it sets:
         self._logger, self._cpu_device = logger, torch.device("cpu")
@@ -108,14 +109,14 @@ class DetectionEvaluator(COCOEvaluator):
         return found
 
     def reset(self) -> None:
-        """Forget all results, and what the model was seen to predict."""
+        """Forget all results, and which kinds of results the model predicts."""
         super().reset()
         self._model_has = None
         self._seen: list[int] = []
         self._spill = Spill(self._output_dir)
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
-        """Take the outputs of some images; what was found in them waits on the disk.
+        """Add the outputs for some images; the results are kept on the disk until the evaluation.
 
         Raises:
             ValueError: a class that the dataset doesn't have.
@@ -152,7 +153,7 @@ class DetectionEvaluator(COCOEvaluator):
             img_ids: the images that count, as far as this process has seen them; None: all of the dataset.
 
         Raises:
-            ValueError: masks or keypoints were asked for by name and the model has none.
+            ValueError: masks or keypoints were requested by name and the model has none.
             OutputError: the results can't be written.
         """
         truth = read_truth(self._metadata.json_file)
@@ -247,7 +248,7 @@ class DetectionEvaluator(COCOEvaluator):
         return ["bbox", *(task for task in ("keypoints", "segm") if self._dataset_has[task] and model[task])]
 
     def _of_no_detection(self, truth: Truth, task: str, img_ids: Sequence[int] | None) -> dict[str, float]:
-        """What COCO's evaluation gives for no detection at all, which pycocotools can't take."""
+        """The results of COCO's evaluation without any detection, a case that pycocotools can't handle."""
         annotations = list(truth.objects(img_ids or None))
         if task == "keypoints":
             annotations = [a for a in annotations if a.get("num_keypoints", 0)]
@@ -277,7 +278,7 @@ def build_evaluator(
 ) -> DetectionEvaluator:
     """The evaluator of a registered detection dataset; arguments as in :class:`DetectionEvaluator`.
 
-    ``output_dir`` gets the predictions as ``coco_instances_results.json``; of a set without annotations they
-    are all there is, and in ``instances.json``.
+    ``output_dir`` gets the predictions as ``coco_instances_results.json``; for a dataset without annotations,
+    only ``instances.json`` is written.
     """
     return DetectionEvaluator(dataset_name, output_dir, tasks, max_dets_per_image, keypoint_sigmas)

@@ -1,4 +1,4 @@
-"""What all pictures have: colours, captions, grids, and how they are saved."""
+"""Common functions of all pictures: colours, captions, grids, and saving."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +38,7 @@ def captioned(image: np.ndarray, text: str) -> np.ndarray:
 
 
 def palette(count: int) -> list[tuple[float, float, float]]:
-    """A colour a class, 0..1 RGB, the same whatever else is in the picture (golden-ratio hues)."""
+    """One colour per class, 0..1 RGB, independent of the rest of the picture (golden-ratio hues)."""
     hues = (np.arange(count) * 0.618034) % 1.0
     hsv = np.stack((hues * 179, np.full(count, 220), np.full(count, 255)), 1).astype(np.uint8)
     rgb = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0] / 255.0

@@ -1,4 +1,4 @@
-"""COCO's average precision, matched by many processes, each for its images, and summed up by one.
+"""COCO's average precision: each process matches its images, and one accumulates the results.
 
 COCOeval compares image by image; what it then adds up are the scores and whether each detection found an
 object, in the order of the images. Masks and boxes don't leave the process that has predicted them, and the

@@ -44,7 +44,8 @@ class SemanticEvaluator(SemSegEvaluator):
             labels = read_labels(self._records[item["file_name"]]).astype(np.int64)
             if predicted.shape != labels.shape:
                 raise ValueError(
-                    f"{item['file_name']}: predicted {predicted.shape} pixels (height, width), labels have "
+                    f"{item['file_name']}: predicted {predicted.shape} pixels (height, width), "
+                    f"but the labels have "
                     f"{labels.shape}"
                 )
             labels[labels == IGNORED] = self._num_classes

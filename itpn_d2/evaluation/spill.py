@@ -1,4 +1,4 @@
-"""Predictions that wait on the disk for their evaluation."""
+"""Predictions that are kept on the disk until they are evaluated."""
 
 import json
 import os

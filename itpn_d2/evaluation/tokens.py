@@ -1,4 +1,4 @@
-"""Which tokens leave stage 3 at which depth, drawn over the image."""
+"""Drawing over the image which tokens exit stage 3 at which depth."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +13,8 @@ _FADED = 0.8  # how far a token that has left goes towards white
 
 
 def exit_picture(image: np.ndarray, exits: np.ndarray, depth: int, side: int = 320) -> np.ndarray:
-    """RGB uint8 picture: the image, then for each depth at which tokens leave the image with what has left by
-    then faded, an outline around what is still there, and a caption.
+    """RGB uint8 picture: the image, then, for each depth at which tokens exit, the image with the exited
+    tokens faded, an outline around the remaining ones, and a caption.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB.

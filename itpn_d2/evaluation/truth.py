@@ -1,4 +1,4 @@
-"""The annotations that predictions are compared with, in memory once a machine."""
+"""The annotations that predictions are compared with, in memory once per machine."""
 
 import json
 import os

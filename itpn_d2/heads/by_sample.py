@@ -1,7 +1,7 @@
 """Detectron2's heads with training examples that belong to the samples, and with losses over all processes.
 
 Detectron2 picks anchors, proposals and points from a random state of the process, and takes the mean of a
-loss over what its process has picked. These give what one process with the whole batch would give: see
+loss over what its process has picked. These heads give the results of one process with the whole batch: see
 :mod:`itpn_d2.layers.draws`.
 """
 

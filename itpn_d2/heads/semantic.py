@@ -1,4 +1,4 @@
-"""What the semantic heads share: a convolution with norm, and how they learn and answer."""
+"""Common parts of the semantic heads: a convolution with norm, the loss and the interface."""
 
 from collections.abc import Mapping
 
@@ -41,7 +41,7 @@ class SemanticHead(nn.Module):
         width: channels of the features.
         dropout: probability that a whole channel is dropped before the classifier.
         loss_name: key of the loss.
-        loss_weight: what it is multiplied by.
+        loss_weight: factor on the loss.
         ignore_value: label of pixels that do not train.
     """
 

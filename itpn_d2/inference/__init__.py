@@ -1,4 +1,4 @@
-"""Trained models on one's own images and videos."""
+"""Running trained models on images and videos."""
 
 from ..data.read import read_image
 from ..evaluation import draw_prediction, semantic_map

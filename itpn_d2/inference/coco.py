@@ -183,9 +183,11 @@ class ResultFiles:
         said = []
         if self.known.unknown:
             count, first = len(self.known.unknown), printable(self.known.unknown[0])
-            said.append(f"{count} images have no id of their own in it and got new ones; the first: {first}")
+            said.append(
+                f"{count} images have no unique id in the json and got new ones; the first is {first}"
+            )
         if self.known.missing:
-            said.append(f"{self.known.missing} of its images have no results")
+            said.append(f"{self.known.missing} images of the json have no results")
         return said
 
     def _append(self, line: Record) -> None:

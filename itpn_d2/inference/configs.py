@@ -42,7 +42,7 @@ def find_config(
         overrides: ``key=value``, as on the command line.
 
     Raises:
-        ConfigError: no such file or entry, no weights, or classes that nobody has told. ZooError: the entry
+        ConfigError: no such file or entry, no weights, or unknown classes. ZooError: the entry
             is a pre-training, or has no published weights.
     """
     entry = None
@@ -80,8 +80,8 @@ def _name(config: str | Path | DictConfig) -> str:
 
 
 def _tell_classes(cfg: DictConfig, weights: str, name: str) -> None:
-    """Fill what ``dataset`` leaves to the data: from the ``config.yaml`` beside the weights, which every run
-    writes, else from the validation data that the config names."""
+    """Fill in the keys of ``dataset`` that depend on the data: from the ``config.yaml`` beside the weights,
+    which every run writes, else from the validation data that the config names."""
     dataset = cfg.get("dataset")
     if dataset is None:
         return

@@ -1,4 +1,4 @@
-"""Which images and videos a command line means."""
+"""Finding the images and videos that a command line names."""
 
 import glob
 import os
@@ -21,7 +21,7 @@ class Inputs:
 
     Attributes:
         images, videos: (path, name), in order; names are unique.
-        problems: (what was asked for, why there is none of it).
+        problems: (input, reason why there is nothing to predict).
     """
 
     images: list[tuple[Path, str]] = field(default_factory=list)

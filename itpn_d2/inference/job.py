@@ -1,4 +1,4 @@
-"""Predictions of many files: pictures, videos and COCO results, whatever some of the files are like."""
+"""Predictions for many files: pictures, videos and COCO results; files that fail do not stop the job."""
 
 import logging
 from collections.abc import Iterator
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Summary:
-    """What became of a job.
+    """The outcome of a job.
 
     Attributes:
         images, frames: how many were predicted.
         failed: (file, reason) of those that were not.
-        notes: (file, what to know of it) of those that were, not quite as asked.
+        notes: (file, remark) of those that were predicted, but not quite as requested.
         written: result files.
         interrupted: it was stopped before its end.
     """
@@ -73,8 +73,8 @@ class Job:
     known: Path | None = None
 
     def run(self, inputs: Inputs) -> Summary:
-        """Do all of it. What fails is in the summary; what is done stays, also after Ctrl-C: every image has
-        its line in ``results.jsonl`` as soon as it is done, until the files of all of them are written.
+        """Run the job. Failures are listed in the summary; results are kept, also after Ctrl-C: every image
+        has its line in ``results.jsonl`` as soon as it is done, until the files of all of them are written.
 
         Raises:
             ConfigError: ``known`` can't be used, or results would overwrite what is read. OutputError: they
@@ -108,7 +108,7 @@ class Job:
                 summary.images += 1
 
     def _take(self, name: str, prediction: Prediction, results: ResultFiles, summary: Summary) -> bool:
-        """One image into the results and as a picture; whether there was one."""
+        """Add one image to the results and draw it; returns whether there was a prediction."""
         if prediction.output is None or prediction.image is None:
             summary.failed.append((name, prediction.error or "no output"))
             return False
@@ -156,6 +156,8 @@ class Job:
         if self.draw:
             summary.written.append(str(writer.path))
         if lost:
-            summary.notes.append((name, f"the model failed on {lost} frames, which are as they were"))
+            summary.notes.append(
+                (name, f"the model failed on {lost} frames, which are written without predictions")
+            )
         if (short := reader.cut_short()) is not None:
             summary.notes.append((name, short))

@@ -13,8 +13,8 @@ class KnownIds:
     """Ids by file name and by the name of a category, as the json has them: numbers or texts.
 
     Attributes:
-        categories: ids by name; where two have one name, each with its id as in training.
-        unknown: files that were asked for and have no id there, or share it with one before.
+        categories: ids by name; if two have the same name, the id is added to it as in training.
+        unknown: files that have no id in the json, or share it with an earlier file.
 
     Raises:
         ConfigError: the file is no such json.
@@ -47,7 +47,7 @@ class KnownIds:
 
     @property
     def missing(self) -> int:
-        """How many images of the json nobody has asked for."""
+        """The number of images of the json that have not been requested."""
         return len(self._ids) - len(self._given)
 
     @property

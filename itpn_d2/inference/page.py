@@ -64,8 +64,8 @@ class Models:
     def analyse(
         self, path: str | None, name: str, threshold: float, keep: float
     ) -> tuple[np.ndarray, np.ndarray | None, str, str]:
-        """What the page shows for an image: it with its detections, the tokens that left (None without
-        migration), the time of each stage and the objects as HTML tables.
+        """The contents of the page for an image: the image with its detections, the tokens that exited (None
+        without migration), and HTML tables of the time of each stage and of the objects.
 
         Args:
             path: of the image.
@@ -73,7 +73,7 @@ class Models:
             keep: of token migration; 1 leaves the model as its config has it.
 
         Raises:
-            gr.Error: what the page is to say where there is no result.
+            gr.Error: the message of the page if there is no result.
         """
         if path is None:
             raise gr.Error("Upload an image first.")

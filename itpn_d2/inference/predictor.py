@@ -1,4 +1,4 @@
-"""From images to what a trained model finds in them: Detectron2's DefaultPredictor for LazyConfigs."""
+"""Predictions of a trained model on images: Detectron2's DefaultPredictor for LazyConfigs."""
 
 import logging
 import os
@@ -41,14 +41,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Prediction:
-    """What became of one image.
+    """The result for one image.
 
     Attributes:
         source: what was given.
-        image: it as RGB uint8 ``(H, W, 3)``, upright; None where it could not be read.
-        output: as the model gives it, in pixels of ``image``; None where there is none.
-        error: why there is none, on one line.
-        seconds: of each stage, where asked for.
+        image: the image as upright RGB uint8 ``(H, W, 3)``; None if it could not be read.
+        output: output of the model, in pixels of ``image``; None if there is none.
+        error: the reason why there is none, on one line.
+        seconds: duration of each stage, if requested.
     """
 
     source: Any
@@ -60,37 +60,37 @@ class Prediction:
 
 class Predictor:
     """A trained model with the test view of its config (``dataloader.test.mapper``): resizing as in
-    evaluation, the order of the channels the model wants.
+    evaluation, and the channel order that the model expects.
 
     In a batch of different sizes images are padded; the backbone does not see padding, but the convolutions
-    of Detectron2's heads do at the edge of an image, so that scores there may differ a little from those
-    alone.
+    of Detectron2's heads do at the edge of an image, so that scores there may differ slightly from those of
+    the image alone.
 
-    Any number of threads may call one predictor: images are read and resized side by side, the model runs
+    Any number of threads may call one predictor: images are read and resized in parallel, and the model runs
     for one call at a time.
 
     Args:
-        config: a config file, the name of a zoo entry, or a config; any LazyConfig will do whose test
-            mapper is this project's or Detectron2's.
+        config: a config file, the name of a zoo entry, or a config; any LazyConfig whose test mapper is that
+            of this project or of Detectron2.
         weights: a file, or any path that Detectron2's PathManager knows; None: see :func:`.find_config`.
         device: None: CUDA if there is one, else the CPU.
         dtype: ``fp32``, ``bf16``, ``fp16``, or ``auto`` as in training.
         overrides: ``key=value`` of the config, as on the command line.
-        compile: compile the blocks of trunk and pyramid: the first images of new sizes take long.
+        compile: compile the blocks of trunk and pyramid: the first images of a new size take longer.
         migration, gathering: turn on token migration or gathering; see
             :meth:`~itpn_d2.backbone.Trunk.accelerate`.
         array_order: the order of the channels of arrays.
-        allow_incomplete: take weights that leave some of the model's as they were initialised, and those of
+        allow_incomplete: accept weights that leave parts of the model as they were initialised, and those for
             other classes.
         model: a model that is built and loaded already; it is put into evaluation mode.
 
     Attributes:
         model, cfg, device, dtype: what runs.
-        metadata: Detectron2's, of the classes: names, ids and colours as far as they are known.
+        metadata: Detectron2's metadata of the classes: names, ids and colours as far as they are known.
 
     Raises:
-        ConfigError: see :func:`.find_config`; the config has no such mapper; or acceleration is asked of a
-            model without such a trunk. CheckpointError: the weights are those of another model, not
+        ConfigError: see :func:`.find_config`; the config has no such mapper; or acceleration is requested for
+            a model without such a trunk. CheckpointError: the weights are those of another model, not
             complete, or of other classes. ZooError: nothing is published.
     """
 
@@ -148,14 +148,16 @@ class Predictor:
     def from_pretrained(
         cls, source: str | Path, device: torch.device | str | None = None, dtype: str = "fp32", **options: Any
     ) -> "Predictor":
-        """The model of a folder that :meth:`save_pretrained` has written, or of a repository of the hub.
+        """Load a model from a folder that :meth:`save_pretrained` has written, or from a repository on the
+        hub.
 
         Args:
             source: a folder; ``org/name`` or ``org/name@revision`` of the hub.
             options: of the constructor.
 
         Raises:
-            ZooError: nothing there; it is no detector; or its description is not such, or not of its weights.
+            ZooError: there is no such folder or repository; it is not a detector; or its description is not
+                valid or does not match its weights.
             CheckpointError: the weights can't be read.
         """
         where = resolve_device("auto" if device is None else str(device))
@@ -177,11 +179,13 @@ class Predictor:
         Args:
             card: what people should know of it.
             dtype: of the weights in the file; None: as they are.
-            config: the config of this project that it is of, by its name; None: as it was made by.
-            address: by which it will be loaded, for its card; None: the folder.
+            config: name of the config of this project that describes the model; None: the one that it was
+                made from.
+            address: address for its card, from which it will be loaded; None: the folder.
 
         Raises:
-            ZooError: it is of no config of this project, or differs from it by more than values.
+            ZooError: no config of this project describes it, or it differs from that config by more than
+                values.
         """
         return pretrained.save_detector(
             self.model, self.cfg, config or self._config, folder, card, dtype, address
@@ -206,7 +210,7 @@ class Predictor:
             return pretrained.upload(folder, repository, private)
 
     def _load(self, source: str, allow_incomplete: bool) -> None:
-        """The weights; and the names of the classes that they tell, where the config tells none."""
+        """Load the weights, and take the class names from them if the config has none."""
         dataset = self.cfg.get("dataset") or {}
         classes = Classes(dataset.get("class_names"), dataset.get("semantic_class_names"))
         checkpointer = Checkpointer(self.model, classes=classes)
@@ -237,7 +241,7 @@ class Predictor:
     @overload
     def __call__(self, images: list[Any] | tuple[Any, ...]) -> list[dict[str, Any]]: ...
     def __call__(self, images: Source | list[Any] | tuple[Any, ...]) -> dict[str, Any] | list[dict[str, Any]]:
-        """What the model finds in one image, or in each of a list of them, run as one batch.
+        """Predict on one image, or on a list of images, which are run as one batch.
 
         Args:
             images: anything :func:`.read_image` takes; arrays have their channels in ``array_order``.
@@ -270,11 +274,11 @@ class Predictor:
     def stream(
         self, sources: Iterable[Source], batch_size: int = 1, readers: int = 2
     ) -> Iterator[Prediction]:
-        """Predictions of any number of images in their order; one that fails costs the others nothing.
+        """Predictions for any number of images, in their order; a failed image does not affect the others.
 
         Args:
-            batch_size: images the model gets at once. A batch that fails (for want of memory, say) is tried
-                again image by image.
+            batch_size: number of images per batch. A batch that fails (for example for lack of memory) is
+                retried image by image.
             readers: threads that read ahead.
 
         Raises:
@@ -324,7 +328,7 @@ class Predictor:
         return prediction, None
 
     def _fill(self, batch: list[tuple[Prediction, dict[str, Any] | None]]) -> None:
-        """Outputs, or why there are none, into predictions whose images could be read."""
+        """Add the outputs, or the reason why there are none, to predictions whose images could be read."""
         if not batch:
             return
         try:
@@ -344,7 +348,7 @@ class Predictor:
             prediction.output = output
 
     def _sample(self, image: np.ndarray) -> dict[str, Any]:
-        """What the model takes, of an RGB uint8 image."""
+        """The input of the model for an RGB uint8 image."""
         height, width = image.shape[:2]
         return {"image": self._view(image), "height": height, "width": width}
 

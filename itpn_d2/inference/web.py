@@ -1,4 +1,4 @@
-"""What stands between a web page of one's own machine and the network: a guard around an ASGI application.
+"""A guard around an ASGI application, which protects a local web page from other sites on the network.
 
 A page that answers to any ``Host`` can be read by every web site that points a name of its own at this
 machine (DNS rebinding), and an upload without a limit fills memory and disk.
@@ -27,11 +27,11 @@ _OVERHEAD = 1 << 16  # bytes of a request beside the file in it
 
 
 class Guard:
-    """Lets through what was asked of this machine by its own page, up to a size.
+    """Lets requests of the page itself to this machine through, up to a size limit.
 
     Args:
-        app: what is guarded.
-        hosts: names by which the page may be asked for, beside ``localhost`` and numeric addresses.
+        app: the guarded application.
+        hosts: host names under which the page is served, in addition to ``localhost`` and numeric addresses.
         largest: bytes of an upload.
     """
 
@@ -60,9 +60,9 @@ class Guard:
 
         hosts, origins, lengths = values(b"host"), values(b"origin"), values(b"content-length")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
-            return 421, "This page is not served under that name; --allow-host NAME would."
+            return 421, "This page is not served under that host name; --allow-host NAME allows it."
         if any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in origins):
-            return 403, "Only the page itself may ask."
+            return 403, "Only the page itself may send requests."
         if any(not length.isdecimal() or int(length[:20]) > self.largest for length in lengths):
             return 413, "The file is too large."
         return None

@@ -27,7 +27,7 @@ def _triton() -> bool:
         from . import deformable_triton
 
         deformable_triton.try_out()
-    except Exception as error:  # no Triton, no C compiler, a GPU it does not know: whatever it is, it is said
+    except Exception as error:  # no Triton, no C compiler, an unknown GPU: the reason is always logged
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         logger.warning("deformable attention runs in PyTorch, since Triton fails here (%s)", reason)
         return False

@@ -62,7 +62,9 @@ def describe(annotation: Any) -> str:
     if kind is tuple and inner and Ellipsis not in inner:
         return f"a list of {len(inner)} ({', '.join(map(describe, inner))})"
     if kind in (tuple, list, Sequence):
-        return f"a list of which each is {describe(inner[0])}" if inner and _is_data(inner[0]) else "a list"
+        return (
+            f"a list whose items are each {describe(inner[0])}" if inner and _is_data(inner[0]) else "a list"
+        )
     if kind is dict or kind is Mapping:
         return "a mapping {key: value}"
     return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))

@@ -1,5 +1,5 @@
-"""Detectron2's one-stage detectors where it leaves gaps: padded batches, mixed precision, and images without
-an object."""
+"""Detectron2's one-stage detectors, extended to padded batches, mixed precision, and images without
+objects."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -24,7 +24,8 @@ class ImageClassifier(nn.Module):
         network: normalised images ``(B, C, H, W)`` to logits ``(B, num_classes)``: our classifier
             (:func:`itpn_d2.create_model` with ``num_classes``), or any of timm's.
         pixel_mean, pixel_std: of the input's channels, 0..255.
-        input_format: order of the channels in the batches; says only what the means belong to.
+        input_format: order of the channels in the batches, to which the means belong; channels are not
+            reordered.
         augmentation: of batches in training; None for none, and no label smoothing.
         head_only: train the network's classifier alone (linear probing). The rest is frozen and in evaluation
             mode; a batch norm named ``fc_norm`` before the head still follows its statistics.
@@ -77,7 +78,7 @@ class ImageClassifier(nn.Module):
         }
 
     def _trained_parts(self) -> list[nn.Module]:
-        """With ``head_only``: what stays in training mode."""
+        """With ``head_only``: the parts that stay in training mode."""
         network: Any = self.network
         return [network.get_classifier(), getattr(network, "fc_norm", nn.Identity())]
 
@@ -93,7 +94,7 @@ class ImageClassifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is, and where batches are sent."""
+        """The device of the model, to which batches are sent."""
         return self.pixel_mean.device
 
     def forward(self, batch: list[dict[str, Any]]) -> Any:

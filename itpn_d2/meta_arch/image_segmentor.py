@@ -31,7 +31,8 @@ class ImageSegmentor(Sized, SemanticSegmentor):
         window: test window in pixels, a number or (height, width); None: the whole image at once.
         stride: from window to window; None: two thirds of it (the reference: 512 and 341).
         window_batch: windows of an image that are predicted at once.
-        input_format: order of the channels in the batches; says only what the means belong to.
+        input_format: order of the channels in the batches, to which the means belong; channels are not
+            reordered.
 
     Raises:
         ValueError: a stride without windows, or one that leaves gaps.

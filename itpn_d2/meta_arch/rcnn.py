@@ -1,6 +1,6 @@
 """Detectron2's detectors with regions, whose backbone is told where the images of a padded batch end.
 
-Detectron2 hands its backbone the padded tensor alone. What else is done is Detectron2's.
+Detectron2 passes only the padded tensor to its backbone. Everything else is Detectron2's.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ Batch = list[dict[str, Any]]
 
 
 def result_size(item: dict[str, Any], image_size: Any) -> tuple[Any, Any]:
-    """(height, width) of the results of an image: those asked for, else its own."""
+    """(height, width) of the results of an image: the requested size, else its own."""
     return item.get("height", image_size[0]), item.get("width", image_size[1])
 
 

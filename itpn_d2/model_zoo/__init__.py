@@ -1,4 +1,4 @@
-"""Every config of this project with what is known of its weights, and the way from a name to a model.
+"""Every config of this project with the weights that are known for it, and functions from a name to a model.
 
     from itpn_d2 import model_zoo
     model_zoo.list(task="detection")

@@ -44,14 +44,16 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = p.add_subparsers(dest="command", required=True)
     names = commands.add_parser("list", help="list the models")
-    names.add_argument("--task", choices=TASKS)
+    names.add_argument("--task", choices=TASKS, help="only models for this task")
     names.add_argument(
         "--pretrained", action=argparse.BooleanOptionalAction, help="only those with published weights"
     )
     one = commands.add_parser("show", help="show all information about some models")
     one.add_argument("names", nargs="+", metavar="NAME")
     files = commands.add_parser("download", help="fetch weights into the cache; prints the paths")
-    files.add_argument("names", nargs="+", metavar="NAME", help="model, file, itpn://... or hf://...")
+    files.add_argument(
+        "names", nargs="+", metavar="NAME", help="name of a model or file, itpn://... or hf://..."
+    )
     check = commands.add_parser("verify", help="compare files in the cache with their digests")
     check.add_argument(
         "names", nargs="*", metavar="NAME", help="models or files (default: all files in the cache)"
@@ -65,14 +67,17 @@ def parser() -> argparse.ArgumentParser:
         "reproduce", help="evaluate published weights and compare with the quoted number"
     )
     again.add_argument("name", metavar="NAME")
-    again.add_argument("--data", type=Path, required=True, help="ImageNet's or COCO's folder")
+    again.add_argument("--data", type=Path, required=True, help="folder of ImageNet or COCO")
     again.add_argument("--weights", metavar="FILE", help="file to evaluate instead of the published weights")
-    again.add_argument("--output", type=Path, help="default: output/reproduce/NAME")
+    again.add_argument("--output", type=Path, help="folder for the results (default: output/reproduce/NAME)")
     again.add_argument("--set", nargs="+", default=[], metavar="key=value", help="overrides of the config")
     out = commands.add_parser("publish", help="write a trained checkpoint as a folder for the hub")
     out.add_argument("checkpoint", metavar="CHECKPOINT")
     out.add_argument(
-        "--config-file", required=True, metavar="F", help="the project's config it was trained with"
+        "--config-file",
+        required=True,
+        metavar="F",
+        help="config of this project that the model was trained with",
     )
     out.add_argument("--name", required=True, help="title of the card")
     out.add_argument("--licence", required=True, help="an identifier, such as apache-2.0")
@@ -85,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--half", action="store_true", help="write float16 instead of float32")
     out.add_argument("--push", metavar="ORG/NAME", help="upload the folder to the Hugging Face hub")
     out.add_argument(
-        "--set", nargs="+", default=[], metavar="key=value", help="overrides that it was trained with"
+        "--set", nargs="+", default=[], metavar="key=value", help="overrides that the model was trained with"
     )
     add_debug(p)
     return p

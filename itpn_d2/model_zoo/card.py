@@ -1,4 +1,4 @@
-"""``README.md`` of published weights: what the hub shows of a model."""
+"""``README.md`` of published weights: the page that the hub shows for a model."""
 
 import json
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ _TAGS = {
 
 @dataclass(frozen=True)
 class Card:
-    """What people should know of weights.
+    """Information about published weights.
 
     Attributes:
         licence: its identifier (``apache-2.0``); ``other`` where it has none.
         title: '' for the kind of model.
         data: what they were trained on.
         metrics: measured numbers by their names.
-        note: what one should know besides.
+        note: further remarks.
     """
 
     licence: str = "other"

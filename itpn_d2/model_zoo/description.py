@@ -1,5 +1,5 @@
-"""``config.json`` beside published weights: data that says which model they are of, and the reading of one
-that somebody else has written.
+"""``config.json`` beside published weights: data that describes their model, and safe reading of such a file
+from others.
 
 Nothing in it names code. A backbone is described by arguments of :func:`itpn_d2.create_model`, a detector by
 a config of this project, by values that differ from it, and by its classes. Both are limited to numbers,
@@ -43,9 +43,9 @@ class Description:
     Attributes:
         kind: one of :data:`KINDS`.
         arguments: of ``create_model``; {} of a detector.
-        config: the name of a config of this project; '' but for a detector.
+        config: the name of a config of this project; '' unless the model is a detector.
         overrides: values by their full keys in it.
-        dataset: what the weights know of their data: counts and names of classes.
+        dataset: facts about the data: numbers and names of classes.
         source: what errors call it.
     """
 
@@ -75,7 +75,8 @@ def read_description(path: Path, name: str) -> Description:
     content = _json(path, name)
     if content.get("library") != LIBRARY:
         raise ZooError(
-            f"{name}: of library {_short(content.get('library'))}, not {LIBRARY}: load it with that library"
+            f"{name}: its library is {_short(content.get('library'))}, not {LIBRARY}: "
+            "load it with that library"
         )
     if content.get("format") != FORMAT or content.get("kind") not in KINDS:
         raise ZooError(
@@ -100,12 +101,12 @@ def read_description(path: Path, name: str) -> Description:
 
 def _json(path: Path, name: str) -> dict[str, Any]:
     def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
+        raise ValueError(f"{constant} is not a number")
 
     try:
         size = path.stat().st_size
         if size > _LONGEST:
-            raise ZooError(f"{name}: {size} bytes; a description has at most {_LONGEST}")
+            raise ZooError(f"{name}: it has {size} bytes, but a description has at most {_LONGEST}")
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, ZooError):

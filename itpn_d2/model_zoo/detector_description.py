@@ -95,7 +95,7 @@ def _differences(theirs: Any, ours: Any, key: str, found: dict[str, Any], cfg: D
     value = None if theirs is _MISSING else _raw(OmegaConf.select(cfg, key))
     try:
         if theirs is _MISSING or key.endswith("._target_"):
-            raise ZooError("it is another class, or left out")
+            raise ZooError("it is another class, or it is missing")
         check_plain(value, key, "")
     except ZooError as error:
         raise ZooError(

@@ -1,4 +1,4 @@
-"""What the zoo says about a model."""
+"""The information about a model in the zoo."""
 
 import re
 from dataclasses import dataclass
@@ -52,8 +52,8 @@ class Weights:
         publisher: who, and how.
         licence: under what terms, as far as they say.
         url: ``https://``, ``hf://`` or ``gdrive://``; ``package://`` of our own, which comes with the
-            package; None where no address is known from which a program could fetch it: the file then has
-            to be placed by hand.
+            package; None if no address is known from which a program can download it: the file then has to be
+            placed by hand.
         page: where people get it in a browser, besides.
         holds: what is in it: ``pre-training``, ``classifier``, ``detector`` or ``segmentor``.
         sha256: of its bytes in hexadecimals; None where unknown.
@@ -95,7 +95,7 @@ class Entry:
             one).
         metrics: numbers of the trained model.
         classes: names, where neither the config nor a dataset gives them.
-        note: what one should know besides.
+        note: further remarks.
     """
 
     config: str

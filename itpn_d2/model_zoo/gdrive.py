@@ -64,7 +64,7 @@ def _behind_the_page(url: str, identity: str) -> str:
         raise ZooError(f"{PREFIX}{identity}: can't be fetched ({getattr(error, 'reason', error)})") from error
     form = re.search(r"<form[^>]*\bid=\"download-form\"[^>]*>(.*?)</form>", page, re.DOTALL)
     if form is None:
-        raise ZooError(f"{PREFIX}{identity}: {_reason(page, 'a page came instead of the file')}")
+        raise ZooError(f"{PREFIX}{identity}: {_reason(page, 'a web page was sent instead of the file')}")
     action = re.search(r"\baction=\"([^\"]*)\"", form[0])
     fields = {}
     for field in re.findall(r"<input[^>]*type=\"hidden\"[^>]*>", form[1]):

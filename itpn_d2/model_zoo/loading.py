@@ -1,4 +1,4 @@
-"""Variants with weights: what the arguments leave open is as in the file."""
+"""Variants with weights: options that the arguments leave open are taken from the file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ _SIZES = {"channels", "depths", "num_heads", "mlp_ratio", "stage_mlp_ratio"}
 
 
 def pretrained_address(variant: str) -> str:
-    """Where the pre-training of a variant is to be had.
+    """The address of the pre-training of a variant.
 
     Raises:
         UnknownModelError: see :func:`.pretrained_weights`.

@@ -103,7 +103,7 @@ def from_pretrained(
     config, weights, name = _files(source)
     found = read_description(config, name)
     if found.kind == "detector":
-        raise ZooError(f"{source}: a detector: Predictor.from_pretrained({str(source)!r}) loads it")
+        raise ZooError(f"{source}: it is a detector: load it with Predictor.from_pretrained({str(source)!r})")
     start = "trunk." if found.kind == "trunk" else ""
     compare_shapes(lambda: built(found), weights, name, start)
     model = built(found, **overrides)
@@ -121,7 +121,9 @@ def load_detector(source: str | Path, device: torch.device) -> tuple[DictConfig,
     config, weights, name = _files(source)
     found = read_description(config, name)
     if found.kind != "detector":
-        raise ZooError(f"{source}: a {found.kind}: model_zoo.from_pretrained({str(source)!r}) loads it")
+        raise ZooError(
+            f"{source}: it is a {found.kind}: load it with model_zoo.from_pretrained({str(source)!r})"
+        )
     cfg = detector_config(found)
 
     def make() -> nn.Module:
@@ -185,7 +187,7 @@ def upload(folder: str | Path, repository: str, private: bool = False) -> str:
     except Exception as error:  # of the client and of its transport: no common base
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ZooError(
-            f"{repository}: can't be sent to the hub ({reason}); `hf auth login` makes your token known"
+            f"{repository}: can't be sent to the hub ({reason}); `hf auth login` stores your token"
         ) from error
     return str(address)
 

@@ -76,7 +76,7 @@ def publish(
     if cfg.dataset.get("num_classes") is None:
         cfg.dataset.num_classes = len(found)
     if missing := [key for key in _COUNTS if key in cfg.dataset and cfg.dataset[key] is None]:
-        raise ZooError(f"{checkpoint}: how many is not known: give dataset.{missing[0]}=N")
+        raise ZooError(f"{checkpoint}: dataset.{missing[0]} is not known: give dataset.{missing[0]}=N")
     model = build(cfg.model)
     classes = Classes(found, cfg.dataset.get("semantic_class_names"))
     Checkpointer(model, classes=classes).load(str(path), [], complete=True)

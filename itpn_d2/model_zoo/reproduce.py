@@ -89,7 +89,7 @@ def table(name: str, rows: Sequence[Row]) -> str:
             lines[-1] += f" {'none':>9}"
     sources = dict.fromkeys((r.quoted.dataset, r.quoted.source) for r in rows if r.quoted is not None)
     lines += [f"quoted: {dataset}, {source}" for dataset, source in sources]
-    return "\n".join(lines if sources else [*lines, f"nobody quotes a number for {name} to compare with"])
+    return "\n".join(lines if sources else [*lines, f"there is no quoted number to compare {name} with"])
 
 
 def _use_data(cfg: DictConfig, entry: Entry, data: Path) -> None:

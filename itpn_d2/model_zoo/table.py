@@ -19,23 +19,23 @@ _HEAD = f"""# Model zoo
 
 Every config of this project, with the weights that are known for it:
 
-- **start** is the file of pre-trained weights that a training begins with: a trunk, and a pyramid where the
+- **start** is the file of pre-trained weights that training starts from: a trunk, and a pyramid where the
   file has one.
-- **weights** is the file of the trained model, where somebody has published one.
+- **weights** is the file of the trained model, if one has been published.
 - **numbers** were *measured here*, with the named config, or are *quoted*: others measured them, with their
-  code and their weights. A quoted number says what a recipe can reach, not what this code has reached;
+  own code and weights. A quoted number says what a recipe can reach, not what this code has reached;
   `python -m itpn_d2.model_zoo reproduce NAME --data DIR` evaluates weights and prints the result beside it.
 
-Files are named wherever a checkpoint is named, as `itpn://FILE`, and fetched once, when they are first
-used. `package://` is a part of this project, `hf://org/repo[@revision]/file` a file of the Hugging Face
-hub, `gdrive://ID` one of Google Drive. `itpn_d2.create_model(NAME, weights=True)` and
-`timm.create_model(NAME, pretrained=True)` take the pre-training of a variant. Whole models come from the
-hub, and go there, as [docs/weights.md](docs/weights.md) describes.
+`itpn://FILE` can be given wherever a checkpoint is expected; the file is downloaded when it is first used.
+`package://` names weights in this package, `hf://org/repo[@revision]/file` a file on the Hugging Face hub,
+and `gdrive://ID` a file on Google Drive. `itpn_d2.create_model(NAME, weights=True)` and
+`timm.create_model(NAME, pretrained=True)` load the pre-training of a variant.
+[docs/weights.md](docs/weights.md) describes how to load whole models from the hub and publish them there.
 
-Except for those of `package://`, no file has been opened in developing this project, and nobody has
-published checksums: the SHA-256 of the first download is recorded in `digests.json` in the cache, and every
-later download has to have the same. Where a download fails, or an address is for browsers only, `python -m
-itpn_d2.model_zoo download NAME` states the folder to put the file in.
+Except for those of `package://`, no file was opened while this project was developed, and no checksums have
+been published: the SHA-256 of the first download is recorded in `digests.json` in the cache, and every later
+download must have the same. If a download fails, or an address only works in a browser, `python -m
+itpn_d2.model_zoo download NAME` states the folder in which to place the file.
 
 ```python
 import cv2

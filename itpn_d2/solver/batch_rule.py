@@ -1,4 +1,4 @@
-"""The learning rate of another batch than the one that it was chosen for."""
+"""The learning rate for a batch size other than the one it was chosen for."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ Rule = Literal["linear", "sqrt"]
 
 
 def rate_factor(batch: int, reference: int | None, rule: Rule = "linear") -> float:
-    """What a learning rate that was chosen for ``reference`` images a step is multiplied by for ``batch``.
+    """The factor on a learning rate that was chosen for ``reference`` images per step, for ``batch`` images.
 
     Args:
         reference: None leaves the rate as it is.

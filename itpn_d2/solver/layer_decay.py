@@ -4,8 +4,8 @@ The scale of a layer is ``decay ** (layers + 1 - id)``: the patch embedding and 
 block ``i`` of the trunk (counted over the three stages) has id ``i + 1``, a merge has the id of the block
 before it, and everything else - final norm, pyramid, heads - has scale 1. With ``count_merges`` a merge is a
 layer of its own, as in the reference's fine-tuning of Fast-iTPN classifiers. The reference detection code
-forgets that merges are in its block list, which gives the last block 1.11 times the base rate, and leaves the
-position table at the full rate; this does neither. Networks of timm have the same layers
+overlooks that merges are in its block list, which gives the last block 1.11 times the base rate, and leaves
+the position table at the full rate; this module does neither. Networks of timm have the same layers
 (:func:`itpn_d2.backbone.timm_names.layer_ids`, which agrees with FastMIM's fine-tuning), or their own
 (``group_matcher``) where their blocks have unusual names.
 """
@@ -67,7 +67,7 @@ def parameter_rules(
 
     Args:
         decayed, undecayed: ends of parameter names, such as ``pos_embed`` or ``fill.token``, for which a
-            recipe has it the other way.
+            recipe decides otherwise.
 
     Raises:
         ValueError: ``layer_decay`` is out of range, or less than 1 for a model whose layers are not known; a

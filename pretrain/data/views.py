@@ -1,4 +1,4 @@
-"""What of an image a model gets to see. Views take Pillow images, decoded or only opened."""
+"""Views: the part of an image that a model sees. Views take Pillow images, decoded or only opened."""
 
 import math
 
@@ -69,8 +69,8 @@ def _cut(pixels: Picture, box: Box, size: int, how: Image.Resampling, flip: bool
 
 
 class TrainView:
-    """A random crop of random shape, flipped half of the time, resized to a square; where a teacher looks on,
-    it gets the same crop and flip at its own size.
+    """A random crop of random shape, flipped half of the time, resized to a square; with a teacher, it gets
+    the same crop and flip at its own size.
 
     All randomness comes from ``seed`` and the position in the sequence of samples: the same for any number of
     workers or processes, and after a resume. At another ``size``, and with or without colours, the same crops

@@ -2,8 +2,8 @@
 
 Token encoders: image ``(B, 3, H, W)`` to tokens of one stride, for methods that drop nothing.
 
-Each holds the network that is kept after pre-training as ``backbone``; what else it has (a fusion of pyramid
-levels, a norm) belongs to pre-training. ``drop_last`` leaves out the last blocks of the backbone while it is
+Each holds the network that is kept after pre-training as ``backbone``; its other parts (a fusion of pyramid
+levels, a norm) belong to pre-training. ``drop_last`` leaves out the last blocks of the backbone while it is
 pre-trained (partial encoder of FastMIM); the names of the remaining ones do not change.
 """
 

@@ -1,4 +1,4 @@
-"""What the methods ask of an encoder, and the start of its weights."""
+"""The interface of encoders, and the initialisation of their weights."""
 
 from torch import Tensor, nn
 
@@ -36,7 +36,7 @@ class Encoder(nn.Module):
         return [name for name, p in self.named_parameters() if before.get(name) != id(p)]
 
     def _resize(self, size: tuple[int, int]) -> None:
-        """Nothing to do for a network that takes any size."""
+        """Does nothing for a network that accepts any size."""
 
 
 def check_drop(drop_last: int, blocks: int) -> None:

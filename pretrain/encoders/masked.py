@@ -16,7 +16,7 @@ from ..targets.base import token_grid
 
 @dataclass
 class Features:
-    """What an encoding leaves: the trunk's stages and the pyramid's levels, N patches each.
+    """The result of an encoding: the trunk's stages and the pyramid's levels, with N patches each.
 
     Attributes:
         stages: f1 ``(B, N, 4, 4, C1)``, f2 ``(B, N, 2, 2, C2)``, f3 ``(B, N, 1, 1, C3)``, the last one normed
@@ -74,7 +74,7 @@ def trunk_visible(trunk: Trunk, image: Tensor, visible: Tensor) -> tuple[Tensor,
 
 
 def encode_visible(backbone: IntegralBackbone, image: Tensor, visible: Tensor) -> Features:
-    """Drop the masked patches before the patch embedding, so that they cost nothing at all.
+    """Drop the masked patches before the patch embedding, so that they cost nothing.
 
     Args:
         image: ``(B, 3, H, W)``, normalised.

@@ -1,4 +1,4 @@
-"""What all methods have in common."""
+"""The interface that all methods share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +13,8 @@ from itpn_d2.normalisation import IMAGENET
 class Method(nn.Module):
     """A batch in, a dict of losses out; their sum is what is minimised.
 
-    A batch has ``image`` ``(B, 3, H, W)``, uint8 or float RGB in 0..255; what else it may have each method
-    says.
+    A batch has ``image`` ``(B, 3, H, W)``, uint8 or float RGB in 0..255; each method documents what else it
+    may contain.
 
     Args:
         pixel_mean, pixel_std: of RGB in 0..255; what the network sees is (image - mean) / std.
@@ -39,7 +39,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def predict(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """What a picture of the method needs.
+        """The data for a picture of the method.
 
         Returns:
             ``image`` as given, ``mask`` ``(B, rows, columns)`` bool, ``prediction`` and ``target`` ``(B, N,

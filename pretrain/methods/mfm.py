@@ -61,8 +61,9 @@ class MFM(Method):
         pixel_weight: factor on the pixel loss; 0 leaves it out.
         feature_schedule: (epoch, factor) on the feature losses, linear in between, constant after the last.
         target_norm: of the teacher's features. ``token``: each token by itself, an affine-free LayerNorm;
-            ``image``: each channel over the tokens of its image, as in data2vec, so that what all tokens have
-            in common earns nothing. Features of a short run shrink to just that with ``token``.
+            ``image``: each channel over the tokens of its image, as in data2vec, so that predicting what all
+            tokens have in common does not lower the loss. Features of a short run shrink to just that with
+            ``token``.
         momentum: (epoch, momentum) of the teacher's average, linear in between, constant after the last.
         teacher_input: ``image``: the teacher sees all of it; ``masked``: only the masked patches.
         decoder_dim, decoder_heads: width and heads of the branches' decoders.

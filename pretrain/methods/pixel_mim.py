@@ -33,8 +33,8 @@ class PixelMIM(Method):
             reference's.
         sincos_positions: start the trunk's position table from sines and cosines, as the reference does.
         visible_weight: weight of the error on visible patches. 0 in the papers. Ours: above 0, tokens have to
-            keep what their own patch looks like, where short training on few images else leaves little in
-            them but their place and the image's colour.
+            encode what their own patch looks like; otherwise, after a short training on few images, they
+            encode little more than their position and the image's colour.
         xavier_decoder: start the decoder as MAE does, not as iTPN; a small model learns sooner with it.
 
     Raises:

@@ -1,11 +1,11 @@
 """Probe the features of a pre-trained trunk on labelled images, without fine-tuning it.
 
-python -m pretrain.probe --weights FILE --name fast_itpn_nano --train PLACE --test PLACE
+python -m pretrain.probe --weights FILE --name fast_itpn_nano --train IMAGES --test IMAGES
 python -m pretrain.probe --config-file configs/Custom/linear_probe_fast_itpn_nano.py --opts \
-    dataset.train.images=PLACE dataset.val.images=PLACE train.init_checkpoint=FILE
+    dataset.train.images=IMAGES dataset.val.images=IMAGES train.init_checkpoint=FILE
 torchrun --nproc_per_node 8 -m pretrain.probe ...
 
-A PLACE is a folder with one sub-folder per class, or a text file with lines path,label.
+IMAGES is a folder with one sub-folder per class, or a text file with lines path,label.
 """
 
 import argparse
@@ -27,14 +27,16 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     p = start_parser("python -m pretrain.probe", __doc__)
     p.add_argument(
-        "--config-file", metavar="F", help="classifier's config that sets the other required options"
+        "--config-file", metavar="F", help="classifier config that sets the other required options"
     )
     p.add_argument("--opts", metavar="key=value", help="overrides of the config, after all other options")
     p.add_argument("--average", action="store_true", help="use the moving average if the file has one")
-    p.add_argument("--train", required=True, metavar="PLACE", help="training images")
-    p.add_argument("--test", required=True, metavar="PLACE", help="test images")
+    p.add_argument("--train", required=True, metavar="IMAGES", help="training images")
+    p.add_argument("--test", required=True, metavar="IMAGES", help="test images")
     p.add_argument("--root", default="", help="folder to which relative paths in text files refer")
-    p.add_argument("--image-size", type=int, default=224, help="side in pixels (default: %(default)s)")
+    p.add_argument(
+        "--image-size", type=int, default=224, help="side of the images in pixels (default: %(default)s)"
+    )
     p.add_argument(
         "--crop-fraction",
         type=float,
@@ -47,15 +49,17 @@ def parser() -> argparse.ArgumentParser:
         choices=LEVELS,
         help="feature map to average: stage 3, or a level of the pyramid",
     )
-    p.add_argument("--k", type=int, default=20, help="neighbours")
+    p.add_argument("--k", type=int, default=20, help="number of neighbours")
     p.add_argument("--temperature", type=float, default=0.07, help="temperature of the neighbours' votes")
     p.add_argument("--batch-size", type=int, default=64)
     p.add_argument("--num-workers", type=int, default=2)
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--dtype", default="float32", choices=DTYPES, help="precision of the trunk")
     p.add_argument("--seed", type=int, default=0, help="seed of the random weights and the held-out split")
-    p.add_argument("--num-gpus", type=int, default=0, help="GPUs of this machine, one process each")
-    p.add_argument("--num-processes", type=int, default=1, help="processes on the CPU, with --device cpu")
+    p.add_argument("--num-gpus", type=int, default=0, help="number of GPUs on this machine, one process each")
+    p.add_argument(
+        "--num-processes", type=int, default=1, help="number of processes on the CPU, with --device cpu"
+    )
     p.add_argument("--json", metavar="OUT", help="also write the results to this file")
     return p
 

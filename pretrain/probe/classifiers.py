@@ -132,7 +132,7 @@ def linear_probe(
         steps: of L-BFGS for each strength.
         seed: draws the fifth.
         shared: collective: each process, all of which have all vectors, computes with its part of them. The
-            result is that of one process but for rounding.
+            result is that of one process, apart from rounding.
 
     Returns:
         As :func:`knn_accuracy`, with the chosen ``l2``.

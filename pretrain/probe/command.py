@@ -1,4 +1,4 @@
-"""What the probing commands share: where the weights come from."""
+"""Common options of the probing commands: the source of the weights."""
 
 import argparse
 

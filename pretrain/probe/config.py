@@ -8,9 +8,9 @@ from itpn_d2.engine.start import named_weights
 
 
 def expand(arguments: Sequence[str] | None) -> list[str] | None:
-    """``--config-file F --opts key=value ...`` replaced by what that config says: variant, images, size of
-    images, crop, and weights where ``train.init_checkpoint`` has some. What else is given comes later, so it
-    has the last word. Without a config file the arguments as they are.
+    """``--config-file F --opts key=value ...`` replaced by the values of that config: variant, images, size
+    of images, crop, and weights where ``train.init_checkpoint`` has some. Other options come later and
+    therefore take precedence. Without a config file the arguments as they are.
 
     Raises:
         ValueError: the config is not that of a classifier, or names no images.
@@ -26,7 +26,7 @@ def expand(arguments: Sequence[str] | None) -> list[str] | None:
     if network is None or "name" not in network:
         raise ValueError(f"{given.config_file}: model.network.name is missing: give a classifier's config")
     places = {split: data[split].get("images") for split in ("train", "val")}
-    missing = [f"dataset.{split}.images=PLACE" for split, place in places.items() if not place]
+    missing = [f"dataset.{split}.images=IMAGES" for split, place in places.items() if not place]
     if missing:
         raise ValueError(f"{given.config_file} gives no images: add --opts {' '.join(missing)}")
     image = cfg.dataloader.image

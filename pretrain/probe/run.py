@@ -1,5 +1,5 @@
-"""What the probing command does, in each of its processes; here, since spawned ones can't import from the
-``__main__`` of a package."""
+"""The work of the probing command in each of its processes; it is here since spawned processes can't import
+from the ``__main__`` of a package."""
 
 import argparse
 import sys

@@ -1,9 +1,9 @@
-"""How rich features are: whether pre-training left a trunk and its pyramid more than one colour and a place.
+"""The richness of features: whether a pre-trained trunk and pyramid encode more than colour and position.
 
 python -m pretrain.probe.spread --weights FILE --name fast_itpn_nano --images FOLDER
 
-A short pre-training can turn maps into almost one direction, which a detector then has to unlearn; random
-weights (--random) show what it started from.
+A short pre-training can collapse the maps to almost one direction, which a detector then has to unlearn;
+random weights (--random) show the starting point.
 """
 
 import sys
@@ -27,14 +27,14 @@ from .features import LEVELS
 
 @dataclass(frozen=True)
 class Spread:
-    """Of features at all places of all images (ours).
+    """Statistics of features at all positions of all images (ours).
 
     Attributes:
         rms: root of their mean square.
         dimensions: participation ratio of the covariance's eigenvalues, (sum)^2 / sum of squares: how many
             directions share the variance, from 1 to the number of channels.
-        of_image: share of the variance that all places of an image have in common.
-        of_place: share that a place has in common in all images. What is left of 1 is content.
+        of_image: share of the variance that all positions of an image have in common.
+        of_place: share that a position has in common in all images. The remainder to 1 is content.
     """
 
     rms: float
@@ -47,7 +47,7 @@ def spread(maps: Tensor) -> Spread:
     """Of maps ``(B, h, w, C)``; both shares without the bias that few images or places bring.
 
     Raises:
-        ValueError: a single image or a single place.
+        ValueError: a single image or a single position.
     """
     values = maps.double().flatten(1, 2)
     images, places = values.shape[:2]
@@ -101,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     p = start_parser("python -m pretrain.probe.spread", __doc__)
     p.add_argument("--images", required=True, metavar="FOLDER")
-    p.add_argument("--image-size", type=int, default=128, help="side in pixels (default: %(default)s)")
+    p.add_argument(
+        "--image-size", type=int, default=128, help="side of the images in pixels (default: %(default)s)"
+    )
     p.add_argument(
         "--num-images",
         type=int,

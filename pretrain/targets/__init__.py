@@ -1,4 +1,4 @@
-"""What masked tokens have to predict."""
+"""The targets that masked tokens have to predict."""
 
 from .base import Target, Teacher
 from .hog import HOG

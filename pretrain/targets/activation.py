@@ -37,7 +37,8 @@ def check_activation(vit: nn.Module, state: dict[str, Tensor], origin: str | Pat
     if quick:
         if _PLAIN_NAMES.search(name) and not _QUICK_NAMES.search(name):
             raise CheckpointError(
-                f"{origin}: according to its name trained with GELU, but the tower has QuickGELU: choose "
+                f"{origin}: according to its name, it was trained with GELU, but the tower has "
+                f"QuickGELU: choose "
                 f"{remedy} (or rename the file)"
             )
         return
@@ -48,7 +49,7 @@ def check_activation(vit: nn.Module, state: dict[str, Tensor], origin: str | Pat
         )
     if _QUICK_NAMES.search(name):
         raise CheckpointError(
-            f"{origin}: according to its name trained with QuickGELU, but the tower has GELU: choose "
+            f"{origin}: according to its name, it was trained with QuickGELU, but the tower has GELU: choose "
             f"{remedy} (or rename the file)"
         )
     if _half_matrices(state):

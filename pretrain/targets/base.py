@@ -1,4 +1,4 @@
-"""What a method asks of a regression target and of a teacher."""
+"""The interfaces of regression targets and teachers."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Target(Protocol):
-    """Values to regress for each token, a token being ``stride`` x ``stride`` pixels."""
+    """Values to regress for each token of ``stride`` x ``stride`` pixels."""
 
     name: str
 

@@ -193,6 +193,6 @@ def _fill(vit: nn.Module, given: dict[str, Tensor], name: str) -> None:
         raise CheckpointError(
             f"the weights do not fit {name}: {'; '.join(wrong[:3])}"
             + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-            + ". Give a file of this very tower, in the layout of timm, open_clip or OpenAI"
+            + ". Give a file of exactly this tower, in the layout of timm, open_clip or OpenAI"
         )
     vit.load_state_dict(given)

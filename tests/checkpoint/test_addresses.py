@@ -129,7 +129,7 @@ def test_a_copied_link_is_fetched_as_its_file(monkeypatch, tmp_path):
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>", b"\xef\xbb\xbf\n <HTML lang='en'>"])
 def test_a_page_is_not_kept_as_a_file(site, page):
     site.files["/x.safetensors"] = page
-    with pytest.raises(CheckpointError, match="a web page came instead of the file"):
+    with pytest.raises(CheckpointError, match="the server sent a web page instead of the file"):
         local_path(f"{site.address}/x.safetensors")
     site.files["/x.safetensors"] = b"weights"
     assert Path(local_path(f"{site.address}/x.safetensors")).read_bytes() == b"weights"

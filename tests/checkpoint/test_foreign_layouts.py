@@ -386,7 +386,7 @@ def test_networks_of_the_wrong_kind_are_named():
     vit, trunk = VisionTransformer(img_size=64, **VIT), create_model("fast_itpn_nano", **FAST)
     with pytest.raises(CheckpointError, match="itpn_d2.create_model"):
         load_pretrained(vit, filled(fast_names()))
-    with pytest.raises(CheckpointError, match="no such network of timm"):
+    with pytest.raises(CheckpointError, match="no such timm network"):
         load_pretrained(trunk, fastmim_state(vit, ""))
     other = VisionTransformer(img_size=64, **{**VIT, "depth": 3})
     before = {k: v.clone() for k, v in other.state_dict().items()}

@@ -117,9 +117,9 @@ def test_a_state_that_is_missing(tmp_path):
 @pytest.mark.parametrize(
     ("here", "words"),
     [
-        (["b", "a"], "in another order: number 0 is 'a' there, 'b' here"),
-        (["a", "c"], "of other names: number 1 is 'b' there, 'c' here"),
-        (["a"], r"2 \(a, b\), here are 1 \(a\)"),
+        (["b", "a"], "their order differs: number 0 is 'a' in the file and 'b' here"),
+        (["a", "c"], "their names differ: number 1 is 'b' in the file and 'c' here"),
+        (["a"], r"it has 2 \(a, b\), but the model here has 1 \(a\)"),
     ],
 )
 def test_classes_travel_with_the_weights(tmp_path, here, words):

@@ -244,8 +244,8 @@ def with_number(position, value):
 @pytest.mark.parametrize(
     ("way", "words"),
     [
-        (changed("files", lambda files: ["../../elsewhere.distcp"]), "no file of shards"),
-        (changed("files", lambda files: ["/etc/passwd"]), "no file of shards"),
+        (changed("files", lambda files: ["../../elsewhere.distcp"]), "not a shard file"),
+        (changed("files", lambda files: ["/etc/passwd"]), "not a shard file"),
         (changed("files", lambda files: []), "damaged"),
         (changed("files", lambda files: 5), "damaged"),
         (changed("kinds", lambda kinds: ["nonsense"] * len(kinds)), "damaged"),
@@ -259,8 +259,8 @@ def with_number(position, value):
         (with_number(3, 1 << 40), "numbers of"),
         (with_number(3, 1), "beyond its end|numbers of"),
         (changed("table", lambda table: table[:3]), "damaged"),
-        (changed("table", lambda table: table.float()), "table is none"),
-        (changed("table", lambda table: -table), "no sizes"),
+        (changed("table", lambda table: table.float()), "table is not a vector"),
+        (changed("table", lambda table: -table), "can.t be sizes"),
         (changed("table", lambda table: table * (1 << 20)), "damaged"),
         (changed("tensors", lambda tensors: None), "damaged"),
         (changed("rest", lambda rest: None), "damaged"),

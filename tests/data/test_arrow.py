@@ -140,7 +140,7 @@ def test_splits(tmp_path, parquet):
             hf_images(f"{place}#other")
     with pytest.raises(DatasetError, match="files have no splits"):
         hf_images(f"{parquet}/data/train-*.parquet#test")
-    with pytest.raises(DatasetError, match="'val' in the address and 'train' as split"):
+    with pytest.raises(DatasetError, match="#val in the address and split='train'"):
         hf_images(f"{tmp_path}/two#val", "train")
 
 
@@ -229,7 +229,7 @@ def test_code_of_a_set_is_never_run(tmp_path):
     mark = tmp_path / "it ran"
     (folder / "theirs.py").write_text(f"open({str(mark)!r}, 'w')\n")
     made(datasets).to_parquet(folder / "a.parquet")
-    with pytest.raises(DatasetError, match="A set's own code is never run: convert it to parquet"):
+    with pytest.raises(DatasetError, match="The code of a dataset is never run: convert it to parquet"):
         hf_images(str(folder))
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "a.csv").write_text("image,label\na.png,1\n")

@@ -205,7 +205,7 @@ def test_ids_and_sizes_of_the_set_are_taken(tmp_path):
     number = datasets.Value("int64")
     whole = datasets.Features({**features(datasets), "image_id": number, "width": number, "height": number})
     place = stored(tmp_path, given, whole)
-    with pytest.raises(DatasetError, match="image id 97 .*the json says 72x57, the file is 72x56"):
+    with pytest.raises(DatasetError, match="image id 97 .*the json says 72x57, but the file is 72x56"):
         register_hf("arrow_train", place)
     found = DatasetCatalog.get(register_hf("arrow_train", place, skip_bad_records=True))
     assert [r["image_id"] for r in found] == [i for i in range(90, 101) if i != 97]

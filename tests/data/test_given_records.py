@@ -109,7 +109,7 @@ def change_first(**fields):
         (lambda found: found[0].pop("file_name") and None, "no file_name"),
         (lambda found: found[0].update(file_name="none.png"), "no file none.png"),
         (lambda found: found[0].update(width=HEIGHT, height=WIDTH), "are exchanged"),
-        (lambda found: found[0]["annotations"].append([1]), "is no dict"),
+        (lambda found: found[0]["annotations"].append([1]), "is not a dict"),
         (lambda found: found.append("picture 1.png"), "no object"),
     ],
 )
@@ -141,7 +141,7 @@ def test_classes_that_count_from_one(place):
             for annotation in record["annotations"]:
                 annotation["category_id"] += 1
 
-    with pytest.raises(DatasetError, match="these begin at 1: take 1 away from each"):
+    with pytest.raises(DatasetError, match="these ids start at 1: subtract 1 from each"):
         register_builtin(by_function(place, change))
 
 

@@ -62,7 +62,7 @@ def test_jsons_of_other_formats(tmp_path, tool):
 
 PICTURES = {
     "it is empty": b"",
-    "a page of the web": b"<!DOCTYPE html><title>404</title>",
+    "a web page": b"<!DOCTYPE html><title>404</title>",
     "git lfs pull": b"version https://git-lfs.github.com/spec/v1\n",
     "HEIC.*save it as JPEG": b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic",
     "SVG.*save it as PNG": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
@@ -89,9 +89,7 @@ def test_orientations_that_there_are_none_of_turn_nothing(tmp_path, value):
 
 def test_a_folder_for_a_file_and_the_other_way_round(tmp_path):
     (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(DatasetError, match=r"dataset.val.json=.*it is a folder, and has to be the file with"):
+    with pytest.raises(DatasetError, match=r"dataset.val.json=.*it is a folder, but must be the file with"):
         register_coco("swapped_val", str(tmp_path), str(tmp_path))
-    with pytest.raises(
-        DatasetError, match=r"dataset.val.images=.*it is a file, and has to be the folder with"
-    ):
+    with pytest.raises(DatasetError, match=r"dataset.val.images=.*it is a file, but must be the folder with"):
         register_coco("swapped_val", str(tmp_path / "a.json"), str(tmp_path / "a.json"))

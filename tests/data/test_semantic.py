@@ -110,7 +110,7 @@ KINDS = {
     "two label images": "one of the two",
     "broken image": "can't be read",
     "broken labels": "can't be read",
-    "wrong label size": "20x24, the image is 24x20",
+    "wrong label size": "20x24, but the image is 24x20",
     "bad labels": "colours instead of class numbers",
 }
 
@@ -154,7 +154,7 @@ def test_what_was_not_given(folders, change, words):
         register_semantic("semantic_none_train", **given)
 
 
-@pytest.mark.parametrize(("text", "words"), [("", "no name"), ("a\nb\na\n", "'a' is there twice")])
+@pytest.mark.parametrize(("text", "words"), [("", "no class name"), ("a\nb\na\n", "'a' occurs twice")])
 def test_class_files(tmp_path, text, words):
     (tmp_path / "c.txt").write_text(text)
     with pytest.raises(DatasetError, match=words):
@@ -259,7 +259,7 @@ def test_class_files_of_any_encoding(tmp_path, encoding):
 )
 def test_class_files_that_are_no_text(tmp_path, content):
     (tmp_path / "c.txt").write_bytes(content)
-    with pytest.raises(DatasetError, match=r"c\.txt: (not a text file|no name)"):
+    with pytest.raises(DatasetError, match=r"c\.txt: (not a text file|it contains no class name)"):
         class_names(str(tmp_path / "c.txt"))
 
 

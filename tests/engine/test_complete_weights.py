@@ -33,7 +33,7 @@ def test_weights_for_evaluation(run, trained, tmp_path):
     run.load_weights("--eval-only")
     train.allow_incomplete = False
     names = list(run.cfg.dataset.class_names)
-    for stored, words in ((names[::-1], "in another order"), (["x", *names[1:]], "of other names")):
+    for stored, words in ((names[::-1], "their order differs"), (["x", *names[1:]], "their names differ")):
         atomic_save({"model": whole, "classes": {"names": stored}}, train.init_checkpoint)
         with pytest.raises(CheckpointError, match=rf"part\.pth: trained with other classes.*{words}"):
             run.load_weights("--eval-only")

@@ -215,7 +215,7 @@ WRONG = [  # key=value of the command line, and what the message says besides th
     ("model.pixel_mean=[1]", "pixel_std"),
     ("model.pixel_mean=abc", "list"),
     ("model.input_format=XYZ", "RGB"),
-    ("~train.max_iter", "taken away"),
+    ("~train.max_iter", "removed"),
     ("train.max_iter=1,2", "a single value"),
     ("+train.new=1", "no such key"),
     ("trian.max_iter=1", "did you mean train"),

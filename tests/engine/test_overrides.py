@@ -105,7 +105,7 @@ def test_other_values_are_read(override, key, value):
     "override", ["count=data (1)", "classes=données", "sizes=[a", "~name", "images=???", "--resume"]
 )
 def test_what_cannot_be_read_is_said(override):
-    with pytest.raises(ConfigError, match=r"quot|missing|taken away|options stand before") as caught:
+    with pytest.raises(ConfigError, match=r"quot|missing|removed|options must come before") as caught:
         apply_overrides(config(), [override])
     assert override.partition("=")[0].strip("~") in str(caught.value)
 

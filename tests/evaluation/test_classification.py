@@ -69,7 +69,7 @@ def test_a_stand_in_is_not_counted_twice(dataset):
 
 
 def test_wrong_number_of_classes(dataset):
-    with pytest.raises(ValueError, match="scores 3 classes, dataset 'scored_val' has 6"):
+    with pytest.raises(ValueError, match="scores 3 classes, but dataset 'scored_val' has 6"):
         ClassificationEvaluator(dataset).process([given(0, 0)], [{"scores": torch.ones(3) / 3}])
 
 

@@ -67,7 +67,7 @@ def test_sigmas(dataset):
     strict = evaluate(dataset, 2.0, keypoint_sigmas=[0.02] * 4)["keypoints"]["AP"]
     lenient = evaluate(dataset, 2.0, keypoint_sigmas=[0.2] * 4)["keypoints"]["AP"]
     assert strict < lenient
-    with pytest.raises(ValueError, match="has 4 keypoints, keypoint_sigmas has 3"):
+    with pytest.raises(ValueError, match="has 4 keypoints, but keypoint_sigmas has 3"):
         build_evaluator(dataset, keypoint_sigmas=[0.1] * 3)
 
 

@@ -69,8 +69,8 @@ def test_results_have_them_and_say_what_found_nothing(known, tmp_path):
     results = json.loads((tmp_path / "out/instances.json").read_text())
     assert [(r["image_id"], r["category_id"]) for r in results] == [("08", "d"), (10, "d"), ("seven", "d")]
     assert files.unmatched() == [
-        "1 images have no id of their own in it and got new ones; the first: new.png",
-        "2 of its images have no results",
+        "1 images have no unique id in the json and got new ones; the first is new.png",
+        "2 images of the json have no results",
     ]
 
 

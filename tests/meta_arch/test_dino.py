@@ -128,7 +128,7 @@ def test_without_denoising():
 def test_what_training_lacks_is_said():
     with pytest.raises(ValueError, match="'instances'.*training mapper"):
         dino()([{"image": record()["image"]}])
-    with pytest.raises(ValueError, match="no criterion"):
+    with pytest.raises(ValueError, match="without a criterion"):
         dino(criterion=None)([record()])
     with pytest.raises(ValueError, match=r"in_features and extra_levels give 2 levels"):
         dino(in_features=("p3", "p4"))

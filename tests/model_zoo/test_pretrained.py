@@ -94,7 +94,7 @@ def test_what_no_arguments_describe(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c.update(library="timm"), "of library 'timm'"),
+        (lambda c: c.update(library="timm"), "its library is 'timm'"),
         (lambda c: c.update(format=99), "format 99"),
         (lambda c: c.update(kind="spell"), "'spell'"),
         (lambda c: c.update(_target_="os.system"), "unknown key '_target_'"),
@@ -218,14 +218,14 @@ def test_a_detector_there_and_back(predictor, detector, hub, monkeypatch):
     assert again.metadata.thing_classes == predictor.metadata.thing_classes
     again.push_to_hub("org/detector")  # it remembers its config
     assert same(Predictor.from_pretrained("org/detector", "cpu").model, predictor.model)
-    with pytest.raises(ZooError, match="a detector: Predictor.from_pretrained"):
+    with pytest.raises(ZooError, match="a detector: load it with Predictor.from_pretrained"):
         model_zoo.from_pretrained(detector)
     with pytest.raises(ZooError, match="is not a config of this project"):
         predictor.save_pretrained(detector)
 
 
 def test_backbones_are_no_detectors(folder):
-    with pytest.raises(ZooError, match="a backbone: model_zoo.from_pretrained"):
+    with pytest.raises(ZooError, match="a backbone: load it with model_zoo.from_pretrained"):
         Predictor.from_pretrained(folder)
 
 

@@ -112,7 +112,7 @@ def test_without_a_quoted_number(published, coco, tmp_path, monkeypatch, capsys)
     assert run(coco, tmp_path / "out", "--weights", str(published)) == 0
     said = capsys.readouterr().out
     assert re.search(r"^box AP +[\d.]+ +none$", said, re.MULTILINE)
-    assert f"nobody quotes a number for {NAME} to compare with" in said
+    assert f"there is no quoted number to compare {NAME} with" in said
 
 
 def test_folders_that_lack_a_part(published, coco, tmp_path, refused):

@@ -107,7 +107,8 @@ def test_a_detector_takes_trunk_and_pyramid_whole(folder, tmp_path, caplog):
         report = load_pretrained(detector, tmp_path / "model_final.pth")
     assert not [k for k in report.missing if k.startswith("backbone.")] and not report.unexpected
     assert (
-        report.ignored and "pixel_mean [123.675, 116.28, 103.53] of RGB, the model has [120.0" in caplog.text
+        report.ignored
+        and "pixel_mean [123.675, 116.28, 103.53] of RGB, but the model has [120.0" in caplog.text
     )
     assert "pixel_std" not in caplog.text
 

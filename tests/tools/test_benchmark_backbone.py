@@ -245,7 +245,7 @@ def test_tables_have_a_column_a_size(faked):
     assert f"| seconds, Hiera-B / trunk | {reason} | {reason} |" in lines
     assert "| peak MiB, explicit | 300 | 300 |" in matrix(table.results["fp32"], "training")
     text = body(table.content())
-    assert "| GMACs of an image, dense | 6.4 | 16.4 |" in text
+    assert "| GMACs per image, dense | 6.4 | 16.4 |" in text
     assert "| gathering | 1.20 (1.00 to 1.30) | 1.05 |" in text
 
 

@@ -261,10 +261,10 @@ def test_what_was_measured_otherwise_is_not_mixed(tmp_path):
     journal.add(setting, result(2.0))
     again = calibrate.Journal(path, {"images": 3})
     assert again.results == {setting: result(2.0)} and again.done(setting)
-    with pytest.raises(calibrate.ConfigError, match="images: 3 there, 4 here.*--fresh"):
+    with pytest.raises(calibrate.ConfigError, match="images: 3 there and 4 here.*--fresh"):
         calibrate.Journal(path, {"images": 4})
     path.write_text("[1]")
-    with pytest.raises(calibrate.ConfigError, match="not a calibration of this tool"):
+    with pytest.raises(calibrate.ConfigError, match="not written by this tool"):
         calibrate.Journal(path, {})
 
 

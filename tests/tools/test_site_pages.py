@@ -9,7 +9,7 @@ from key_meanings import MEANINGS
 def test_keys_have_types_ranges_and_defaults():
     page = site_pages.config_page()
     assert "| `train.accumulate` | int, at least 1 | `1` |" in page
-    assert "| `dataloader.train.total_batch_size` | int, at least 1 |  | images of one step" in page
+    assert "| `dataloader.train.total_batch_size` | int, at least 1 |  | number of images per step" in page
     assert page.index("`train.max_iter`") < page.index("`model.pixel_mean`")
 
 

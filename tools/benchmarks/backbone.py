@@ -4,8 +4,8 @@ Compares fused with explicit attention, dense stage 3 with token gathering, migr
 compiled, activation checkpointing with none, and the trunk with networks of timm. Ratios of times come from
 one process per pair, its two sides in turns on the same inputs, medians over rounds; memory and profiles come
 from a process for each side. ``forward`` runs without gradients, with weights in the given type; ``training``
-is forward under autocast and backward. Trunk and pyramid together, but for the peers, which have no pyramid
-either.
+is forward under autocast and backward. Trunk and pyramid together, except for the peers, which have no
+pyramid either.
 
 ``--docs docs`` keeps the figures in docs/measured and writes the section of docs/benchmarks.md with its
 pictures from what was measured there on all devices; ``--cases`` without any only writes. ``--resume`` goes
@@ -177,7 +177,7 @@ class Table:
 
     Args:
         path: of the JSON, or None.
-        resume: keep what it has of the same setting on the same machine, but for failures.
+        resume: keep what it has of the same setting on the same machine, except failures.
 
     Raises:
         MeasurementError: it is of another setting or machine.
@@ -279,7 +279,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtypes", nargs="+", choices=("fp32", "bf16", "fp16"), default=DTYPES)
     parser.add_argument("--batch", type=int, default=default.batch)
     parser.add_argument("--rounds", type=int, default=default.rounds)
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch decides")
+    parser.add_argument("--threads", type=int, default=0, help="number of torch threads; 0: torch decides")
     parser.add_argument("--cases", nargs="*", choices=CASES, default=CASES)
     parser.add_argument(
         "--ways", nargs="+", choices=WAYS, default=WAYS, help="variants whose growth is measured"
@@ -288,16 +288,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window", type=int, default=default.window, help="side of the gathering windows, in tokens"
     )
-    parser.add_argument("--tokens", type=int, default=default.tokens, help="gathering tokens")
+    parser.add_argument("--tokens", type=int, default=default.tokens, help="number of gathering tokens")
     parser.add_argument(
         "--keep", type=float, default=default.keep, help="keep ratio of each drop of migration"
     )
     parser.add_argument("--backend", default=default.backend, help="backend of torch.compile")
     parser.add_argument(
-        "--kept-memory", action="store_true", help="on a CPU: freed memory stays with the process"
+        "--kept-memory", action="store_true", help="on a CPU, do not return freed memory to the system"
     )
     parser.add_argument("--resume", action="store_true", help="skip what the JSON file already contains")
-    parser.add_argument("--plot", type=Path, metavar="OUT", help="throughput against resolution, as PNG")
+    parser.add_argument(
+        "--plot", type=Path, metavar="OUT", help="also plot throughput against resolution, as PNG"
+    )
     parser.add_argument(
         "--docs", type=Path, metavar="FOLDER", help="documentation folder whose tables are updated"
     )

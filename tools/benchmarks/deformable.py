@@ -216,7 +216,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=Setting.width)
     parser.add_argument("--batch", type=int, default=Setting.batch)
     parser.add_argument("--rounds", type=int, default=Setting.rounds)
-    parser.add_argument("--dtype", default=Setting.dtype, help="auto, bf16, fp16 or fp32")
+    parser.add_argument("--dtype", default=Setting.dtype, help="type of the values: auto, bf16, fp16 or fp32")
     parser.add_argument(
         "--cases",
         nargs="+",

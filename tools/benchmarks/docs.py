@@ -22,7 +22,7 @@ TEXTS = {
     "peers": "seconds, {} / trunk",
     "checkpointing": "seconds, checkpointing {} / none",
     "memory": "peak MiB, {}",
-    "macs": "GMACs of an image, {}",
+    "macs": "GMACs per image, {}",
 }
 
 
@@ -68,7 +68,7 @@ def growth(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def body(found: Mapping[str, Any]) -> str:
-    """All that was measured on a device, but for targets."""
+    """All results measured on a device, without the targets."""
     setting = found["setting"]
     text = [
         f"{setting['variant']}, batch {setting['batch']}, rounds {setting['rounds']}, gathering with "

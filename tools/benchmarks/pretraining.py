@@ -131,7 +131,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="auto", help="auto, bf16, fp16 or fp32")
     parser.add_argument("--batch", type=int, default=Setting.batch)
     parser.add_argument("--rounds", type=int, default=Setting.rounds)
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch decides")
+    parser.add_argument("--threads", type=int, default=0, help="number of torch threads; 0: torch decides")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
 
 

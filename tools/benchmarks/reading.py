@@ -116,11 +116,15 @@ def measure(name: str, path: Path, processes: int) -> tuple[float, float, int]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", type=int, default=5000, help="COCO's validation set has 5,000")
-    parser.add_argument("--objects", type=int, default=7, help="an image; COCO has 7.3")
+    parser.add_argument(
+        "--images", type=int, default=5000, help="number of images; COCO's validation set has 5,000"
+    )
+    parser.add_argument("--objects", type=int, default=7, help="objects per image; COCO has 7.3")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="write the section of its benchmarks.md")
+    parser.add_argument(
+        "--docs", type=Path, metavar="FOLDER", help="also write the section into FOLDER/benchmarks.md"
+    )
 
 
 def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -137,10 +141,10 @@ def run(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         megabytes = path.stat().st_size / 1e6
     lines = [
         f"A json of {args.images} images and {args.images * args.objects} objects ({megabytes:.0f} MB), read "
-        f"by {args.processes} processes; medians of {args.rounds} rounds, in which the ways take turns; "
+        f"by {args.processes} processes; medians of {args.rounds} rounds, in which the methods alternate; "
         f"{machine(torch.device('cpu'))}.",
         "",
-        "| | seconds until all have it | memory of all processes, MiB |",
+        "| | seconds until all processes have it | memory of all processes, MiB |",
         "|---|---|---|",
     ]
     for name, rounds in found.items():

@@ -145,7 +145,7 @@ def markdown(results: dict[str, dict[str, Any]], args: argparse.Namespace, where
 def add_options(parser: argparse.ArgumentParser) -> None:
     default = ["pixel_base", "pixel_large", "mask_rcnn_base", "dino_base"]
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=default)
-    parser.add_argument("--steps", type=int, default=30, help="iterations")
+    parser.add_argument("--steps", type=int, default=30, help="number of iterations")
     parser.add_argument("--batch", type=int, default=0, help="images per step; 0: as in the recipe")
     parser.add_argument("--images", type=int, default=256, help="number of generated images")
     parser.add_argument("--workers", type=int, default=8)

@@ -160,13 +160,13 @@ EXAMPLES = (
         _ours("fast_itpn_nano", num_classes=10, pos_grid=(6, 6)),
     ),
     Example(
-        "iTPN on pixels, with a wider pyramid than the model's",
+        "iTPN pre-trained on pixels, with a wider pyramid than the model's",
         "itpn_base_pixel.pth",
         _itpn_pixel,
         _ours("itpn_nano", pyramid=True, fpn_dim=24, fpn_depth=1),
     ),
     Example(
-        "iTPN on CLIP: layer scale and relative positions, into a larger grid",
+        "iTPN pre-trained on CLIP: layer scale and relative positions, into a larger grid",
         "itpn_base_clip.pth",
         _itpn_clip,
         _ours(
@@ -180,13 +180,13 @@ EXAMPLES = (
         ),
     ),
     Example(
-        "HiViT, supervised, as a trunk",
+        "Supervised HiViT, loaded as a trunk",
         "hivit_base.pth",
         _hivit,
         _ours("itpn_nano", depths=(2, 2, 2)),
     ),
     Example(
-        "mmpretrain's iTPN: trunk and pyramid apart, twice the blocks of stages 1 and 2",
+        "mmpretrain's iTPN: trunk and pyramid stored separately, twice the blocks of stages 1 and 2",
         "itpn-pixel_hivit-base-p16_8xb512-amp-coslr-800e_in1k.pth",
         _mmpretrain,
         _ours("itpn_nano", pyramid=True, fpn_dim=24, fpn_depth=2, depths=(2, 2, 2)),
@@ -270,11 +270,11 @@ def _saved(content: Callable[[], Any]) -> Callable[[Path], None]:
 REFUSALS = (
     Refusal("cut off", "cut.pth", _cut),
     Refusal("one bit changed", "changed.pth", _changed),
-    Refusal("code in it", "code.pth", _saved(lambda: {"model": filled(fast_names()), "x": _Attack()})),
-    Refusal("compressed: a bomb could be", "compressed.pth", _compressed),
-    Refusal("few numbers viewed as many", "views.pth", _views),
+    Refusal("contains code", "code.pth", _saved(lambda: {"model": filled(fast_names()), "x": _Attack()})),
+    Refusal("compressed, as a decompression bomb would be", "compressed.pth", _compressed),
+    Refusal("a few numbers viewed as many", "views.pth", _views),
     Refusal("not a dict", "list.pth", _saved(lambda: [torch.zeros(3)])),
-    Refusal("no torch file", "page.pth", _page),
+    Refusal("not a torch file", "page.pth", _page),
     Refusal("another network", "resnet.pth", _saved(lambda: {"conv1.weight": torch.zeros(8, 3, 7, 7)})),
     Refusal("another size", "large.pth", _saved(lambda: filled(fast_names((16, 32, 64))))),
     Refusal("iTPN, not Fast-iTPN", "itpn.pth", _saved(lambda: filled(v1_names()))),

@@ -112,7 +112,8 @@ def shape_positions(build: Block, case: Block, weights: Outputs) -> tuple[int, i
 
 
 def load(model: nn.Module, weights: Outputs, missing: tuple[str, ...] = ()) -> None:
-    """Through the checkpoint key maps; whatever does not fit, but for ``missing`` beginnings, is an error."""
+    """Through the checkpoint key maps; anything that does not fit, except for ``missing`` beginnings, is an
+    error."""
     report = load_pretrained(model, weights)
     if [k for k in report.missing if not k.startswith(missing)] or report.unexpected or report.mismatched:
         raise CheckpointError(f"the weights do not fit the model\n{report}")

@@ -22,7 +22,7 @@ class Outcome:
     """How a call ended.
 
     Attributes:
-        kind: ``accepted`` (it returned), ``named`` (an error of use), ``raw`` (any other exception),
+        kind: ``accepted`` (it returned), ``named`` (a user error), ``raw`` (any other exception),
             ``crash`` (a signal ended it), ``hang`` (it took longer than allowed).
         text: the end of what it wrote.
     """

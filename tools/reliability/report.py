@@ -29,7 +29,7 @@ def markdown(found: dict[str, Any]) -> str:
         lines += ["", f"Signals to a process group: {signals['saved']} of {signals['signals']} runs saved."]
     if "inputs" in found:
         kinds = ("accepted", "named", *FAULTS)
-        head = "inputs|number|accepted|error of use|traceback|crash|hang|code executed"
+        head = "inputs|number|accepted|user error|traceback|crash|hang|code executed"
         lines += ["", *_head(head)]
         total: Counter[str] = Counter()
         for family, counts in sorted(found["inputs"].items()):

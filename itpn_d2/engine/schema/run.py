@@ -1,4 +1,4 @@
-"""The section ``train``, of trainings and of pre-trainings; its defaults stand here alone."""
+"""The section ``train`` of training and pre-training; its defaults are defined only here."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ class Amp(Section):
 
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     enabled: bool | None = Field(
-        default=None, description="Detectron2's name: false is fp32, true and null leave it to dtype"
+        default=None, description="Detectron2's key: false means fp32; true and null let dtype decide"
     )
 
 
@@ -27,13 +27,15 @@ class Ddp(Section):
     """``train.ddp``: arguments of torch's ``DistributedDataParallel``."""
 
     find_unused_parameters: bool = Field(
-        default=False, description="True: where a step does not use all parameters"
+        default=False, description="set it if some steps do not use all parameters"
     )
     gradient_as_bucket_view: bool = Field(
-        default=True, description="gradients lie in the buckets that are exchanged, which saves their memory"
+        default=True, description="gradients are views of the communication buckets, which saves memory"
     )
-    static_graph: bool = Field(default=False, description="every step uses the same parameters")
-    bucket_cap_mb: Positive | None = Field(default=None, description="null: 25")
+    static_graph: bool = Field(default=False, description="promise that every step uses the same parameters")
+    bucket_cap_mb: Positive | None = Field(
+        default=None, description="size of a communication bucket in MiB; null: 25"
+    )
     compress: Literal["none", "bf16"] = Field(
         default="none", description="bf16: gradients are exchanged in half precision"
     )
@@ -43,123 +45,136 @@ class Fsdp(Section):
     """Shards of a model."""
 
     shards: Count | None = Field(
-        default=None, description="hsdp: processes that share one copy; null: those of a machine"
+        default=None, description="hsdp: number of processes that share one copy; null: those of a machine"
     )
 
 
 class Profile(Section):
     """``train.profile``: iterations that torch's profiler records."""
 
-    steps: Number = Field(default=0, description="iterations that are recorded, 0: none")
-    start: Number = Field(default=10, description="the first of them, counted from the start of the process")
+    steps: Number = Field(default=0, description="number of iterations to record; 0: none")
+    start: Number = Field(
+        default=10, description="first recorded iteration, counted from the start of the process"
+    )
     memory: bool = False
 
 
 class Checkpoints(Section):
     """``train.checkpointer`` of a training."""
 
-    period: Count = Field(default=5000, description="iterations")
-    max_to_keep: Count | None = Field(default=3, description="null: all")
+    period: Count = Field(default=5000, description="iterations between checkpoints")
+    max_to_keep: Count | None = Field(default=3, description="number of checkpoints to keep; null: all")
     sharded: bool = Field(
         default=False,
-        description="with parallel=fsdp or hsdp: each process writes its shards, while the training goes on",
+        description="with parallel=fsdp or hsdp: each process writes its shards while training continues",
     )
 
 
 class Pictures(Section):
     """``train.visualize`` of a training: pictures of predictions."""
 
-    period: Number = Field(default=0, description="iterations, 0: never")
+    period: Number = Field(default=0, description="iterations between pictures; 0: never")
     images: Number = 8
 
 
 class _Run(Section):
-    """What trainings and pre-trainings share."""
+    """The keys that training and pre-training share."""
 
     output_dir: Text = "./output"
     overwrite: bool = Field(
         default=False, description="start anew in a folder with checkpoints, which are moved to earlier_<n>"
     )
     init_checkpoint: str | None = Field(
-        default="", description="a file or address of any kind; auto: the pre-training in the package"
+        default="",
+        description="checkpoint file or address to start from; auto: the pre-training in the package",
     )
-    device: Device = Field(default="auto", description="auto: cuda where there is one; cpu, cuda, cuda:N")
+    device: Device = Field(default="auto", description="auto (CUDA if available), cpu, cuda or cuda:N")
     amp: Amp = Amp()
     tf32: Literal["none", "convolutions", "all"] = Field(
         default="convolutions",
-        description="float32 products on a GPU that are rounded to TF32; all: of matrices too",
+        description="which float32 products are rounded to TF32 on a GPU; all: matrix products as well",
     )
     cudnn_benchmark: bool = Field(
-        default=False, description="cuDNN tries its algorithms out for every new size of images"
+        default=False, description="let cuDNN benchmark its algorithms for each new image size"
     )
     accumulate: Count = Field(
         default=1,
         description="micro-batches per step; the total batch stays dataloader.train.total_batch_size",
     )
-    clip_grad_norm: Positive | None = Field(default=None, description="null: gradients are not clipped")
+    clip_grad_norm: Positive | None = Field(
+        default=None, description="largest L2 norm of the gradients; null: no clipping"
+    )
     nan: Literal["stop", "skip"] = Field(
         default="stop",
-        description="a loss that is not finite ends the run; or leaves its step out, 9 in a row",
+        description="stop: a non-finite loss ends the run; skip: the step is skipped, at most 9 in a row",
     )
     ema: Ema = Ema()
     parallel: Literal["ddp", "fsdp", "hsdp"] = Field(
         default="ddp",
-        description="ddp: each process has the whole model; fsdp: a shard; hsdp: a shard of a copy",
+        description="ddp: each process holds the whole model; fsdp: a shard; hsdp: a shard of a copy",
     )
     ddp: Ddp = Ddp()
     fsdp: Fsdp = Fsdp()
     timeout_s: Positive = Field(
-        default=300.0, description="seconds a process waits for another in a step; 1800 in the first"
+        default=300.0,
+        description="seconds that a process waits for the others in a step; 1800 in the first step",
     )
-    log_period: Count = Field(default=20, description="iterations")
+    log_period: Count = Field(default=20, description="iterations between log lines")
     show_groups: bool = False
     compile: Literal["none", "blocks"] = Field(
         default="none", description="blocks: each block of a trunk, pyramid or decoder is compiled"
     )
     profile: Profile = Profile()
     count_flops: bool = Field(
-        default=False, description="count operations in the first step: tflops and mfu in the metrics"
+        default=False,
+        description="count the operations of the first step; adds tflops and mfu to the metrics",
     )
-    keep_freed_memory: bool = Field(default=True, description="on a CPU, see itpn_d2/engine/allocator.py")
+    keep_freed_memory: bool = Field(
+        default=True, description="on a CPU, do not return freed memory to the system, which is faster"
+    )
     seed: Seed = 42
 
 
 class Training(_Run):
     """``train`` of train_net.py."""
 
-    max_iter: Count = Field(default=90000, description="iterations")
+    max_iter: Count = Field(default=90000, description="number of iterations")
     checkpointer: Checkpoints = Checkpoints()
-    eval_period: Number = Field(default=5000, description="iterations, 0: never")
+    eval_period: Number = Field(default=5000, description="iterations between evaluations; 0: never")
     validation_loss: bool = False
     best_metric: Annotated[str, AfterValidator(metric)] = Field(
-        default="", description="whose best value keeps model_best.pth"
+        default="", description="metric whose best value is saved as model_best.pth"
     )
     visualize: Pictures = Pictures()
-    report: bool = Field(default=False, description="a page about each evaluation: report.html")
+    report: bool = Field(default=False, description="write an HTML page about each evaluation, report.html")
 
 
 class EpochCheckpoints(Section):
     """``train.checkpointer`` of a pre-training, which counts epochs."""
 
-    epochs: Annotated[float, Field(ge=0)] = Field(default=20, description="0: at the end only")
-    max_to_keep: Count | None = Field(default=3, description="null: all")
+    epochs: Annotated[float, Field(ge=0)] = Field(
+        default=20, description="epochs between checkpoints; 0: only at the end"
+    )
+    max_to_keep: Count | None = Field(default=3, description="number of checkpoints to keep; null: all")
     sharded: bool = Field(
         default=False,
-        description="with parallel=fsdp or hsdp: each process writes its shards, while the training goes on",
+        description="with parallel=fsdp or hsdp: each process writes its shards while training continues",
     )
 
 
 class EpochPictures(Section):
     """``train.visualize`` of a pre-training: pictures of reconstructions."""
 
-    epochs: Annotated[float, Field(ge=0)] = Field(default=20, description="0: never")
+    epochs: Annotated[float, Field(ge=0)] = Field(default=20, description="epochs between pictures; 0: never")
     images: Number = 8
 
 
 class Neighbours(Section):
     """k-NN on labelled images while pre-training."""
 
-    epochs: Annotated[float, Field(ge=0)] = Field(default=0, description="0: never")
+    epochs: Annotated[float, Field(ge=0)] = Field(
+        default=0, description="epochs between measurements; 0: never"
+    )
     train: str | None = None
     test: str | None = None
     image_size: Pixels | None = None
@@ -180,8 +195,10 @@ class Pretraining(_Run):
 
     output_dir: Text = "./output/pretrain"
     epochs: Count = 1600
-    max_iter: Count | None = Field(default=None, description="follows from the epochs")
-    base_lr: Positive | None = Field(default=1.5e-4, description="per 256 images; null: optimizer.lr")
+    max_iter: Count | None = Field(default=None, description="computed from train.epochs")
+    base_lr: Positive | None = Field(
+        default=1.5e-4, description="learning rate for a batch of 256 images; null: optimizer.lr is used"
+    )
     progressive: list[Stage] | None = Field(
         default=None, description="[{epoch: 0, size: 128, batch: 4096}, {epoch: 300, size: 192}, ...]"
     )

@@ -59,10 +59,10 @@ class Loader(Call):
     mapper: Given = {}
     total_batch_size: Count = 16
     reference_batch: Count | None = Field(
-        default=None, description="images of a step that the learning rate is for; null: for any number"
+        default=None, description="batch size for which the learning rate was chosen; null: it is not scaled"
     )
     reference_rule: Rule = Field(
-        default="linear", description="what the rate follows where the batch is another; or sqrt"
+        default="linear", description="how the rate is scaled with the batch size: linear or sqrt"
     )
     batch_size: Count = 1
     num_workers: Workers = 2
@@ -76,7 +76,9 @@ class Loader(Call):
 class Dataloader(Section):
     """``dataloader`` of a training."""
 
-    decoder: Decoder = Field(default="auto", description="see docs/data.md")
+    decoder: Decoder = Field(
+        default="auto", description="library that decodes and resizes images; see docs/data.md"
+    )
     image: Image = Image()
     test_views: Views = Views()
     train: Loader
@@ -91,10 +93,10 @@ class Images(Section):
     view: Call
     total_batch_size: Count
     reference_batch: Count | None = Field(
-        default=None, description="images of a step that the learning rate is for; null: for any number"
+        default=None, description="batch size for which the learning rate was chosen; null: it is not scaled"
     )
     reference_rule: Rule = Field(
-        default="linear", description="what the rate follows where the batch is another; or sqrt"
+        default="linear", description="how the rate is scaled with the batch size: linear or sqrt"
     )
     num_workers: Workers = 0
 
@@ -102,7 +104,9 @@ class Images(Section):
 class PretrainDataloader(Section):
     """``dataloader`` of a pre-training."""
 
-    decoder: Decoder = Field(default="auto", description="see docs/data.md")
+    decoder: Decoder = Field(
+        default="auto", description="library that decodes and resizes images; see docs/data.md"
+    )
     train: Images
 
 
@@ -169,8 +173,10 @@ class Multiplier(Call):
 class Schedule(Call):
     """``lr_multiplier``: a schedule with a warm-up before it."""
 
-    scheduler: Multiplier | None = Field(default=None, description="of the learning rate, over the run")
-    warmup_length: Share = Field(default=0.0, description="share of the run")
+    scheduler: Multiplier | None = Field(
+        default=None, description="schedule of the learning rate over the run"
+    )
+    warmup_length: Share = Field(default=0.0, description="length of the warm-up, as a fraction of the run")
     warmup_factor: Share = 0.0
 
 
@@ -203,7 +209,7 @@ class RoIHeads(Call):
 
 
 class Model(Call):
-    """Of Detectron2's parts, the numbers that they compute with without looking at them."""
+    """Numbers of Detectron2's parts, which Detectron2 itself does not check."""
 
     proposal_generator: Proposals | None = None
     roi_heads: RoIHeads | None = None

@@ -1,4 +1,4 @@
-"""An evaluator that sees what the others see, and makes a page of it."""
+"""An evaluator that receives the same outputs as the others and makes a page about them."""
 
 import contextlib
 import io
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 
 class ReportEvaluator(DatasetEvaluator):
-    """Goes along with the evaluator of a dataset; :meth:`write` then makes the page. What goes wrong in it is
-    logged, and costs the evaluation nothing.
+    """Runs alongside the evaluator of a dataset; :meth:`write` then makes the page. Its errors are logged and
+    do not affect the evaluation.
 
     Instances get precision-recall curves, AP by class and size, and confusions; semantic maps IoU by class
     and confusions; panoptic maps PQ by class; all of them the images on which it went best and worst. Other
@@ -62,7 +62,7 @@ class ReportEvaluator(DatasetEvaluator):
         self._broken = False
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
-        """Collect what was found in some images; an error is logged, and ends the collecting."""
+        """Collect the outputs for some images; an error is logged and ends the collection."""
         if self._broken:
             return
         try:
@@ -112,12 +112,12 @@ class ReportEvaluator(DatasetEvaluator):
 
         Args:
             metrics: nested, as the evaluation gave them.
-            facts: what it is about, by name: model, weights, ...
+            facts: the subject of the page, by name: model, weights, ...
         """
         try:
             sections = [metric_section(metrics)]
             if self._broken:
-                note = "What the model gave could not be collected: the log has the reason."
+                note = "The outputs of the model could not be collected; the log gives the reason."
                 sections.append(Section("Incomplete", note=note))
             elif self._results or self._kinds:
                 sections += self._detections()

@@ -1,4 +1,5 @@
-"""What an evaluation of boxes, masks or keypoints says beyond one AP: curves, classes, sizes, confusions."""
+"""Details of an evaluation of boxes, masks or keypoints beyond a single AP: curves, classes, sizes,
+confusions."""
 
 import contextlib
 import copy
@@ -36,7 +37,7 @@ class Precision:
 
 @dataclass
 class Matches:
-    """Who was taken for whom, with detections of at least the report's score and overlap.
+    """Confusions between classes, for detections of at least the report's score and overlap.
 
     Attributes:
         confusion: ``(K + 1, K + 1)`` counts; rows are true classes and last what is no object, columns

@@ -97,7 +97,7 @@ def detection_sections(
         columns = list(found.rows[0])
         section = Section(
             f"{_TITLES[kind]}: AP by class and size",
-            "small: below 32x32 pixels of the image, large: from 96x96 on. A dash: nothing to find.",
+            "Small: below 32x32 pixels of the image; large: from 96x96 pixels. A dash: no such object.",
             columns,
             found.rows,
             figures,
@@ -138,7 +138,7 @@ def detection_sections(
             text = f"{Path(records[image]['file_name']).name}: F1 {f1:.2f}, mean IoU {overlap:.2f}"
             found_here = [r for r in results if r["image_id"] == image]
             pictures.append((_pair(records[image], found_here, names, metadata, score_threshold), text))
-        sections.append(Section(title, f"By F1 of {what} and the right class.", figures=pictures))
+        sections.append(Section(title, f"Ranked by the F1 of {what} with the right class.", figures=pictures))
     return sections
 
 
@@ -169,7 +169,7 @@ def semantic_sections(counts: SemanticCounts, records: Mapping[str, Record], met
         Section("Classes of pixels", "", ["name", "share", "IoU", "accuracy"], rows, bars),
         Section(
             "Confusion of pixels",
-            "Percent of the true pixels of a class.",
+            "In percent of the true pixels of a class.",
             figures=[(confusion, "True class by predicted class")],
         ),
     ]
@@ -182,14 +182,16 @@ def semantic_sections(counts: SemanticCounts, records: Mapping[str, Record], met
         gap = np.full((len(panels[0]), 4, 3), 255, np.uint8)
         return np.concatenate((panels[0], gap, panels[1]), 1)
 
-    return sections + _ranked(counts.ranking, "mIoU", "By mean IoU of the classes in the image.", pair)
+    return sections + _ranked(
+        counts.ranking, "mIoU", "Ranked by the mean IoU of the classes in the image.", pair
+    )
 
 
 def panoptic_sections(counts: PanopticCounts, records: Mapping[str, Record], metadata: Any) -> list[Section]:
     """PQ by class, best and worst images."""
     rows = counts.rows()
     if not rows:
-        return [Section("Segments", note="There is no segment, and none was found.")]
+        return [Section("Segments", note="The images have no segments, and none was found.")]
     plain = ("segments", "matched", "missed", "wrong")
     note = "PQ = SQ x RQ: the mean IoU of matched segments, and the F1 of matching them (IoU above 0.50)."
     bars = [(class_bars(rows, "PQ"), "PQ of each class")]
@@ -199,7 +201,10 @@ def panoptic_sections(counts: PanopticCounts, records: Mapping[str, Record], met
         return segmentation_grid([records[file]], [prediction], metadata, 1, _SIDE)
 
     section = Section("Segments: PQ by class", note, list(rows[0]), rows, bars, plain)
-    return [section, *_ranked(counts.ranking, "PQ", "By mean PQ of the classes in the image.", pair)]
+    return [
+        section,
+        *_ranked(counts.ranking, "PQ", "Ranked by the mean PQ of the classes in the image.", pair),
+    ]
 
 
 def _ranked(

@@ -70,7 +70,9 @@ class PanopticCounts:
             ValueError: their sizes differ.
         """
         if truth[0].shape != found[0].shape:
-            raise ValueError(f"{file}: predicted {found[0].shape} pixels, labels have {truth[0].shape}")
+            raise ValueError(
+                f"{file}: predicted {found[0].shape} pixels, but the labels have {truth[0].shape}"
+            )
         own = _image_tallies(truth, found)
         for key, tally in own.items():
             self._tallies[key].add(tally)

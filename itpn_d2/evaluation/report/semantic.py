@@ -43,7 +43,9 @@ class SemanticCounts:
             ValueError: their sizes differ.
         """
         if labels.shape != predicted.shape:
-            raise ValueError(f"{file}: predicted {predicted.shape} pixels, labels have {labels.shape}")
+            raise ValueError(
+                f"{file}: predicted {predicted.shape} pixels, but the labels have {labels.shape}"
+            )
         count = len(self.names)
         seen = (labels != self.ignored) & (labels < count)
         pairs = np.bincount(count * labels[seen].astype(np.int64) + predicted[seen], minlength=count**2)

@@ -108,13 +108,13 @@ class Decoder(nn.Module):
             x: ``(B, Q, C)`` contents of the queries.
             anchors: ``(B, Q, 4)`` float32, logits of their boxes (x, y, w, h).
             memory: ``(B, S, C)``.
-            blocked: ``(Q, Q)``, True where a query may not see another.
-            unused: ``(B, Q)``, True for queries that nobody may see.
+            blocked: ``(Q, Q)``, True where a query may not attend to another.
+            unused: ``(B, Q)``, True for queries that are masked from attention.
 
         Returns:
             Of each layer: states ``(B, Q, C)``, normed for the heads, and boxes ``(B, Q, 4)``. A layer's box
-            depends on its own shift and on that of the layer before, which so learns from what comes of it
-            ("look forward twice"); gradients go no further back.
+            depends on its own shift and on that of the layer before, which therefore also learns from the
+            result ("look forward twice"); gradients go no further back.
         """
         states, boxes = [], []
         before = anchors

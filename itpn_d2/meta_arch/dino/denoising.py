@@ -1,7 +1,7 @@
-"""De-noising: further queries that start from noisy objects and shall find them (DN-DETR, DINO).
+"""De-noising: additional queries that start from noisy objects and are trained to find them (DN-DETR, DINO).
 
 They come in groups. A group has a little noisy and, if it is contrastive, a very noisy query for each object:
-the first shall find it, the second shall find nothing.
+the first is trained to find it, the second to find nothing.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ class NoisyQueries:
     Attributes:
         content: ``(B, N, C)``.
         anchors: ``(B, N, 4)`` logits of boxes.
-        blocked: ``(N + Q, N + Q)``, True where a query may not see another: matching queries see no noisy
-            ones, which know the truth, and groups do not see each other.
+        blocked: ``(N + Q, N + Q)``, True where a query may not see another: matching queries do not attend to
+            noisy ones, which know the ground truth, and groups do not attend to each other.
         unused: ``(B, N + Q)``, True for queries that only fill up an image with fewer objects than another;
-            nobody sees them, so that an image's losses do not depend on its batch.
+            they are masked from attention, so that an image's losses do not depend on its batch.
         matches: of each image: queries among the N, and the objects that they come from; on the CPU, like
             those of the matcher.
         groups: how often each object occurs in ``matches``.

@@ -1,4 +1,5 @@
-"""DINO (ICLR'23): a detector without anchors and suppression, as a Detectron2 meta-architecture."""
+"""DINO (ICLR'23): a detector without anchors and non-maximum suppression, as a Detectron2
+meta-architecture."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,28 +33,28 @@ class DINO(nn.Module):
     Args:
         backbone: any of Detectron2's. Where its ``forward`` takes ``image_sizes``, as ours does, it learns
             which part of each image is padding.
-        encoder, decoder: of the width of each other; their levels are ``in_features`` and ``extra_levels``.
-        num_queries: most objects that can be found in an image.
+        encoder, decoder: both of the same width; their levels are ``in_features`` and ``extra_levels``.
+        num_queries: largest number of objects that can be found in an image.
         criterion: needed in training only.
-        denoising: arguments of :class:`~.denoising.Denoising` but the first two; None: trained without.
+        denoising: arguments of :class:`~.denoising.Denoising` except the first two; None: training without
+            de-noising.
         in_features, extra_levels, groups: see :class:`~.neck.Neck`.
         two_stage: queries start as the best cells of the encoder. If not, contents and boxes are learnt (Mask
             DINO's recipe for ADE20K).
-        learnt_queries: contents are learnt also with two stages, where the cells give boxes only ("mixed
-            query selection"); if not, queries start as the cells themselves. None: learnt in DINO, not in
-            Mask DINO.
-        shared_encoder_heads: the encoder is judged by the decoder's heads, after the decoder's norm (Mask
-            DINO's code); if not, by heads of its own (ours, DINO).
+        learnt_queries: contents are learnt also with two stages, in which the cells only give the boxes
+            ("mixed query selection"); if not, queries start as the cells themselves. None: learnt in DINO,
+            not in Mask DINO.
+        shared_encoder_heads: the encoder uses the decoder's heads, after the decoder's norm (Mask DINO's
+            code); if not, it has its own heads (ours, DINO).
         coarsest_first: see :class:`~.selection.QuerySelection`.
         no_object: class heads have one more number, for no object, as a cross-entropy over classes needs.
         checkpointing: layers that are recomputed in the backward pass, parts ``encoder`` and ``decoder``: see
             :func:`~itpn_d2.backbone.checkpointing.set_checkpointing`.
         deformable: form of the deformable attention: ``auto``, ``torch`` or ``triton``.
-        reference: whose rules hold where ours are better than those of a published implementation: see
-            :mod:`.reference`. None: ours.
+        reference: the published implementation whose rules replace ours, see :mod:`.reference`; None: ours.
         test_topk_per_image: detections of an image. COCO's evaluation takes 100 of each class.
         pixel_mean, pixel_std: of the input's channels, 0..255.
-        input_format: order of the channels; says only what the means belong to.
+        input_format: order of the channels to which the means belong; channels are not reordered.
 
     Raises:
         ValueError: the encoder's levels and width are not those of ``in_features``, ``extra_levels`` and the
@@ -113,7 +114,9 @@ class DINO(nn.Module):
         )
         columns = num_classes + no_object
         if shared_encoder_heads and not decoder.share_heads:
-            raise ValueError("shared_encoder_heads: the decoder has a head for each layer; share_heads=True")
+            raise ValueError(
+                "shared_encoder_heads needs decoder.share_heads=True: each decoder layer has its own head"
+            )
         self.selection = None
         if two_stage:
             self.selection = QuerySelection(dim, columns, not shared_encoder_heads, coarsest_first)
@@ -138,7 +141,7 @@ class DINO(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is, and where batches are sent."""
+        """The device of the model, to which batches are sent."""
         return self.pixel_mean.device
 
     def forward(self, batch: list[dict[str, Any]]) -> Any:
@@ -161,8 +164,8 @@ class DINO(nn.Module):
         return self.inference(self.detect(images), batch, images)
 
     def detect(self, images: ImageList) -> Predictions:
-        """What the last layer says of each query: a network of fixed steps, whose results
-        :meth:`inference` sorts out."""
+        """The predictions of the last layer for each query: a network with fixed steps, whose results
+        :meth:`inference` selects from."""
         selected, memory, geometry, finest = self.encode(images)
         return self.decode(selected, None, memory, geometry, finest)[-1]
 
@@ -175,7 +178,7 @@ class DINO(nn.Module):
         selected, memory, geometry, finest = self.encode(images)
         targets = self.targets(batch, images)
         if self.criterion is None:
-            raise ValueError(f"{type(self).__name__} has no criterion to be trained with")
+            raise ValueError(f"{type(self).__name__} can't be trained without a criterion")
         noisy = None
         if self.denoising is not None:
             noisy = self.denoising(targets, selected.anchors.shape[1], self.reference)
@@ -206,8 +209,8 @@ class DINO(nn.Module):
         geometry: Geometry,
         finest: Tensor | None,
     ) -> list[Predictions]:
-        """What each layer says of all queries, the noisy ones first; in front of the layers, in training,
-        what the queries start with, where that is judged too (:meth:`initial`).
+        """The predictions of each layer for all queries, the noisy ones first; in training, they are preceded
+        by the initial predictions if these have a loss (:meth:`initial`).
 
         Args:
             memory: ``(B, S, C)``, the encoder's cells of all levels.
@@ -253,20 +256,20 @@ class DINO(nn.Module):
         return features_of(self.backbone, images, self._tells_sizes)
 
     def finest(self, features: dict[str, Tensor], memory: Tensor, geometry: Geometry) -> Tensor | None:
-        """What masks are predicted on; here nothing.
+        """The map that masks are predicted on; here none.
 
         Args:
             features: the backbone's maps, ``(B, C, h, w)`` each.
-            memory: ``(B, S, C)``.
+            memory: ``(B, S, C)``, the encoder's cells of all levels.
         """
         return None
 
     def select(
         self, memory: Tensor, geometry: Geometry, finest: Tensor | None, images: ImageList
     ) -> Selected:
-        """The cells that queries start from; of one stage what is learnt.
+        """The cells that queries start from; with one stage, the learnt queries.
 
-        ``memory`` is ``(B, S, C)``; chosen are ``num_queries`` of the S cells.
+        ``memory`` is ``(B, S, C)``; ``num_queries`` of the S cells are chosen.
         """
         if self.selection is None:
             content, anchors = (x.weight.expand(len(memory), -1, -1) for x in (self.content, self.anchors))
@@ -289,7 +292,7 @@ class DINO(nn.Module):
         return content.expand(len(selected.anchors), -1, -1), selected.anchors.detach()
 
     def initial(self, x: Tensor, anchors: Tensor, finest: Tensor | None) -> Predictions | None:
-        """What queries say before the first layer, where that has losses; here it has none.
+        """The predictions of the queries before the first layer, if they have losses; here they have none.
 
         Args:
             x: ``(B, Q, C)``, contents.
@@ -298,12 +301,12 @@ class DINO(nn.Module):
         return None
 
     def predict(self, states: Tensor, boxes: Tensor, finest: Tensor | None, layer: int = -1) -> Predictions:
-        """What a layer's states say.
+        """The predictions from a layer's states.
 
         Args:
             states: ``(B, Q, C)``, after the decoder's norm.
             boxes: ``(B, Q, 4)``, as in :class:`~.structures.Targets`.
-            layer: whose class head judges, where each has one.
+            layer: the layer whose class head is used, if each layer has its own.
         """
         return Predictions(self.decoder.head(self.class_head, layer)(states), boxes)
 

@@ -1,4 +1,4 @@
-"""Which query shall find which object: the cheapest assignment one to one (DETR)."""
+"""Which query is trained to find which object: the cheapest one-to-one assignment (DETR)."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ class HungarianMatcher:
     """Assigns queries to objects, by class (focal form), distance and overlap of boxes.
 
     Costs are computed in float32 also under mixed precision. Degenerate boxes, in predictions or truth, are
-    no error: what comes out as no number counts as the worst.
+    no error: costs that are not a number count as the worst.
 
     Args:
         class_cost, box_cost, giou_cost: weights of the three.

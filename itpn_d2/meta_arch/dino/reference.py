@@ -1,8 +1,8 @@
-"""Rules of the published implementations where ours are the better ones.
+"""Rules of the published implementations that differ from ours, where ours are better.
 
 Networks that were trained with such a rule have learnt from it, so a published checkpoint, and a test against
 one, needs it: ``reference="detrex" | "dino" | "maskdino"``. It is never the default. Choices that are merely
-different are options of the part which they concern; ``docs/dino.md`` lists both kinds.
+different are options of the part that they concern; ``docs/dino.md`` lists both kinds.
 """
 
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ class Reference:
             which need no bound.
         boxes_of_empty_masks: a query whose mask is empty starts with what the formula of a box around a mask
             makes of nothing. Ours: with the box of its token.
-        unused_hidden: nobody sees de-noising queries that only fill up an image with fewer objects than
-            another. If not, those of their group see them.
-        batch_results: final boxes are fractions of the padded batch. With detrex, which does not tell padding
-            apart either, they are taken for fractions of the image all the same.
-        clip_boxes: boxes that are found end where the image ends.
-        drop_empty: what is found without an area, a box or a mask, is left out.
+        unused_hidden: de-noising queries that only fill up an image with fewer objects than another are
+            masked from attention. If not, the queries of their group attend to them.
+        batch_results: final boxes are fractions of the padded batch. With detrex, which does not distinguish
+            padding either, they are still taken as fractions of the image.
+        clip_boxes: predicted boxes are clipped to the image.
+        drop_empty: boxes without an area and instances without a mask are left out.
     """
 
     name: Name | None = None
@@ -53,7 +53,7 @@ class Reference:
     drop_empty: bool = True
 
     def sees_padding(self, training: bool) -> bool:
-        """Whether images and their padding are told apart."""
+        """Whether padding is distinguished from the images."""
         return self.padding_in_training if training else self.padding_in_evaluation
 
 
@@ -95,7 +95,7 @@ _BY_NAME = {"detrex": _DETREX, "dino": _DINO, "maskdino": _MASK_DINO}
 
 
 def reference_of(rules: "Reference | Name | None") -> Reference:
-    """The rules of a name (None: ours); rules pass through.
+    """The rules of that name (None: ours); a :class:`Reference` is returned as it is.
 
     Raises:
         ValueError: there are no rules of that name.

@@ -17,7 +17,7 @@ _BORDER = 0.01  # centres closer to the image's border propose nothing
 
 @dataclass(frozen=True)
 class Selected:
-    """Where queries start: the best cells of each image, or what is learnt.
+    """Where queries start: the best cells of each image, or learnt queries.
 
     Attributes:
         tokens: ``(B, K, C)`` their features.
@@ -38,7 +38,7 @@ class QuerySelection(nn.Module):
     Padding and the image's very border propose nothing, unless there are too few other cells.
 
     Args:
-        heads: has heads of its own; if not, it is given those of the decoder's layers, as in Mask DINO.
+        heads: has its own heads; if not, it is given those of the decoder's layers, as in Mask DINO.
         coarsest_first: the smallest proposals are those of the coarsest level, as in Mask DINO's code.
     """
 
@@ -66,7 +66,7 @@ class QuerySelection(nn.Module):
         """
         if self.class_head is not None and self.box_head is not None:
             heads = self.class_head, self.box_head
-        assert heads is not None, "a selection without heads of its own is given some"
+        assert heads is not None, "a selection without its own heads must be given those of the decoder"
         classes, boxes = heads
         proposals, silent = self.propose(geometry, rules)
         tokens = self.norm(self.proj(memory.masked_fill(silent[..., None], 0)))

@@ -1,11 +1,11 @@
-"""What is handed around: targets and predictions, and boxes as numbers without bounds."""
+"""The data passed between the parts: targets, predictions, and boxes as logits."""
 
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-# of an image: numbers of queries, and of the targets that they shall find
+# of an image: numbers of queries, and of the targets that they are trained to find
 Match = tuple[Tensor, Tensor]
 
 
@@ -29,7 +29,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class MaskLogits:
-    """Masks of a layer as what they are made of, since all of them together would fill the memory.
+    """Masks of a layer as the factors of their product, since all masks together would fill the memory.
 
     Attributes:
         embeddings: ``(B, Q, C)``.
@@ -48,7 +48,7 @@ class MaskLogits:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one layer says about a batch.
+    """The predictions of one layer for a batch.
 
     Attributes:
         logits: ``(B, Q, num_classes)``, for a sigmoid each.

@@ -1,8 +1,8 @@
 """Mask DINO: what it has beyond :mod:`itpn_d2.meta_arch.dino`.
 
-``pixel_features`` are what masks are predicted on, ``targets`` makes masks of any truth, ``matcher`` and
-``criterion`` judge them, ``inference`` turns them into instances, semantic maps and panoptic maps;
-``mask_dino`` is the whole.
+``pixel_features`` are the map on which masks are predicted, ``targets`` makes masks from any kind of ground
+truth, ``matcher`` and ``criterion`` compute their losses, ``inference`` turns them into instances, semantic
+maps and panoptic maps; ``mask_dino`` is the whole model.
 """
 
 from .criterion import MaskCriterion

@@ -28,7 +28,7 @@ class MaskDINO(DINO):
     Queries start as the best cells themselves, and with boxes around the masks that those cells predict.
 
     Args:
-        task: what it is trained for, and what evaluation gives: ``instance`` gives ``instances``;
+        task: the task of training, and the kind of results: ``instance`` gives ``instances``;
             ``semantic`` gives ``sem_seg``; ``panoptic`` gives ``panoptic_seg``, and the other two as well.
         num_classes: of the instances, or of the semantic task.
         num_semantic_classes: for the panoptic task, all things as one and each kind of stuff, in the way of
@@ -38,8 +38,8 @@ class MaskDINO(DINO):
         box_init: queries start with boxes around their cells' masks: ``bitmask`` to the ends of the last
             cells, ``mask2box`` to their beginnings (Mask DINO's faster form, of its published R50); or, with
             ``no``, with the boxes of the cells. Learnt boxes stay as they are.
-        initial_prediction: what queries say before the first layer has losses like a layer (Mask DINO's
-            code).
+        initial_prediction: the predictions of the queries before the first layer have losses like those of a
+            layer (Mask DINO's code).
         norm_twice: heads of classes and masks norm the normed states again (Mask DINO's code).
         score_threshold, overlap_threshold: of a panoptic segment.
         transform_scores, temperature: for semantic and panoptic maps, scores of classes are sharpened by a
@@ -174,7 +174,7 @@ class MaskDINO(DINO):
         return self._judge(self.decoder.norm(x), anchors.sigmoid(), finest)
 
     def predict(self, states: Tensor, boxes: Tensor, finest: Tensor | None, layer: int = -1) -> Predictions:
-        """What a layer's states ``(B, Q, C)`` say: classes, boxes and masks."""
+        """The predictions from a layer's states ``(B, Q, C)``: classes, boxes and masks."""
         states = self.decoder.norm(states) if self.norm_twice else states
         return self._judge(states, boxes, finest, layer)
 

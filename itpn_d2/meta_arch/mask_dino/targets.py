@@ -63,8 +63,8 @@ def _instances(record: dict[str, Any], size: Size, device: torch.device) -> Targ
     instances = _needed(record, "instances")
     if not instances.has("gt_masks") and len(instances):
         raise ValueError(
-            f"{record.get('file_name', 'a record')} has no masks to learn from: give the data segmentations, "
-            f"and leave dataloader.train.mapper.use_instance_mask on"
+            f"{record.get('file_name', 'a record')} has no masks to learn from: use data with "
+            f"segmentations, and keep dataloader.train.mapper.use_instance_mask=True"
         )
     height, width = instances.image_size
     found = instances.gt_masks if instances.has("gt_masks") else torch.zeros(0, height, width)

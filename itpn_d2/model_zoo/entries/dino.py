@@ -9,8 +9,8 @@ from .nano import OURS, PIXELS
 
 _CLIP = "CLIP-L/14 distilled on ImageNet-1K, 1600 epochs"
 _PIXELS = "pixels of dropped patches"
-_OWN = "For your own data, which give the classes."
-_OURS = "Cut down for CPUs; the size is ours, not the papers'."
+_OWN = "For your own data, from which the classes are taken."
+_OURS = "Reduced for CPUs; the size is ours, not the papers'."
 # The numbers of the Fast-iTPN paper stand in docs/dino.md: its settings are not known.
 _JITTER = ("lsj1024_1x", "lsj1024_3x", "lsj1536_1x", "lsj1536_3x")
 

@@ -41,7 +41,7 @@ PRETRAINED = {
         "fast_itpn_large_1600e_1k.pt", "16uybbJ23Fp7lnGNYL5I198glHGhwn_y2", "1wbnbBkjHIUgHS_1okxMHCg?pwd=itpn"
     ),
 }
-# the README gives it no name; whether it holds a classifier is said by the loader
+# the README gives it no name; the loader reports whether it holds a classifier
 BASE_21K = official(
     "fast_itpn_base_21k.pt", "1ddGbBm46FiUdNs9HPSepokhuOKhEnBdV", "1kkX2E5Z4VwQ4joYvLyebnQ?pwd=itpn"
 )
@@ -57,8 +57,8 @@ _TOP1 = {
     ("base", 512): 88.5,
     ("large", 640): 89.5,
 }
-_NOTES = {("base", 512): "With ImageNet-21K in between the authors have 88.75."}
-_DETECTOR = "The authors published no such detector: their numbers are of DINO and MaskDINO."
+_NOTES = {("base", 512): "With an intermediate fine-tuning on ImageNet-21K the authors report 88.75."}
+_DETECTOR = "The authors published no such detector: their numbers are for DINO and Mask DINO."
 
 ENTRIES = (
     *(
@@ -79,7 +79,7 @@ ENTRIES = (
         IMAGENET,
         _CLIP,
         start=PRETRAINED["base"],
-        note="Trains the head alone, on frozen features.",
+        note="Trains only the head, on frozen features.",
     ),
     *(
         Entry(
@@ -112,7 +112,7 @@ ENTRIES = (
             IMAGENET,
             _CLIP,
             start=PRETRAINED[size],
-            note="For your own COCO json, which gives the classes.",
+            note="For your own COCO json, from which the classes are taken.",
         )
         for kind in ("mask", "faster")
         for size in SIZES
@@ -130,7 +130,11 @@ ENTRIES = (
     ),
     *(
         Entry(
-            f"Pretrain/{method}_fast_itpn_{size}.py", "pretraining", IMAGENET, what, note="Settings are ours."
+            f"Pretrain/{method}_fast_itpn_{size}.py",
+            "pretraining",
+            IMAGENET,
+            what,
+            note="The settings are ours.",
         )
         for method, what in {
             "pixel_mim": "pixels of dropped patches, 1600 epochs",
@@ -144,6 +148,6 @@ ENTRIES = (
         "pretraining",
         IMAGENET,
         "HOG at 128, 160 and 192 pixels, 800 epochs",
-        note="Settings are ours.",
+        note="The settings are ours.",
     ),
 )

@@ -39,9 +39,9 @@ OTHER_WEIGHTS = (
 _ON_VIT = "FastMIM: HOG at 128 pixels, 800 epochs"
 _ON_SWIN = "FastMIM: HOG at 128 pixels, 400 epochs"
 _CLASSIFIED = "and 100 epochs of classification"
-_OWN = "For your own data, which give the classes."
+_OWN = "For your own data, from which the classes are taken."
 _OURS = "The recipe is ours: FastMIM has no such model."
-_SCENES = "Generated scenes, nothing to download. The size is ours."
+_SCENES = "Uses generated scenes, so there is nothing to download. The size is ours."
 # network, task, what it starts from
 _CUSTOM: tuple[tuple[str, Task, str, Weights | None], ...] = (
     ("mask_rcnn_swin_base", "instance_segmentation", _ON_SWIN, SWIN),
@@ -66,7 +66,7 @@ ENTRIES = (
         "HOG at 128 pixels, 800 epochs of ImageNet-1K",
         weights=VIT,
         metrics=top1(83.8, _README, "after fine-tuning"),
-        note="The authors pre-trained with 6 heads, which no shape shows, and fine-tuned with 12.",
+        note="The authors pre-trained with 6 heads and fine-tuned with 12; the shapes do not show this.",
     ),
     Entry(
         "Pretrain/fastmim_hog_swin_base.py",
@@ -107,7 +107,7 @@ ENTRIES = (
         IMAGENET,
         f"{_ON_SWIN}, {_CLASSIFIED}",
         start=SWIN_CLASSIFIER,
-        note="The authors, who paste objects between images as well, have 52.0 box and 46.0 mask AP.",
+        note="The authors, who also paste objects between images, report 52.0 box and 46.0 mask AP.",
     ),
     Entry(
         "COCO-InstanceSegmentation/mask_rcnn_convnext_base_3x.py",
@@ -122,7 +122,7 @@ ENTRIES = (
         IMAGENET,
         f"{_ON_VIT}, {_CLASSIFIED}",
         start=VIT_CLASSIFIER,
-        note="The authors, whose network has tables of relative positions besides, have 49.5 mIoU.",
+        note="The authors, whose network also has tables of relative positions, report 49.5 mIoU.",
     ),
     Entry(
         "ADE20K-SemanticSegmentation/upernet_swin_base_160k.py",

@@ -10,7 +10,7 @@ from .itpn import CLIP_B, CLIP_L, PIXEL_BASE, PIXELS
 _CLIP = "CLIP-L/14 distilled on ImageNet-1K, 1600 epochs"
 _FIGURE = "iTPN repository, assets/ft_coco_ade.jpg"
 _NOT_THEIRS = "The authors published no such model; the recipe is ours."
-_OWN = "For your own data, which give the classes."
+_OWN = "For your own data, from which the classes are taken."
 # stem of the config (with the schedule), folder, task
 _LARGE: tuple[tuple[str, str, Task], ...] = (
     ("cascade_rcnn_fast_itpn_{}_3x", "COCO-Detection", "detection"),
@@ -78,7 +78,7 @@ ENTRIES = (
             nano.PIXELS,
             start=nano.OURS,
             classes=(*CLASSES, "background") if task == "semantic_segmentation" else CLASSES,
-            note="Generated scenes, nothing to download.",
+            note="Uses generated scenes, so there is nothing to download.",
         )
         for kind, task in {"faster_rcnn": "detection", **_NANO}.items()
     ),

@@ -13,7 +13,7 @@ CLIP_L = "CLIP-L/14 distilled on ImageNet-1K, 300 epochs"
 _MMPRETRAIN = (
     "A recipe of mmpretrain, which publishes neither weights nor accuracies; costs: docs/pretraining.md."
 )
-_UNKNOWN = "The name of the pre-trained file is ours: their README gives a link alone."
+_UNKNOWN = "The name of the pre-trained file is ours: the authors' README only gives a link."
 
 # pre-trained trunk, pyramid and decoder
 PIXEL_BASE = official(
@@ -66,7 +66,7 @@ ENTRIES = (
         PIXELS,
         start=PIXEL_BASE,
         metrics=top1(85.5, _ACCURACIES),
-        note="After 400 epochs of pre-training the authors have 85.1.",
+        note="After 400 epochs of pre-training the authors report 85.1.",
     ),
     Entry(
         "ImageNet-Classification/itpn_large_pixel_224.py",
@@ -75,7 +75,7 @@ ENTRIES = (
         PIXELS,
         start=PIXEL_LARGE,
         metrics=top1(86.7, _ACCURACIES),
-        note=f"After 400 epochs of pre-training the authors have 86.3. {_UNKNOWN}",
+        note=f"After 400 epochs of pre-training the authors report 86.3. {_UNKNOWN}",
     ),
     Entry(
         "ImageNet-Classification/itpn_base_clip_224.py",
@@ -84,7 +84,7 @@ ENTRIES = (
         CLIP_B,
         start=CLIP_BASE,
         metrics=top1(86.2, _ACCURACIES),
-        note=f"After 300 epochs of pre-training the authors have 85.9. {_UNKNOWN}",
+        note=f"After 300 epochs of pre-training the authors report 85.9. {_UNKNOWN}",
     ),
     Entry(
         "ImageNet-Classification/itpn_large_clip_256.py",
@@ -118,7 +118,7 @@ ENTRIES = (
         CLIP_L,
         start=CLIP_LARGE,
         metrics=top1(87.8, _ACCURACIES, "patches of 16 pixels"),
-        note=f"With CLIP-B as the teacher the authors have 87.0. {_UNKNOWN}",
+        note=f"With CLIP-B as the teacher the authors report 87.0. {_UNKNOWN}",
     ),
     *(
         Entry(

@@ -7,9 +7,9 @@ from ..entry import Entry, Weights
 from .metrics import ap
 
 PIXELS = "pixels of dropped patches"
-_OWN = "For your own data, which give the classes."
+_OWN = "For your own data, from which the classes are taken."
 _MEASURED = "docs/benchmarks.md"
-_OVERRIDES = "from scratch, overrides beside the number"
+_OVERRIDES = "trained from scratch; the overrides are given with the number"
 OURS = Weights(
     "fast_itpn_nano.safetensors",
     publisher="this project",
@@ -74,7 +74,7 @@ ENTRIES = (
         "classification",
         IMAGENET,
         "yours",
-        note=f"Trains the head alone, on frozen features. {_OWN}",
+        note=f"Trains only the head, on frozen features. {_OWN}",
     ),
     *(
         Entry(f"{config}.py", "pretraining", IMAGENET, what)

@@ -61,7 +61,7 @@ def test_a_classifiers_config_says_what_to_probe(places, tmp_path, refused):
         main([*config, *options, *opts, "dataloader.image.size=32", f"train.init_checkpoint={weights}"]) == 0
     )
     assert json.loads((places / "out.json").read_text())["weights"] == str(weights)
-    with refused("gives no images: add --opts dataset.val.images=PLACE"):
+    with refused("gives no images: add --opts dataset.val.images=IMAGES"):
         main([*config, "--random", *opts[:2]])
     detector = str(ROOT / "configs" / "Custom" / "mask_rcnn_fast_itpn_nano.py")
     with refused("model.network.name is missing"):
