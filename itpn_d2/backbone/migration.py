@@ -121,7 +121,7 @@ class TokenMigration(nn.Module):
         return [number for number, b in enumerate(self.blocks) if b == block]
 
     def leave(self, tokens: Tensor, number: int) -> Tensor:
-        """The tokens ``(B, K, C)`` that exit at drop ``number``, after their scale and shift; the shape stays."""
+        """The tokens ``(B, K, C)`` that exit at drop ``number``, after their scale and shift; same shape."""
         if self.scale is None or self.shift is None:
             return tokens
         return tokens * self.scale[number].to(tokens.dtype) + self.shift[number].to(tokens.dtype)
