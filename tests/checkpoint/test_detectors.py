@@ -123,8 +123,8 @@ def test_what_no_shape_shows_is_a_hint():
     model.encoder.temperature = 10000.0
     hints = load_pretrained(model, weights).hints
     assert hints == [
-        "it was trained with reference='dino', the model has None",
-        "it was trained with encoder.temperature=20.0, the model has 10000.0",
+        "it was trained with reference='dino', but the model has None",
+        "it was trained with encoder.temperature=20.0, but the model has 10000.0",
     ]
 
 
