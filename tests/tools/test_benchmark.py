@@ -124,6 +124,7 @@ def test_a_process_that_dies_is_named():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.slow
 def test_a_process_ends_with_the_one_that_started_it(tmp_path):
     """However that ends: a benchmark that was killed left a training behind that went on for hours."""
     note = tmp_path / "pid"
